@@ -1,0 +1,1 @@
+"""Real images: where they come from, how they are normalised, how batches of them are drawn."""

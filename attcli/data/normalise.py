@@ -1,0 +1,78 @@
+"""From pixel values in [0, 1] to what networks see, and back: standardisation or ZCA whitening.
+
+Both are fitted on training images only. ZCA (eps 0.1, no standardisation before it), with Sigma = U diag(s) U^T the
+covariance of the flattened images: x' = (x - mean) T with T = U diag((s + eps)^-1/2) U^T; the inverse is
+U diag((s + eps)^1/2) U^T. U and s are kept rather than the two matrices: half the size, and one source for both.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+CHUNK = 10_000
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """`kind` standardise: mean, std f32 (C,). `kind` zca: mean f32 (D,), vectors f32 (D, D), values f64 (D,), eps."""
+
+    kind: str
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32] | None = None
+    vectors: NDArray[np.float32] | None = None
+    values: NDArray[np.float64] | None = None
+    eps: float = 0.0
+
+    def digest(self) -> str:
+        """A SHA-256 of all its numbers, in hexadecimal."""
+        parts = [part for part in (self.mean, self.std, self.vectors, self.values) if part is not None]
+        return sha256(b"".join(part.tobytes() for part in parts) + f"{self.kind}{self.eps}".encode()).hexdigest()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] to network inputs."""
+        if self.kind == "standardise":
+            mean, std = self._standard(images)
+            return (images - mean) / std
+        return self._matmul(images - self._mean(images), power=-0.5)
+
+    def inverse(self, inputs: Tensor) -> Tensor:
+        """Network inputs (N, C, H, W) back to images; values may lie outside [0, 1]."""
+        if self.kind == "standardise":
+            mean, std = self._standard(inputs)
+            return inputs * std + mean
+        return self._matmul(inputs, power=0.5) + self._mean(inputs)
+
+    def _mean(self, like: Tensor) -> Tensor:
+        return torch.from_numpy(self.mean).to(like).view(1, *like.shape[1:])
+
+    def _standard(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.std is not None
+        return tuple(torch.from_numpy(part).to(like).view(1, -1, 1, 1) for part in (self.mean, self.std))  # type: ignore[return-value]
+
+    def _matmul(self, images: Tensor, power: float) -> Tensor:
+        assert self.vectors is not None and self.values is not None
+        vectors = torch.from_numpy(self.vectors).double()
+        matrix = (vectors * torch.from_numpy(self.values + self.eps).pow(power)) @ vectors.T
+        return (images.flatten(1) @ matrix.to(images)).view_as(images)
+
+
+def fit(kind: str, images: Tensor, eps: float) -> Normaliser:
+    """Fit on training images f32 (N, C, H, W) in [0, 1]; the statistics are computed in float64 on the CPU."""
+    if kind == "standardise":
+        values = images.double()
+        mean = values.mean(dim=(0, 2, 3)).float().numpy()
+        return Normaliser(kind, mean, std=values.std(dim=(0, 2, 3)).float().numpy())
+    flat = images.flatten(1)
+    centre = flat.double().mean(dim=0)
+    gram = torch.zeros((flat.shape[1],) * 2, dtype=torch.float64)
+    for chunk in flat.split(CHUNK):
+        centred = chunk.double() - centre
+        gram += centred.T @ centred
+    found, vectors = torch.linalg.eigh(gram / (len(flat) - 1))
+    return Normaliser(
+        kind, centre.float().numpy(), vectors=vectors.float().numpy(), values=found.clamp(min=0).numpy(), eps=eps
+    )

@@ -1,0 +1,39 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009), 32x32 colour, through torchvision: its download and its MD5 check."""
+
+from pathlib import Path
+
+import numpy as np
+
+from attcli.data.sources import Images, Source
+from attcli.errors import UserError
+from attcli.registry import DatasetInfo
+
+INFO = (
+    DatasetInfo("cifar10", "CIFAR-10", 10, 3, 32, train=50_000, smallest_class=5_000, test=10_000),
+    DatasetInfo("cifar100", "CIFAR-100", 100, 3, 32, train=50_000, smallest_class=500, test=10_000),
+)
+
+
+def load(data_dir: Path, name: str) -> Source:
+    """The official split, read from `data_dir` or else downloaded to it. UserError if neither works."""
+    from torchvision import datasets
+
+    official = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    parts = []
+    for train in (True, False):
+        try:
+            try:
+                part = official(str(data_dir), train=train, download=False)
+            except RuntimeError:
+                part = official(str(data_dir), train=train, download=True)
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"{name} is not in {data_dir} and could not be downloaded ({error}); "
+                f"put its {official.base_folder} folder there or name its parent with --data-dir"
+            ) from None
+        parts.append(part)
+    train_part, test_part = (
+        Images(np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, np.int64))
+        for part in parts
+    )
+    return Source(train_part, test_part, list(parts[0].classes))

@@ -1,0 +1,5 @@
+"""What is the user's to mend."""
+
+
+class UserError(Exception):
+    """One line that says what is wrong and what to do about it; the command line turns it into exit code 2."""

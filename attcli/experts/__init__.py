@@ -1,0 +1,1 @@
+"""How an expert is trained: one file a trainer, found by its file's name."""

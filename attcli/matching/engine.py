@@ -1,0 +1,58 @@
+"""How the gradient of the matching loss is computed: the seam between the engines and all else.
+
+An engine sees batches, not images: `batches[i]` is what the student trains on at its step i, and
+`batches.pull_back` takes the derivatives in that batch back to whatever numbers the synthetic set is made of.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from attcli.matching.student import Student
+
+
+class Batch(NamedTuple):
+    """Augmented images x (B, C, H, W), target probabilities p (B, K), weights w (B,) that sum to one."""
+
+    x: Tensor
+    p: Tensor
+    w: Tensor
+
+
+class Batches(Protocol):
+    """The student's training batches of one outer iteration, and the way back from them."""
+
+    learned_labels: bool
+
+    def __len__(self) -> int:
+        """N_S, the number of steps."""
+
+    def __getitem__(self, step: int) -> Batch:
+        """The batch of a step, detached; the same one whenever it is asked for."""
+
+    def pull_back(self, step: int, dx: Tensor, dp: Tensor | None) -> None:
+        """Add the derivatives in the batch's x, and p where labels are learned, to those of the synthetic set."""
+
+
+Select = Callable[[Tensor], int]
+
+
+@dataclass(frozen=True)
+class Match:
+    """What one outer iteration found: loss, the matched step k, distances (2, N) in L1 and L2, dL/dlr."""
+
+    loss: Tensor
+    step: int
+    distances: Tensor
+    lr_gradient: Tensor
+
+
+class Engine(Protocol):
+    """Trains the student from `start` on `batches` and differentiates the matching loss of the selected step."""
+
+    def __call__(
+        self, student: Student, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select
+    ) -> Match:
+        """start and target (P,), lr a scalar tensor; the gradient in the synthetic set goes through pull_back."""

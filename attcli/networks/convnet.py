@@ -1,0 +1,34 @@
+"""ConvNet: the network that dataset distillation is measured on (D blocks of convolution, norm, ReLU, mean pool)."""
+
+from torch import nn
+
+from attcli.networks.norms import instance_norm, may_halve
+
+PUBLISHED_DEPTH = {32: 3, 64: 4, 128: 5, 256: 6}
+
+
+def depth_for(resolution: int) -> int:
+    """The literature's depth at this resolution: the last map is 4x4 from 32x32 on; below, three blocks."""
+    return next((depth for size, depth in PUBLISHED_DEPTH.items() if resolution <= size), 6)
+
+
+def build(
+    channels: int, classes: int, resolution: int, *, depth: int | None = None, width: int = 128, norm: str = "instance"
+) -> nn.Module:
+    """ConvNetD{depth}; `depth` defaults to the literature's for the resolution, `norm` is instance or none.
+
+    28x28 images are padded to 32x32 by the first convolution, as the literature does with MNIST.
+    """
+    depth = depth or depth_for(resolution)
+    padding = 3 if resolution == 28 else 1
+    size = resolution + 2 * padding - 2
+    layers: list[nn.Module] = []
+    for block in range(depth):
+        layers.append(nn.Conv2d(width if block else channels, width, 3, padding=1 if block else padding))
+        if norm == "instance":
+            layers.append(instance_norm(width))
+        layers.append(nn.ReLU())
+        if may_halve(size, norm_follows=block + 1 < depth):
+            layers.append(nn.AvgPool2d(2))
+            size //= 2
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * size * size, classes))

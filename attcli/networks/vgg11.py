@@ -1,0 +1,21 @@
+"""VGG11 for small images: eight normalised 3x3 convolutions and one linear layer."""
+
+from torch import nn
+
+from attcli.networks.norms import instance_norm, may_halve
+
+PLAN: tuple[int | str, ...] = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool")
+
+
+def build(channels: int, classes: int, resolution: int) -> nn.Module:
+    """VGG11 with instance norm; pools that would leave a normalised convolution a map below 2x2 are left out."""
+    layers: list[nn.Module] = []
+    size, inputs = resolution, channels
+    for position, entry in enumerate(PLAN):
+        if isinstance(entry, int):
+            layers += [nn.Conv2d(inputs, entry, 3, padding=1), instance_norm(entry), nn.ReLU()]
+            inputs = entry
+        elif may_halve(size, norm_follows=position + 1 < len(PLAN)):
+            layers.append(nn.MaxPool2d(2))
+            size //= 2
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(inputs * size * size, classes))

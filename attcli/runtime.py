@@ -1,0 +1,86 @@
+"""Devices, threads and random streams."""
+
+import hashlib
+import os
+import platform
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TypeVar
+
+import torch
+
+from attcli.errors import UserError
+
+T = TypeVar("T")
+
+
+def device(name: str) -> torch.device:
+    """The device of that name; `auto` is a GPU if there is one. UserError where it cannot be had."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(name)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError):
+        raise UserError(f"device {name!r} is not available here; use --device cpu, cuda, cuda:N or auto") from None
+    return chosen
+
+
+def configure(threads: int | None, deterministic: bool) -> None:
+    """Set torch's CPU threads, and make kernels reproducible."""
+    if threads:
+        torch.set_num_threads(threads)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+    torch.use_deterministic_algorithms(deterministic)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM interrupts as Ctrl-C does, so that what is done is saved."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _key(seed: int, purpose: str, *indices: int) -> int:
+    text = "/".join([str(seed), purpose, *map(str, indices)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def stream(seed: int, purpose: str, *indices: int) -> torch.Generator:
+    """A CPU stream of random numbers that depends on its key alone, not on what was drawn before elsewhere."""
+    return torch.Generator().manual_seed(_key(seed, purpose, *indices))
+
+
+def seeded(make: Callable[[], T], seed: int, purpose: str, *indices: int) -> T:
+    """`make()`, with torch's global CPU generator seeded by the key while it runs and restored afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(_key(seed, purpose, *indices))
+        return make()
+
+
+def versions() -> dict[str, str]:
+    """The software that a result was computed with: provenance, never part of an identity."""
+    import h5py
+    import torchvision
+
+    import attcli
+
+    return {
+        "attcli": attcli.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "h5py": h5py.__version__,
+    }

@@ -1,0 +1,1 @@
+"""How a set is scored: the literature's evaluation protocol, and the baseline of random real images."""

@@ -1,0 +1,16 @@
+"""What a run is told: the settings' models, where each value came from, and the checks before any work starts."""
+
+from attcli.settings.layers import Resolved, resolve
+from attcli.settings.models import Buffer, Distill, Evaluate, Network, Prepare, Runtime, Settings
+
+__all__ = [
+    "Buffer",
+    "Distill",
+    "Evaluate",
+    "Network",
+    "Prepare",
+    "Resolved",
+    "Runtime",
+    "Settings",
+    "resolve",
+]

@@ -1,0 +1,61 @@
+"""What no single setting can be wrong about: checks across settings, before any work starts."""
+
+from attcli import registry
+from attcli.errors import UserError
+from attcli.settings.models import Settings
+
+OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
+
+
+def check(settings: Settings) -> None:
+    """UserError, in one line with the remedy, for the first thing that cannot work."""
+    info = registry.dataset(settings.prepare.dataset)
+    registry.known("architecture", settings.network.arch, registry.networks())
+    for arch in settings.evaluate.archs:
+        registry.known("architecture", arch, registry.networks())
+    registry.known("method", settings.distill.method, registry.methods())
+    for name, strategy in (
+        ("buffer.augment", settings.buffer.augment),
+        ("distill.augment", settings.distill.augment),
+        ("evaluate.augment", settings.evaluate.augment),
+    ):
+        for operation in (strategy or "none").split("_") if strategy != "none" else []:
+            registry.known(f"augmentation in {name}:", operation, (*OPERATIONS, "none"))
+    _spans(settings)
+    _counts(settings, info)
+
+
+def _spans(settings: Settings) -> None:
+    distill = settings.distill
+    if distill.min_start_epoch >= distill.max_start_epoch:
+        raise UserError(
+            f"distill.min_start_epoch {distill.min_start_epoch} leaves no start epoch below "
+            f"distill.max_start_epoch {distill.max_start_epoch}; lower it"
+        )
+    if settings.epochs < settings.matched_epochs:
+        raise UserError(
+            f"buffer.epochs {settings.epochs} is too few: matching reads {settings.matched_epochs} epochs "
+            f"(max_start_epoch - 1 + expert_epochs); set buffer.epochs to auto"
+        )
+
+
+def _counts(settings: Settings, info: registry.DatasetInfo) -> None:
+    prepare, distill = settings.prepare, settings.distill
+    smallest = min(info.smallest_class, prepare.limit_per_class or info.smallest_class)
+    total = min(info.train, smallest * info.classes) if prepare.limit_per_class else info.train
+    if prepare.validation and prepare.validation + info.classes > total:
+        raise UserError(f"prepare.validation {prepare.validation} leaves too little of {total} training images; lower it")
+    if prepare.validation:
+        smallest -= -(-prepare.validation * smallest // total)
+    if distill.init == "real" and distill.ipc > smallest:
+        raise UserError(
+            f"distill.ipc {distill.ipc} is more than the {smallest} training images of the smallest class of "
+            f"{info.name}; lower it or set distill.init=noise"
+        )
+    if settings.buffer.batch > total - prepare.validation:
+        raise UserError(
+            f"buffer.batch {settings.buffer.batch} is more than the {total - prepare.validation} training images; lower it"
+        )
+    images = distill.ipc * info.classes
+    if distill.batch_syn and distill.batch_syn > images:
+        raise UserError(f"distill.batch_syn {distill.batch_syn} is more than the {images} images of the set; lower it")

@@ -1,0 +1,164 @@
+"""Where every setting comes from: flags > ATTCLI_* > params.yaml > the recipe > the defaults."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from attcli.errors import UserError
+from attcli.registry import known
+from attcli.settings import recipes
+from attcli.settings.checks import check
+from attcli.settings.files import parse_value, read_yaml
+from attcli.settings.models import CONTENT, Runtime, Settings
+
+PARAMS = Path("params.yaml")
+PREFIX = "ATTCLI_"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The settings, and where each value (by dotted name) came from."""
+
+    settings: Settings
+    origin: dict[str, str]
+
+    def content_not_from_params(self) -> list[str]:
+        """The content settings that params.yaml does not hold."""
+        return [
+            name
+            for name, origin in self.origin.items()
+            if name.split(".")[0] in CONTENT and not origin.endswith(".yaml")
+        ]
+
+
+def names(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
+    """The dotted names of all settings."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from names(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def values_of(settings: Settings) -> dict[str, Any]:
+    """Every setting's value, as plain JSON would hold it, by dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in settings.model_dump(mode="json").items():
+        if isinstance(value, dict):
+            found |= {f"{name}.{key}": inner for key, inner in value.items()}
+        else:
+            found[name] = value
+    return found
+
+
+def flat(content: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """A params file's sections as dotted names. UserError for what is no setting."""
+    found: dict[str, Any] = {}
+    everything = list(names())
+    sections = {name.split(".")[0] for name in everything if "." in name}
+    for section, values in content.items():
+        if section in sections:
+            if not isinstance(values, Mapping):
+                raise UserError(f"{origin}: section {section!r} must hold settings, as `{section}: {{key: value}}`")
+            found |= {f"{section}.{key}": value for key, value in values.items()}
+        else:
+            found[str(section)] = values
+    for name in found:
+        try:
+            known("setting", name, everything)
+        except UserError as error:
+            raise UserError(f"{origin}: {str(error).split('; there are')[0]}; see `attcli config`") from None
+    return found
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """`key=value` of --set. UserError where there is no `=` or no such key."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--set {text}: write --set key=value, such as --set distill.lr_img=1000")
+    return next(iter(flat(_nested({name.strip(): parse_value(value)}), f"--set {text}").items()))
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for name, value in values.items():
+        section, _, key = name.partition(".")
+        if key:
+            content.setdefault(section, {})[key] = value
+        else:
+            content[section] = value
+    return content
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """ATTCLI_* variables; they reach runtime settings only, so that nothing that decides content hides from DVC."""
+    found = {}
+    for variable, value in environ.items():
+        if variable.startswith(PREFIX):
+            name = variable.removeprefix(PREFIX).lower()
+            if name not in Runtime.model_fields:
+                there = ", ".join(PREFIX + field.upper() for field in Runtime.model_fields)
+                raise UserError(f"{variable} is no runtime setting; unset it and use --set ({there})")
+            found[f"runtime.{name}"] = parse_value(value)
+    return found
+
+
+def _explain(error: ValidationError, origin: Mapping[str, str]) -> UserError:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and not part[0].isupper())
+    name = next((known_name for known_name in origin if name == known_name or name.startswith(known_name)), name)
+    source = f" (from {origin[name]})" if origin.get(name, "default") != "default" else ""
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return UserError(f"{name}: {message}, not {first['input']!r}{source}; see `attcli config --schema`")
+
+
+def resolve(
+    flags: Mapping[str, Any] | None = None,
+    params: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    recipe: str | None = None,
+    ignore_params: bool = False,
+) -> Resolved:
+    """Merge all layers and check the result. `flags` holds dotted names; `params` defaults to ./params.yaml.
+
+    The recipe is the one for the method, dataset and ipc that the other layers ask for, or the one named.
+    UserError, in one line, for whatever is wrong.
+    """
+    path = params or PARAMS
+    there = not ignore_params and (params is not None or path.exists())
+    from_params = flat(read_yaml(path), str(path)) if there else {}
+    environment = _environment(os.environ if environ is None else environ)
+    upper: list[tuple[str, Mapping[str, Any]]] = [
+        ("flag", flags or {}),
+        ("environment", environment),
+        (str(path), from_params),
+    ]
+
+    def asked(name: str, default: Any) -> Any:
+        return next((layer[name] for _, layer in upper if name in layer), default)
+
+    defaults = Settings()
+    wanted = recipe or recipes.name_of(
+        asked("distill.method", defaults.distill.method),
+        asked("prepare.dataset", defaults.prepare.dataset),
+        asked("distill.ipc", defaults.distill.ipc),
+    )
+    chosen = recipes.get(wanted) if recipe else recipes.all_recipes().get(wanted)
+    layers = [*upper, (f"recipe {wanted}", chosen.settings() if chosen else {})]
+    values: dict[str, Any] = {}
+    origin = dict.fromkeys(names(), "default")
+    for source, layer in reversed(layers):
+        values.update(layer)
+        origin.update(dict.fromkeys(layer, source))
+    nested = _nested(values)
+    nested["runtime"] = Runtime.model_construct().model_dump() | nested.get("runtime", {})
+    try:
+        settings = Settings.model_validate(nested)
+    except ValidationError as error:
+        raise _explain(error, origin) from None
+    check(settings)
+    return Resolved(settings, origin)

@@ -1,0 +1,149 @@
+"""The settings of every stage. The defaults are those of ATT's paper on CIFAR-10 where no recipe says otherwise.
+
+Content settings decide what is computed; `runtime` decides only where and how it is executed and kept.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DSA = "color_crop_cutout_flip_scale_rotate"
+
+
+def _listed(value: Any) -> Any:
+    """`a,b` means the list of a and b, as on the command line."""
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Prepare(Section):
+    """Which images, and how they are normalised."""
+
+    dataset: str = Field("cifar10", description="dataset, one of those that `attcli recipes` lists")
+    normalise: Literal["zca", "standardise"] = Field("zca", description="ZCA whitening, or mean and deviation")
+    zca_eps: PositiveFloat = Field(0.1, description="added to the covariance's eigenvalues by ZCA")
+    validation: NonNegativeInt = Field(0, description="images split off the training set for validation, stratified")
+    limit_per_class: PositiveInt | None = Field(None, description="keep only so many training images of each class")
+    seed: NonNegativeInt | None = Field(None, description="seed of the validation split and the limit; default: seed")
+
+
+class Network(Section):
+    """The network that experts and students share."""
+
+    arch: str = Field("convnet", description="architecture")
+    depth: PositiveInt | None = Field(None, description="blocks of a ConvNet; default: the literature's by resolution")
+    width: PositiveInt = Field(128, description="channels of a ConvNet")
+    norm: Literal["instance", "none"] = Field("instance", description="normalisation of a ConvNet")
+
+
+class Buffer(Section):
+    """How the experts are trained, and how many of them for how long."""
+
+    trainer: Literal["sgd"] = Field("sgd", description="how an expert is trained")
+    experts: PositiveInt = Field(100, description="number of experts")
+    epochs: PositiveInt | Literal["auto"] = Field("auto", description="epochs an expert; auto: what matching reads")
+    lr: PositiveFloat = Field(0.01, description="SGD learning rate")
+    momentum: float = Field(0.0, ge=0, lt=1, description="SGD momentum")
+    weight_decay: NonNegativeFloat = Field(0.0, description="SGD weight decay")
+    batch: PositiveInt = Field(512, description="images a batch")
+    augment: str = Field(DSA, description="DSA strategy, or none")
+    seed: NonNegativeInt | None = Field(None, description="seed of weights, order and augmentation; default: seed")
+
+
+class Distill(Section):
+    """The method, and how the synthetic set is initialised and optimised."""
+
+    method: str = Field("att", description="matching method")
+    ipc: PositiveInt = Field(1, description="images per class")
+    iterations: PositiveInt = Field(6000, description="updates of the synthetic set, exactly")
+    syn_steps: PositiveInt = Field(80, description="N_S: the student's steps (for ATT the most)")
+    expert_epochs: PositiveInt = Field(4, description="M: the expert's epochs that are matched")
+    min_start_epoch: NonNegativeInt = Field(0, description="first start epoch")
+    max_start_epoch: PositiveInt = Field(2, description="T+: start epochs are below this")
+    select_metric: Literal["l1", "l2"] = Field("l1", description="distance of the nearest step: l1 as released")
+    init: Literal["real", "noise"] = Field("real", description="initial images: random real ones, or noise")
+    lr_img: NonNegativeFloat = Field(100.0, description="learning rate of the images")
+    momentum_img: float = Field(0.5, ge=0, lt=1, description="momentum of the images")
+    lr_init: PositiveFloat = Field(0.01, description="initial learning rate of the student")
+    lr_lr: NonNegativeFloat = Field(1e-7, description="learning rate of the student's learning rate")
+    momentum_lr: float = Field(0.5, ge=0, lt=1, description="momentum of the student's learning rate")
+    min_lr: PositiveFloat = Field(1e-6, description="the student's learning rate is kept above this")
+    batch_syn: PositiveInt | None = Field(None, description="synthetic images a student's step; default: all")
+    augment: str = Field(DSA, description="DSA strategy of the student, or none")
+    ema_decay: float = Field(0.9999, ge=0, lt=1, description="decay of the images' moving average")
+    save_every: PositiveInt = Field(100, description="iterations between two saves and snapshots")
+    max_bad_updates: PositiveInt = Field(10, description="updates skipped in a row, as not finite, before giving up")
+    seed: NonNegativeInt | None = Field(None, description="seed of initialisation and all draws; default: seed")
+
+
+class Evaluate(Section):
+    """How a set is scored: networks trained on it from scratch, tested on real images."""
+
+    archs: Names = Field(("convnet",), min_length=1, description="architectures to train")
+    repeats: PositiveInt = Field(5, description="networks an architecture")
+    epochs: PositiveInt = Field(1000, description="passes over the set, exactly")
+    protocol: Literal["exact", "released"] = Field(
+        "exact", description="exact, or released: one pass more and an optimiser reset, as the literature's code"
+    )
+    batch: PositiveInt = Field(256, description="images a batch")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
+    weight_decay: NonNegativeFloat = Field(5e-4, description="SGD weight decay")
+    augment: str | None = Field(None, description="DSA strategy; default: the one that the set was distilled with")
+    random_lrs: tuple[PositiveFloat, ...] = Field(
+        (0.01, 0.03), description="learning rates tried for random real images, beside the learned one"
+    )
+    seed: NonNegativeInt | None = Field(None, description="seed of weights, order and augmentation; default: seed")
+
+
+class Runtime(BaseSettings):
+    """Where and how it runs; none of it changes what is computed. The only settings that ATTCLI_* variables reach."""
+
+    model_config = SettingsConfigDict(env_prefix="ATTCLI_", extra="forbid", frozen=True)
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    threads: PositiveInt | None = Field(None, description="CPU threads; default: torch's choice")
+    deterministic: bool = Field(True, description="reproducible kernels only")
+    data_dir: Path = Field(Path("data"), description="where datasets lie or are downloaded to")
+    artifacts: Path = Field(Path("artifacts"), description="where results are written")
+    work_dir: Path = Field(Path(".attcli"), description="where unfinished and reusable work is kept")
+    verbosity: Literal["quiet", "normal", "debug"] = Field("normal", description="how much is logged")
+
+
+class Settings(Section):
+    """All settings. `seed` is the default of each stage's own seed."""
+
+    seed: NonNegativeInt = Field(0, description="default of every stage's seed")
+    prepare: Prepare = Prepare.model_construct()
+    network: Network = Network.model_construct()
+    buffer: Buffer = Buffer.model_construct()
+    distill: Distill = Distill.model_construct()
+    evaluate: Evaluate = Evaluate.model_construct()
+    runtime: Runtime = Runtime.model_construct()
+
+    def seed_of(self, stage: str) -> int:
+        """The seed of a stage: its own, or the common one."""
+        own: int | None = getattr(self, stage).seed
+        return self.seed if own is None else own
+
+    @property
+    def matched_epochs(self) -> int:
+        """The epochs of an expert that matching can read: the last start epoch plus the matched span."""
+        return self.distill.max_start_epoch - 1 + self.distill.expert_epochs
+
+    @property
+    def epochs(self) -> int:
+        """The epochs an expert is trained for."""
+        return self.matched_epochs if self.buffer.epochs == "auto" else self.buffer.epochs
+
+
+CONTENT = ("seed", "prepare", "network", "buffer", "distill", "evaluate")

@@ -1,0 +1,184 @@
+"""buffer: expert networks are trained on the real images, and their parameters kept after every epoch."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from loguru import logger
+from torch import Tensor
+
+from attcli import runtime
+from attcli.errors import UserError
+from attcli.experts.sgd import Optimiser, train_epoch
+from attcli.matching.parameters import Layout, vector
+from attcli.matching.student import Student
+from attcli.progress import Track, track
+from attcli.scoring.protocol import Architecture
+from attcli.settings import Network, Settings
+from attcli.stages import prepare
+from attcli.stages.run import Run, content, differences, may_write, refuse
+from attcli.store import artefact, dataset, experts
+from attcli.store.files import publish
+
+ALGORITHM = 1
+SAVE_SECONDS = 20.0
+"""A training that takes long is saved this often, after an epoch."""
+
+
+def architecture(network: Network, about: dict[str, object]) -> Architecture:
+    """The network of the settings, for the images that an artefact's header is about."""
+    return architecture_of(network.model_dump(), about)
+
+
+def architecture_of(spec: dict[str, object], about: dict[str, object]) -> Architecture:
+    """The network of a spec {arch, depth, width, norm}; only a ConvNet has the last three."""
+    options = {name: value for name, value in spec.items() if name != "arch"}
+    sizes = (about["channels"], len(about["classes"]), about["resolution"])  # type: ignore[arg-type]
+    return Architecture(str(spec["arch"]), *sizes, options if spec["arch"] == "convnet" else {})  # type: ignore[arg-type]
+
+
+def spec(network: Network) -> dict[str, object]:
+    """What identifies the network: the options of a ConvNet are no part of another's identity."""
+    return network.model_dump() if network.arch == "convnet" else {"arch": network.arch}
+
+
+def identity(settings: Settings, dataset_sha256: str) -> tuple[str, dict[str, object]]:
+    """The fingerprint of the experts, and the settings that it hashes; how many, and how long, is no part of it."""
+    chosen: dict[str, object] = {
+        "buffer": {**content(settings.buffer, "experts", "epochs"), "seed": settings.seed_of("buffer")},
+        "network": spec(settings.network),
+        "prepare": prepare.identity(settings)[1],
+    }
+    return artefact.fingerprint("buffer", ALGORITHM, chosen, {"dataset": dataset_sha256}), chosen
+
+
+def read_dataset(run: Run) -> dataset.Dataset:
+    """The dataset that the settings ask for: made if it is missing and may be. UserError if another one is there."""
+    if run.auto:
+        prepare.run(run)
+    fingerprint, chosen = prepare.identity(run.settings)
+    found = dataset.read(run.dataset)
+    header = artefact.header(run.dataset, dataset.KIND, dataset.MAKER)
+    if header.fingerprint != fingerprint:
+        raise refuse(run.dataset, header.settings, chosen, f"run `{dataset.MAKER} --force`")
+    return found
+
+
+def run(run: Run) -> None:
+    """Train the experts that are missing, for the epochs that are missing."""
+    settings = run.settings
+    data = read_dataset(run)
+    fingerprint, chosen = identity(settings, data.sha256)
+    for file in experts.present(run.experts):
+        if not may_write(run, file, experts.KIND, experts.MAKER, fingerprint, chosen):
+            file.unlink()
+    with run.working("buffer", fingerprint) as folder:
+        wanted, epochs = settings.buffer.experts, settings.epochs
+        files = [experts.path(folder, i) for i in range(wanted)]
+        for file in files:
+            _adopt(run.experts / file.name, file)
+        done = [experts.epochs_of(file) if file.exists() else 0 for file in files]
+        missing = sum(max(0, epochs - have) for have in done)
+        if missing:
+            trainer = _Trainer(run, data, fingerprint, chosen)
+            logger.info("training {} experts to {} epochs each, {} epochs in all", wanted, epochs, missing)
+            with track("expert epochs", wanted * epochs, wanted * epochs - missing) as progress:
+                for index, (file, have) in enumerate(zip(files, done, strict=True)):
+                    if have < epochs:
+                        experts.write(file, *trainer.train(index, epochs, file, progress))
+                    publish(file, experts.path(run.experts, index))
+        for index, file in enumerate(files):
+            publish(file, experts.path(run.experts, index))
+    logger.info("{} holds {} experts of at least {} epochs", run.experts, wanted, epochs)
+
+
+def _adopt(published: Path, file: Path) -> None:
+    """Take an expert that is in the results only (restored or copied there) into the work folder."""
+    if published.exists() and (not file.exists() or experts.epochs_of(published) > experts.epochs_of(file)):
+        publish(published, file)
+
+
+class _Trainer:
+    """Trains one expert after the other on images that stay on the device."""
+
+    def __init__(self, run: Run, data: dataset.Dataset, fingerprint: str, chosen: dict[str, object]) -> None:
+        self._settings = run.settings
+        self._device = runtime.device(run.settings.runtime.device)
+        self._images = data.inputs("train").to(self._device)
+        self._labels = data.labels["train"].to(self._device)
+        self._architecture = architecture(run.settings.network, data.about)
+        module = self._architecture.build().to(self._device)
+        self._student = Student.of(module)
+        layout = Layout.of(module)
+        about = {
+            **data.about,
+            "network": spec(run.settings.network),
+            "layout": [[name, list(shape)] for name, shape in zip(layout.names, layout.shapes, strict=True)],
+            "dataset_sha256": data.sha256,
+            "seed": run.settings.seed_of("buffer"),
+        }
+        self._header = artefact.Header(experts.KIND, fingerprint, dict(chosen), about, runtime.versions())
+
+    def _begin(self, index: int) -> experts.Trajectory:
+        seed = self._settings.seed_of("buffer")
+        theta = vector(runtime.seeded(self._architecture.build, seed, "expert-weights", index))
+        return experts.Trajectory([theta.numpy()], [], [])
+
+    def train(
+        self, index: int, epochs: int, file: Path, progress: Track
+    ) -> tuple[artefact.Header, experts.Trajectory]:
+        """Expert `index`, trained to `epochs`, going on from what `file` holds; saved there on the way if it is long."""
+        buffer = self._settings.buffer
+        trajectory = experts.read(file)[1] if file.exists() else self._begin(index)
+        theta = torch.from_numpy(trajectory.parameters[-1].copy()).to(self._device)
+        optimiser = Optimiser(buffer.lr, buffer.momentum, buffer.weight_decay)
+        if trajectory.velocity is not None:
+            optimiser.velocity = torch.from_numpy(trajectory.velocity).to(self._device)
+        saved, kept = time.monotonic(), trajectory.epochs
+        try:
+            while trajectory.epochs < epochs:
+                trajectory = self._epoch(index, theta, optimiser, trajectory)
+                progress.advance(
+                    f"expert {index}, loss {trajectory.loss[-1]:.3f}, accuracy {trajectory.accuracy[-1]:.1f} %"
+                )
+                if trajectory.epochs < epochs and time.monotonic() - saved > SAVE_SECONDS:
+                    experts.write(file, self._header, trajectory)
+                    saved, kept = time.monotonic(), trajectory.epochs
+        except BaseException:
+            if trajectory.epochs > kept:
+                experts.write(file, self._header, trajectory)
+            raise
+        return self._header, trajectory
+
+    def _epoch(
+        self, index: int, theta: Tensor, optimiser: Optimiser, trajectory: experts.Trajectory
+    ) -> experts.Trajectory:
+        """The trajectory with one more epoch. UserError if the training diverged."""
+        buffer = self._settings.buffer
+        loss, accuracy = train_epoch(
+            self._student,
+            theta,
+            optimiser,
+            self._images,
+            self._labels,
+            classes=self._architecture.classes,
+            batch=buffer.batch,
+            strategy=buffer.augment,
+            generator=runtime.stream(self._settings.seed_of("buffer"), "expert-epoch", index, trajectory.epochs),
+        )
+        if not np.isfinite(loss) or not bool(theta.isfinite().all()):
+            raise UserError(f"expert {index} diverged in epoch {trajectory.epochs}; lower buffer.lr")
+        velocity = None if optimiser.velocity is None else optimiser.velocity.cpu().numpy().copy()
+        return trajectory.extended(theta.cpu().numpy().copy(), loss, accuracy, velocity)
+
+
+def compatible(run: Run, header: artefact.Header, data: dataset.Dataset) -> None:
+    """UserError, naming what differs, unless an expert is of the network, trainer and dataset that are asked for."""
+    fingerprint, chosen = identity(run.settings, data.sha256)
+    if header.fingerprint == fingerprint:
+        return
+    found = differences(header.settings, chosen)
+    if header.about["dataset_sha256"] != data.sha256 and not found:
+        found = ["they were trained on other images"]
+    raise UserError(f"{run.experts} holds other experts ({'; '.join(found)}); run `{experts.MAKER} --force`")

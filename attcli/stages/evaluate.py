@@ -1,0 +1,250 @@
+"""evaluate: fresh networks are trained on the synthetic set, and as many random real images, and tested on real ones."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+from loguru import logger
+from torch import Tensor
+
+from attcli import runtime
+from attcli.data.loader import network_inputs, of_each_class
+from attcli.errors import UserError
+from attcli.progress import track
+from attcli.scoring.protocol import Architecture, Protocol, accuracy, train
+from attcli.settings import Settings
+from attcli.stages import buffer, distill, prepare
+from attcli.stages.run import Run
+from attcli.store import artefact, dataset, synthetic
+from attcli.store.files import write_text
+from attcli.store.results import Results
+
+ALGORITHM = 1
+HELD_OUT = 2000
+"""Where there is no validation split, a random baseline's learning rate is chosen on so many other training images."""
+
+Scores = dict[str, dict[str, dict[str, float | int | None]]]
+
+
+@dataclass(frozen=True)
+class Real:
+    """The real images that a set is scored with, as network inputs on the device."""
+
+    train: Callable[[Tensor], Tensor]
+    """Training images by their indices."""
+    train_labels: Tensor
+    validation: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+
+
+def run(run: Run, path: Path | None = None) -> dict[str, Any]:
+    """Score the set in `path`, or the one among the results (distilled now if it is missing and may be)."""
+    if path is None and run.auto and not run.synthetic.exists():
+        distill.run(run)
+    found = synthetic.read(path or run.synthetic)
+    scorer = _Scorer(run, found)
+    settings = run.settings.evaluate
+    cases = [(arch, kind, r) for arch in settings.archs for r in range(settings.repeats) for kind in KINDS]
+    accuracies: dict[tuple[str, str], list[float]] = {}
+    with scorer.working(), track("networks", len(cases)) as progress:
+        for arch, kind, repeat in cases:
+            value = scorer.score(arch, kind, repeat)
+            accuracies.setdefault((arch, kind), []).append(value)
+            progress.advance(f"{arch} {kind} {value:.1f} %")
+    scores = {arch: {kind: summary(accuracies[arch, kind]) for kind in KINDS} for arch in settings.archs}
+    report = {"scores": scores, "protocol": scorer.description(), "set": _describe(found)}
+    write_text(run.scores, json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def run_snapshots(run: Run) -> dict[str, Any]:
+    """Score every snapshot on the validation images, which no training saw and no published number uses."""
+    files = synthetic.snapshots(run.snapshots)
+    if not files:
+        raise UserError(f"{run.snapshots} holds no snapshots; run `{synthetic.MAKER}`")
+    settings, rows = run.settings.evaluate, []
+    for file in files:
+        scorer = _Scorer(run, synthetic.read(file, synthetic.SNAPSHOT), split="validation")
+        row: dict[str, Any] = {"iteration": synthetic.iteration_of(file)}
+        with scorer.working(), track(file.stem, len(settings.archs) * settings.repeats * 2) as progress:
+            for arch in settings.archs:
+                for kind in ("synthetic", "ema"):
+                    found = []
+                    for repeat in range(settings.repeats):
+                        found.append(scorer.score(arch, kind, repeat))
+                        progress.advance()
+                    row.setdefault(arch, {})[kind] = summary(found)
+        rows.append(row)
+    report = {"snapshots": rows, "split": "validation"}
+    write_text(run.scores.with_name("snapshot-scores.json"), json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def summary(values: list[float]) -> dict[str, float | int | None]:
+    """Mean and sample standard deviation (none for a single value) of accuracies in percent."""
+    return {
+        "mean": round(mean(values), 4),
+        "sd": round(stdev(values), 4) if len(values) > 1 else None,
+        "n": len(values),
+    }
+
+
+KINDS = ("synthetic", "ema", "random")
+
+
+def _describe(found: synthetic.SyntheticSet) -> dict[str, Any]:
+    names = ("dataset", "method", "ipc", "iteration", "network", "seed")
+    return {**{name: found.about[name] for name in names}, "lr": found.lr, "sha256": found.sha256}
+
+
+def _dataset_for(run: Run, found: synthetic.SyntheticSet) -> dataset.Dataset:
+    """The dataset that the set was distilled from, made if it is missing and may be."""
+    about, asked = found.about, run.settings.prepare.dataset
+    if not run.dataset.exists() and run.auto:
+        if asked != about["dataset"]:
+            raise UserError(f"the set was distilled from {about['dataset']}, not {asked}; add --dataset {about['dataset']}")
+        prepare.run(run)
+    data = dataset.read(run.dataset)
+    for what in ("dataset", "channels", "resolution", "classes"):
+        if data.about[what] != about[what]:
+            raise UserError(
+                f"{run.dataset} has {what} {data.about[what]}, the set was distilled from {about[what]}; "
+                f"run `{dataset.MAKER} --dataset {about['dataset']} --force`"
+            )
+    for what in ("kind", "eps"):
+        there, wanted = data.about["normaliser"][what], about["normaliser"][what]
+        if there != wanted:
+            raise UserError(
+                f"{run.dataset} is normalised with {what} {there}, the set with {wanted}; "
+                f"run `{dataset.MAKER} --force` with that prepare.normalise"
+            )
+    return data
+
+
+class _Scorer:
+    """Trains and tests networks, remembering each result as soon as it is there."""
+
+    def __init__(self, run: Run, found: synthetic.SyntheticSet, split: str = "test") -> None:
+        settings = run.settings
+        self._run, self._found, self._split = run, found, split
+        data = _dataset_for(run, found)
+        self._device = runtime.device(settings.runtime.device)
+        if not len(data.labels[split]):
+            raise UserError(f"{run.dataset} has no {split} images; run `{dataset.MAKER}` with --set prepare.validation=N")
+        self._protocol = _protocol(settings, found)
+        self._seed = settings.seed_of("evaluate")
+        self._real = self._load(data)
+        self._fingerprint = artefact.fingerprint(
+            "evaluate",
+            ALGORITHM,
+            {**asdict(self._protocol), "seed": self._seed, "lrs": settings.evaluate.random_lrs, "split": split},
+            {"set": found.sha256, "dataset": data.sha256},
+        )
+        self._results = Results(run.work("evaluate", self._fingerprint) / "results.jsonl")
+        self._labels = found.labels.to(self._device)
+        self._variants = {kind: images.to(self._device) for kind, images in found.variants.items()}
+
+    def working(self) -> Any:
+        """Hold the work folder while scoring."""
+        return self._run.working("evaluate", self._fingerprint)
+
+    def description(self) -> dict[str, Any]:
+        """The protocol, as the scores file states it."""
+        values = {**asdict(self._protocol), "lr": self._found.lr, "seed": self._seed, "tested_on": self._split}
+        return {**values, "test_images": len(self._real.test[1]), "random_lrs": self._run.settings.evaluate.random_lrs}
+
+    def _load(self, data: dataset.Dataset) -> Real:
+        normaliser = self._found.normaliser or data.normaliser
+        scale = data.about["value_scale"]
+
+        def inputs(images: Tensor) -> Tensor:
+            return network_inputs(images, scale, normaliser).to(self._device)
+
+        def split(name: str) -> tuple[Tensor, Tensor]:
+            return inputs(data.images[name]), data.labels[name].to(self._device)
+
+        return Real(
+            train=lambda chosen: inputs(data.images["train"][chosen]),
+            train_labels=data.labels["train"],
+            validation=split("validation"),
+            test=split(self._split),
+        )
+
+    def score(self, arch: str, kind: str, repeat: int) -> float:
+        """The accuracy in percent of one network; kind is synthetic, ema or random."""
+        key = (arch, kind, str(repeat), json.dumps(self._options(arch), sort_keys=True))
+        known = self._results.get(key)
+        if known is None:
+            begun = time.perf_counter()
+            known = self._random(arch, repeat) if kind == "random" else self._trained(arch, kind, repeat)
+            self._results.add(key, known)
+            logger.debug("{} {} {}: {} in {:.1f} s", arch, kind, repeat, known, time.perf_counter() - begun)
+        return float(known["accuracy"])
+
+    def _options(self, arch: str) -> dict[str, object]:
+        own = self._found.about["network"]
+        return dict(own) if own["arch"] == arch else {"arch": arch}
+
+    def _architecture(self, arch: str) -> Architecture:
+        return buffer.architecture_of(self._options(arch), self._found.about)
+
+    def _key(self, repeat: int) -> tuple[int, str, int]:
+        return (self._seed, "evaluate", repeat)
+
+    def _trained(self, arch: str, kind: str, repeat: int) -> dict[str, Any]:
+        student, theta = train(
+            self._architecture(arch),
+            self._variants[kind],
+            self._labels,
+            self._found.lr,
+            self._protocol,
+            self._key(repeat),
+        )
+        return {"accuracy": accuracy(student, theta, *self._real.test)}
+
+    def _random(self, arch: str, repeat: int) -> dict[str, Any]:
+        """As many random real images of each class, with the best of several learning rates on held-out images."""
+        classes = len(self._found.about["classes"])
+        hard = self._labels.argmax(dim=1) if self._labels.is_floating_point() else self._labels
+        generator = runtime.stream(self._seed, "random-images", repeat)
+        chosen = of_each_class(self._real.train_labels, hard.bincount(minlength=classes).tolist(), generator)
+        images = self._real.train(chosen)
+        labels = self._real.train_labels[chosen].to(self._device)
+        held_out = self._held_out(chosen, generator)
+        best: dict[str, Any] = {"held_out": -1.0}
+        for lr in (self._found.lr, *self._run.settings.evaluate.random_lrs):
+            student, theta = train(
+                self._architecture(arch), images, labels, lr, self._protocol, self._key(repeat)
+            )
+            reached = accuracy(student, theta, *held_out)
+            if reached > best["held_out"]:
+                tested = accuracy(student, theta, *self._real.test)
+                best = {"held_out": reached, "lr": lr, "accuracy": tested}
+        return best
+
+    def _held_out(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        if len(self._real.validation[1]):
+            return self._real.validation
+        order = torch.randperm(len(self._real.train_labels), generator=generator)
+        others = order[~torch.isin(order, chosen)][:HELD_OUT]
+        if not len(others):
+            raise UserError("no training images are left to choose the baseline's learning rate on; lower distill.ipc")
+        return self._real.train(others), self._real.train_labels[others].to(self._device)
+
+
+def _protocol(settings: Settings, found: synthetic.SyntheticSet) -> Protocol:
+    chosen = settings.evaluate
+    strategy = found.about["protocol"]["augment"] if chosen.augment is None else chosen.augment
+    return Protocol(
+        name=chosen.protocol,
+        epochs=chosen.epochs,
+        batch=chosen.batch,
+        momentum=chosen.momentum,
+        weight_decay=chosen.weight_decay,
+        augment=strategy,
+    )

@@ -1,0 +1,110 @@
+"""What a distillation leaves behind: snapshots it resumes from, the set, its history and its picture."""
+
+import time
+from pathlib import Path
+
+import torch
+
+from attcli.stages.run import Run
+from attcli.store import artefact, dataset, history, synthetic
+from attcli.store.files import atomic, publish
+
+HISTORY_SECONDS = 60.0
+GRID_COLUMNS = 10
+GRID_PIXELS = 48
+"""Small images are enlarged to at least this many pixels a side in the picture."""
+
+
+class Outcome:
+    """Saves a distillation's states to its work folder and publishes them among the results."""
+
+    def __init__(self, run: Run, data: dataset.Dataset, header: artefact.Header, folder: Path) -> None:
+        self._run, self._data, self._header, self._folder = run, data, header, folder
+        self._snapshots = folder / "snapshots"
+        self._parts = folder / "history"
+        self._latest = folder / "latest.h5"
+        self._history_written = 0.0
+        self._published = -1
+        self.records: list[history.Record] = []
+        """The records since the last save."""
+
+    def adopt(self) -> None:
+        """Take this distillation's snapshots that are among the results only into the work folder; drop others'."""
+        for file in synthetic.snapshots(self._run.snapshots):
+            header = artefact.header(file, synthetic.SNAPSHOT, synthetic.MAKER)
+            if header.fingerprint != self._header.fingerprint:
+                file.unlink()
+            elif not (self._snapshots / file.name).exists():
+                publish(file, self._snapshots / file.name)
+
+    def resume(self, iterations: int) -> synthetic.State | None:
+        """The latest saved state that is not beyond `iterations`; it and the snapshots before it are published."""
+        usable = [p for p in synthetic.snapshots(self._snapshots) if synthetic.iteration_of(p) <= iterations]
+        for file in usable:
+            publish(file, self._run.snapshots / file.name)
+        states = [synthetic.read_snapshot(file) for file in usable[-1:]]
+        if self._latest.exists():
+            latest = synthetic.read_snapshot(self._latest)
+            if latest.iteration <= iterations:
+                states.append(latest)
+        return max(states, key=lambda state: state.iteration, default=None)
+
+    def _flush(self) -> None:
+        if self.records:
+            history.write_part(self._parts, self.records)
+            self.records = []
+
+    def save(self, state: synthetic.State) -> None:
+        """Keep a snapshot and publish it, with the set."""
+        self._flush()
+        file = synthetic.snapshot_path(self._snapshots, state.iteration)
+        synthetic.write_snapshot(file, self._header, state)
+        publish(file, self._run.snapshots / file.name)
+        self._publish_set(state)
+        if time.monotonic() - self._history_written > HISTORY_SECONDS:
+            self._publish_history(state.iteration)
+
+    def save_latest(self, state: synthetic.State) -> None:
+        """Keep the state to resume from, without a snapshot of its own, and publish the set."""
+        self._flush()
+        synthetic.write_snapshot(self._latest, self._header, state)
+        self._publish_set(state)
+
+    def finish(self, state: synthetic.State) -> None:
+        """Save what is not saved yet, and publish everything."""
+        if self.records:
+            self.save_latest(state)
+        if self._published != state.iteration:
+            self._publish_set(state)
+        self._publish_history(state.iteration)
+
+    def _publish_set(self, state: synthetic.State) -> None:
+        synthetic.write(self._run.synthetic, self._header, state, self._data.normaliser)
+        self._draw_grid(state)
+        self._published = state.iteration
+
+    def _publish_history(self, iterations: int) -> None:
+        arrays = history.collect(self._parts, iterations)
+        if not arrays:
+            return
+        about = {"method": self._header.about["method"], "iterations": iterations}
+        header = artefact.Header(
+            history.KIND, self._header.fingerprint, self._header.settings, about, self._header.versions
+        )
+        history.write(self._run.history, header, arrays)
+        history.write_csv(self._run.history.with_suffix(".csv"), arrays)
+        self._history_written = time.monotonic()
+
+    def _draw_grid(self, state: synthetic.State) -> None:
+        """The moving average's images as a person would see them: a row a class, at most ten of each."""
+        from torchvision.utils import save_image
+
+        images = self._data.normaliser.inverse(state.ema.detach().cpu())
+        classes = len(self._data.about["classes"])
+        each = images.view(classes, -1, *images.shape[1:])[:, :GRID_COLUMNS]
+        enlarge = max(1, -(-GRID_PIXELS // images.shape[-1]))
+        shown = each.flatten(0, 1).clamp(0, 1)
+        shown = shown.repeat_interleave(enlarge, 2).repeat_interleave(enlarge, 3)
+        columns = each.shape[1] if each.shape[1] > 1 else GRID_COLUMNS
+        with atomic(self._run.grid) as temporary, torch.no_grad():
+            save_image(shown, temporary, nrow=columns, format="png")

@@ -1,0 +1,100 @@
+"""prepare: a dataset as its authors split it becomes dataset.h5, with the normaliser fitted on its training part."""
+
+import time
+
+import numpy as np
+import torch
+from loguru import logger
+
+from attcli import registry
+from attcli.data import normalise
+from attcli.data.loader import of_each_class
+from attcli.data.sources import Images, Source
+from attcli.errors import UserError
+from attcli.runtime import stream, versions
+from attcli.settings import Settings
+from attcli.stages.run import Run, content, may_write
+from attcli.store import artefact, dataset
+from attcli.store.files import publish
+
+ALGORITHM = 1
+
+
+def identity(settings: Settings) -> tuple[str, dict[str, object]]:
+    """The fingerprint of a prepared dataset, and the settings that it hashes."""
+    prepare = settings.prepare
+    seeded = bool(prepare.validation or prepare.limit_per_class)
+    chosen = {**content(prepare), "seed": settings.seed_of("prepare") if seeded else None}
+    if prepare.normalise != "zca":
+        chosen.pop("zca_eps")
+    return artefact.fingerprint("prepare", ALGORITHM, chosen, {}), chosen
+
+
+def run(run: Run) -> None:
+    """Make dataset.h5, unless it is there."""
+    fingerprint, chosen = identity(run.settings)
+    if may_write(run, run.dataset, dataset.KIND, dataset.MAKER, fingerprint, chosen):
+        logger.info("{} is there already", run.dataset)
+        return
+    with run.working("prepare", fingerprint) as folder:
+        made = folder / "dataset.h5"
+        if not made.exists():
+            begun = time.perf_counter()
+            header, arrays, normaliser = _make(run.settings, fingerprint, chosen)
+            dataset.write(made, header, arrays, normaliser)
+            logger.info("prepared {} in {:.1f} s", run.settings.prepare.dataset, time.perf_counter() - begun)
+        publish(made, run.dataset)
+
+
+def _load(settings: Settings) -> Source:
+    info = registry.dataset(settings.prepare.dataset)
+    if not info.available:
+        raise UserError(f"{info.title}: source not available yet; choose another with --dataset")
+    source: Source = registry.source(info.name).load(settings.runtime.data_dir, info.name)
+    return source
+
+
+def _split(train: Images, settings: Settings) -> dict[str, Images]:
+    """The training and validation parts, in the order of the source."""
+    prepare, seed = settings.prepare, settings.seed_of("prepare")
+    labels = torch.from_numpy(train.labels)
+    counts = labels.bincount()
+    kept = torch.arange(len(labels))
+    if prepare.limit_per_class:
+        counts = counts.clamp(max=prepare.limit_per_class)
+        kept = of_each_class(labels, counts.tolist(), stream(seed, "limit")).sort().values
+    share = counts.double() * prepare.validation / counts.sum()
+    held = share.floor().long()
+    held[(share - held).argsort(descending=True, stable=True)[: prepare.validation - int(held.sum())]] += 1
+    taken = kept[of_each_class(labels[kept], held.tolist(), stream(seed, "validation"))].sort().values
+    rest = kept[~torch.isin(kept, taken)]
+    return {
+        name: Images(train.images[index.numpy()], train.labels[index.numpy()])
+        for name, index in (("train", rest), ("validation", taken))
+    }
+
+
+def _make(
+    settings: Settings, fingerprint: str, chosen: dict[str, object]
+) -> tuple[artefact.Header, artefact.Arrays, normalise.Normaliser]:
+    info = registry.dataset(settings.prepare.dataset)
+    source = _load(settings)
+    parts = {**_split(source.train, settings), "test": source.test}
+    pixels = torch.from_numpy(parts["train"].images).float() * info.value_scale
+    normaliser = normalise.fit(settings.prepare.normalise, pixels, settings.prepare.zca_eps)
+    arrays: artefact.Arrays = {}
+    for name, part in parts.items():
+        arrays[f"{name}/images"] = part.images
+        arrays[f"{name}/labels"] = part.labels.astype(np.int64)
+    about = {
+        "dataset": info.name,
+        "classes": source.classes,
+        "channels": info.channels,
+        "resolution": info.resolution,
+        "value_scale": info.value_scale,
+        "normaliser": {"kind": normaliser.kind, "eps": normaliser.eps, "sha256": normaliser.digest()},
+        "seed": settings.seed_of("prepare"),
+    }
+    sizes = ", ".join(f"{len(part.labels)} {name}" for name, part in parts.items())
+    logger.info("{}: {} images, {}", info.title, sizes, normaliser.kind)
+    return artefact.Header(dataset.KIND, fingerprint, dict(chosen), about, versions()), arrays, normaliser

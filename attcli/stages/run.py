@@ -1,0 +1,111 @@
+"""What all stages share: where things lie, what may be made or overwritten, and how stages find each other's results."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+
+from attcli.errors import UserError
+from attcli.settings import Settings
+from attcli.store import artefact
+from attcli.store.files import locked
+
+
+@dataclass(frozen=True)
+class Run:
+    """One invocation: its settings, whether missing inputs are made (`auto`) and other results overwritten (`force`)."""
+
+    settings: Settings
+    auto: bool = True
+    force: bool = False
+    time_limit: float | None = None
+
+    @property
+    def _out(self) -> Path:
+        return self.settings.runtime.artifacts
+
+    @property
+    def dataset(self) -> Path:
+        """The prepared dataset."""
+        return self._out / "dataset.h5"
+
+    @property
+    def experts(self) -> Path:
+        """The folder of experts."""
+        return self._out / "experts"
+
+    @property
+    def synthetic(self) -> Path:
+        """The distilled set."""
+        return self._out / "synthetic.h5"
+
+    @property
+    def snapshots(self) -> Path:
+        """The folder of the distillation's snapshots."""
+        return self._out / "snapshots"
+
+    @property
+    def history(self) -> Path:
+        """What every iteration of the distillation did; beside it, as .csv, the view for plots."""
+        return self._out / "history.h5"
+
+    @property
+    def grid(self) -> Path:
+        """The picture of the distilled images."""
+        return self._out / "images.png"
+
+    @property
+    def scores(self) -> Path:
+        """The scores."""
+        return self._out / "scores.json"
+
+    def work(self, stage: str, fingerprint: str) -> Path:
+        """Where a stage keeps unfinished and reusable work of one identity."""
+        return self.settings.runtime.work_dir / f"{stage}-{fingerprint}"
+
+    @contextmanager
+    def working(self, stage: str, fingerprint: str) -> Iterator[Path]:
+        """The stage's work folder, held by this process alone."""
+        folder = self.work(stage, fingerprint)
+        with locked(folder):
+            yield folder
+
+
+def content(section: Any, *left_out: str) -> dict[str, Any]:
+    """A section's settings as plain values, without those that are no part of an identity."""
+    values: dict[str, Any] = section.model_dump(mode="json", exclude={*left_out, "seed"})
+    return values
+
+
+def differences(there: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two settings, each as `name: this there, that asked`."""
+    found = []
+    for name in sorted({*there, *asked}):
+        a, b = there.get(name), asked.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            found.append(f"{prefix}{name} is {a} there, {b} asked for")
+    return found
+
+
+def refuse(path: Path, there: Mapping[str, Any], asked: Mapping[str, Any], remedy: str) -> UserError:
+    """The error of an artefact that was made with other settings, or of other inputs."""
+    found = "; ".join(differences(there, asked)) or "it was made from other inputs or by another version of the method"
+    return UserError(f"{path} is another one ({found}); {remedy}")
+
+
+def may_write(run: Run, path: Path, kind: str, maker: str, fingerprint: str, settings: Mapping[str, Any]) -> bool:
+    """Whether `path` holds the artefact of this identity already. UserError if it holds another and may not go."""
+    if not path.exists():
+        return False
+    header = artefact.header(path, kind, maker)
+    if header.fingerprint == fingerprint:
+        return True
+    if run.force:
+        logger.warning("{} was made with other settings; it is overwritten", path)
+        return False
+    raise refuse(path, header.settings, settings, "--force overwrites it, --artifacts DIR writes elsewhere")

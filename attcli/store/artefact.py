@@ -1,0 +1,127 @@
+"""The form that all artefacts share: one HDF5 file of named arrays, under a header that says what it is.
+
+The header (HDF5 attributes): `kind`, `schema`, `fingerprint` (the identity of what made it), `settings` and `about`
+(JSON), `versions` (provenance) and `sha256`, the checksum of all arrays by name, type, shape and bytes. A file holds
+no times, so the same work gives the same bytes.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from attcli.errors import UserError
+from attcli.store.files import atomic
+
+SCHEMA = 1
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself; `about` is what the next stage needs to know."""
+
+    kind: str
+    fingerprint: str
+    settings: dict[str, Any]
+    about: dict[str, Any]
+    versions: dict[str, str] = field(default_factory=dict)
+    sha256: str = ""
+
+
+def checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 of arrays by name, type, shape and bytes, in hexadecimal."""
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        total.update(array.tobytes() if array.ndim == 0 else memoryview(array).cast("B") if array.size else b"")
+    return total.hexdigest()
+
+
+def fingerprint(stage: str, algorithm: int, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """The identity of a stage's result: what changes its mathematics, and what went in."""
+    content = json.dumps([stage, algorithm, settings, inputs], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def write(path: Path, header: Header, arrays: Arrays, row_chunks: tuple[str, ...] = ()) -> str:
+    """Write a file atomically and return its checksum. Arrays in `row_chunks` are stored and checksummed by row."""
+    digest = checksum(arrays)
+    with atomic(path) as temporary:
+        with h5py.File(temporary, "w", libver="earliest") as file:
+            for name, array in sorted(arrays.items()):
+                rows = name in row_chunks and array.size > 0
+                chunks = (1, *array.shape[1:]) if rows else None
+                file.create_dataset(name, data=array, chunks=chunks, fletcher32=rows or None)
+            file.attrs["schema"] = SCHEMA
+            file.attrs["kind"] = header.kind
+            file.attrs["fingerprint"] = header.fingerprint
+            for name in ("settings", "about", "versions"):
+                file.attrs[name] = json.dumps(getattr(header, name), sort_keys=True)
+            file.attrs["sha256"] = digest
+    return digest
+
+
+def open_file(path: Path, kind: str, maker: str) -> tuple[h5py.File, Header]:
+    """Open an artefact of that kind. UserError if it is missing, damaged or something else; `maker` is the remedy."""
+    if not path.exists():
+        raise UserError(f"{path} is missing; run `{maker}`")
+    try:
+        file = h5py.File(path, "r")
+        attributes = dict(file.attrs)
+        header = Header(
+            kind=str(attributes["kind"]),
+            fingerprint=str(attributes["fingerprint"]),
+            settings=json.loads(attributes["settings"]),
+            about=json.loads(attributes["about"]),
+            versions=json.loads(attributes["versions"]),
+            sha256=str(attributes["sha256"]),
+        )
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise damaged(path, maker, error) from None
+    if header.kind != kind:
+        file.close()
+        raise UserError(f"{path} is a file of kind {header.kind!r}, not {kind!r}; name another one or run `{maker}`")
+    if int(attributes["schema"]) > SCHEMA:
+        file.close()
+        raise UserError(f"{path} was written by a newer attcli; upgrade attcli or run `{maker}`")
+    return file, header
+
+
+def damaged(path: Path, maker: str, error: object) -> UserError:
+    """The error of a file that cannot be read as what it should be."""
+    return UserError(f"{path} is damaged or cut short ({error}); delete it and run `{maker}`")
+
+
+def read(path: Path, kind: str, maker: str) -> tuple[Header, Arrays]:
+    """A whole artefact, its checksum verified."""
+    file, header = open_file(path, kind, maker)
+    arrays: Arrays = {}
+
+    def take(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            arrays[name] = np.asarray(item[()])
+
+    with file:
+        try:
+            file.visititems(take)
+        except (OSError, RuntimeError) as error:
+            raise damaged(path, maker, error) from None
+    if checksum(arrays) != header.sha256:
+        raise damaged(path, maker, "its checksum does not match")
+    return header, arrays
+
+
+def header(path: Path, kind: str, maker: str) -> Header:
+    """The header alone; the arrays are not read."""
+    file, found = open_file(path, kind, maker)
+    file.close()
+    return found

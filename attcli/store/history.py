@@ -1,0 +1,92 @@
+"""history.h5: what every iteration of a distillation did, and its CSV view.
+
+While distilling, the records lie in parts, one for each stretch between two saves, named by its first iteration.
+Times are in them, so a history is the one artefact whose bytes differ between two equal runs.
+"""
+
+import csv
+import io
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from attcli.store import artefact
+from attcli.store.files import atomic, write_text
+
+KIND = "history"
+MAKER = "attcli distill"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One iteration (from 0): the expert and its start epoch, the matched step, loss, lr after the update, seconds.
+
+    `l1` and `l2` (N_S,) are the distances to the target after each of the student's steps; `accepted` is 0 where
+    the update was skipped because something was not finite.
+    """
+
+    iteration: int
+    expert: int
+    start_epoch: int
+    step: int
+    loss: float
+    lr: float
+    seconds: float
+    accepted: int
+    l1: np.ndarray
+    l2: np.ndarray
+
+
+SCALARS = ("iteration", "expert", "start_epoch", "step", "loss", "lr", "seconds", "accepted")
+INTEGERS = ("iteration", "expert", "start_epoch", "step", "accepted")
+
+
+def write_part(folder: Path, records: list[Record]) -> None:
+    """Add a stretch of records; a longer part of the same start is kept."""
+    path = folder / f"part-{records[0].iteration:07d}.npz"
+    if path.exists() and len(_read_part(path)["iteration"]) >= len(records):
+        return
+    rows = [asdict(record) for record in records]
+    kinds = dict.fromkeys(INTEGERS, np.int64)
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **{n: np.asarray([row[n] for row in rows], kinds.get(n, np.float32)) for n in rows[0]})
+
+
+def _read_part(path: Path) -> artefact.Arrays:
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+def collect(folder: Path, iterations: int) -> artefact.Arrays:
+    """All records up to `iterations`, each column one array, put together from the parts."""
+    columns: dict[str, list[np.ndarray]] = {}
+    expected = 0
+    for path in sorted(folder.glob("part-*.npz")):
+        part = _read_part(path)
+        first = int(part["iteration"][0])
+        if first > expected:
+            break
+        begin, end = expected - first, iterations - first
+        for name, array in part.items():
+            columns.setdefault(name, []).append(array[begin:end])
+        expected = max(expected, min(iterations, first + len(part["iteration"])))
+    return {name: np.concatenate(pieces) for name, pieces in columns.items()}
+
+
+def write(path: Path, header: artefact.Header, arrays: artefact.Arrays) -> None:
+    """Write the history of a run."""
+    artefact.write(path, header, arrays)
+
+
+def write_csv(path: Path, arrays: artefact.Arrays) -> None:
+    """The scalars of every iteration as CSV, for plots."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(SCALARS)
+    columns = [arrays[name] for name in SCALARS]
+    for row in zip(*columns, strict=True):
+        table.writerow(
+            [int(v) if n in INTEGERS else f"{float(v):.9g}" for n, v in zip(SCALARS, row, strict=True)]
+        )
+    write_text(path, text.getvalue())
