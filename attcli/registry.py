@@ -31,7 +31,6 @@ class DatasetInfo:
     smallest_class: int
     test: int
     value_scale: float = 1 / 255
-    available: bool = True
 
 
 def _modules(folder: str) -> tuple[str, ...]:
@@ -75,11 +74,11 @@ def dataset(name: str) -> DatasetInfo:
     return datasets()[known("dataset", name, datasets())]
 
 
-def known(kind: str, name: str, names: Iterable[str]) -> str:
-    """`name`, if it is one of `names`; otherwise a UserError that lists them, with the nearest one first."""
+def known(kind: str, name: str, names: Iterable[str], listing: str | None = None) -> str:
+    """`name`, if it is one of `names`; otherwise a UserError with the nearest one, and all of them or where to look."""
     names = list(names)
     if name in names:
         return name
     near = get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UserError(f"unknown {kind} {name!r}; {hint}there are: {', '.join(names)}")
+    raise UserError(f"unknown {kind} {name!r}; {hint}{listing or 'there are: ' + ', '.join(names)}")

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attcli import networks, runtime
+from attcli import runtime
 from attcli.experts.sgd import Optimiser, train_epoch
 from attcli.matching.parameters import vector
 from attcli.matching.student import Student
+from attcli.networks import Architecture
 
 TEST_BATCH = 500
 
@@ -28,21 +29,6 @@ class Protocol:
     momentum: float
     weight_decay: float
     augment: str
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A network by name, for images of a channel count and resolution, with the options of its builder."""
-
-    name: str
-    channels: int
-    classes: int
-    resolution: int
-    options: dict[str, object]
-
-    def build(self) -> torch.nn.Module:
-        """A fresh network, initialised from torch's global generator."""
-        return networks.build(self.name, self.channels, self.classes, self.resolution, **self.options)
 
 
 def schedule(protocol: Protocol) -> Iterator[tuple[float, bool]]:

@@ -1,11 +1,11 @@
 """A complete params.yaml: what DVC must see, and how it is written."""
 
+import json
 import os
 from typing import Any
 
 from attcli.errors import UserError
-from attcli.settings.files import to_yaml
-from attcli.settings.layers import Resolved, resolve, values_of
+from attcli.settings.layers import Resolved, description, resolve, values_of
 from attcli.settings.models import CONTENT
 from attcli.settings.recipes import get
 
@@ -28,12 +28,22 @@ def params_of(recipe: str) -> str:
     named = {"distill.method": method, "prepare.dataset": dataset, "distill.ipc": int(ipc.removeprefix("ipc"))}
     chosen = get(recipe).settings()
     resolved = resolve({**chosen, **named}, environ={}, recipe=recipe, ignore_params=True)
-    content: dict[str, Any] = {}
+    lines = [f"# {recipe}: {get(recipe).title}"]
+    section = ""
     for name, value in values_of(resolved.settings).items():
-        section, _, key = name.partition(".")
-        if section in CONTENT:
-            if key:
-                content.setdefault(section, {})[key] = value
-            else:
-                content[section] = value
-    return f"# {recipe}: {get(recipe).title}\n" + to_yaml(content)
+        first, _, key = name.partition(".")
+        if first not in CONTENT:
+            continue
+        if key and first != section:
+            section = first
+            lines += ["", f"{section}:"]
+        indent = "  " if key else ""
+        lines.append(f"{indent}{key or name}: {_plain(value)}  # {description(name)}")
+    return "\n".join(lines) + "\n"
+
+
+def _plain(value: Any) -> str:
+    """A value as YAML (which JSON is), words without quotes."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_plain, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)

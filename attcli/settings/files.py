@@ -1,6 +1,5 @@
 """params.yaml: YAML 1.2, so that 1e-07 is a number, with duplicate keys refused."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +33,3 @@ def parse_value(text: str) -> Any:
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError:
         return text
-
-
-def to_yaml(content: dict[str, Any]) -> str:
-    """A mapping as block YAML, lists in one line."""
-    writer = YAML(typ="safe", pure=True)
-    writer.default_flow_style = None
-    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    writer.width = 100
-    text = io.StringIO()
-    writer.dump(content, text)
-    return text.getvalue()

@@ -44,6 +44,17 @@ def names(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
             yield prefix + name
 
 
+def description(name: str) -> str:
+    """What a setting is, in a line."""
+    section, _, key = name.partition(".")
+    field = Settings.model_fields[section]
+    if key:
+        model = field.annotation
+        assert isinstance(model, type) and issubclass(model, BaseModel)
+        field = model.model_fields[key]
+    return field.description or ""
+
+
 def values_of(settings: Settings) -> dict[str, Any]:
     """Every setting's value, as plain JSON would hold it, by dotted name."""
     found: dict[str, Any] = {}
@@ -68,10 +79,7 @@ def flat(content: Mapping[str, Any], origin: str) -> dict[str, Any]:
         else:
             found[str(section)] = values
     for name in found:
-        try:
-            known("setting", name, everything)
-        except UserError as error:
-            raise UserError(f"{origin}: {str(error).split('; there are')[0]}; see `attcli config`") from None
+        known(f"setting in {origin}:", name, everything, listing="see `attcli config`")
     return found
 
 

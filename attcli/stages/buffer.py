@@ -13,8 +13,8 @@ from attcli.errors import UserError
 from attcli.experts.sgd import Optimiser, train_epoch
 from attcli.matching.parameters import Layout, vector
 from attcli.matching.student import Student
+from attcli.networks import Architecture
 from attcli.progress import Track, track
-from attcli.scoring.protocol import Architecture
 from attcli.settings import Network, Settings
 from attcli.stages import prepare
 from attcli.stages.run import Run, content, differences, may_write, refuse

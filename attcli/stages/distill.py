@@ -17,7 +17,7 @@ from attcli.matching.engine import Match
 from attcli.matching.parameterisation import Pixels
 from attcli.matching.student import Student
 from attcli.progress import track
-from attcli.settings import Settings
+from attcli.settings import Evaluate, Settings
 from attcli.stages import buffer, outcome
 from attcli.stages.interrupt import deferred
 from attcli.stages.run import Run, content, may_write
@@ -69,7 +69,7 @@ def run(run: Run) -> None:
 def _header(
     settings: Settings, data: dataset.Dataset, fingerprint: str, chosen: dict[str, object]
 ) -> artefact.Header:
-    protocol = {**content(settings.evaluate, "archs", "repeats", "random_lrs"), "augment": settings.distill.augment}
+    protocol = {**content(Evaluate(), "archs", "repeats", "random_lrs"), "augment": settings.distill.augment}
     about = {
         **data.about,
         "dataset_sha256": data.sha256,

@@ -16,7 +16,8 @@ from attcli import runtime
 from attcli.data.loader import network_inputs, of_each_class
 from attcli.errors import UserError
 from attcli.progress import track
-from attcli.scoring.protocol import Architecture, Protocol, accuracy, train
+from attcli.networks import Architecture
+from attcli.scoring.protocol import Protocol, accuracy, train
 from attcli.settings import Settings
 from attcli.stages import buffer, distill, prepare
 from attcli.stages.run import Run

@@ -10,7 +10,6 @@ from attcli import registry
 from attcli.data import normalise
 from attcli.data.loader import of_each_class
 from attcli.data.sources import Images, Source
-from attcli.errors import UserError
 from attcli.runtime import stream, versions
 from attcli.settings import Settings
 from attcli.stages.run import Run, content, may_write
@@ -48,8 +47,6 @@ def run(run: Run) -> None:
 
 def _load(settings: Settings) -> Source:
     info = registry.dataset(settings.prepare.dataset)
-    if not info.available:
-        raise UserError(f"{info.title}: source not available yet; choose another with --dataset")
     source: Source = registry.source(info.name).load(settings.runtime.data_dir, info.name)
     return source
 

@@ -1,0 +1,43 @@
+# Two commands set up everything: `make repro` and `make test`. PYTHON is any Python >= 3.11.
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: repro test lint bench lock clean
+
+# The environment is made anew whenever the lock or the project's metadata change.
+.venv/done: requirements.lock pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=...')"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+# Without a .git folder (an unpacked archive) DVC has to be told so.
+repro: .venv/done
+	@if [ -e .git ]; then $(BIN)/dvc config --local --unset core.no_scm 2>/dev/null || true; \
+	else $(BIN)/dvc config --local core.no_scm true; fi
+	$(BIN)/dvc repro
+	@$(BIN)/dvc metrics show
+
+lint: .venv/done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+
+test: lint
+	$(BIN)/pytest
+
+bench: .venv/done
+	$(BIN)/python -m benchmarks
+
+# Needs uv (pip install uv). Universal, hashed, and without the names of the hosts it was made with.
+lock:
+	uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
+		--group dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv build dist artifacts .attcli

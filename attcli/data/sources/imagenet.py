@@ -1,0 +1,32 @@
+"""Tiny ImageNet and the ten-class subsets of ImageNet: known to the recipes; their images cannot be read yet."""
+
+from pathlib import Path
+
+from attcli.data.sources import Source
+from attcli.errors import UserError
+from attcli.registry import DatasetInfo
+
+SMALLEST_CLASS = 732
+"""The fewest training images of any of ImageNet's classes, so a bound for each subset's."""
+
+TITLES = {
+    "imagenette": "ImageNette",
+    "imagewoof": "ImageWoof",
+    "imagefruit": "ImageFruit",
+    "imageyellow": "ImageYellow",
+    "imagemeow": "ImageMeow",
+    "imagesquawk": "ImageSquawk",
+}
+
+INFO = (
+    DatasetInfo("tinyimagenet", "Tiny ImageNet", 200, 3, 64, train=100_000, smallest_class=500, test=10_000),
+    *(
+        DatasetInfo(name, title, 10, 3, 128, train=10 * SMALLEST_CLASS, smallest_class=SMALLEST_CLASS, test=500)
+        for name, title in TITLES.items()
+    ),
+)
+
+
+def load(data_dir: Path, name: str) -> Source:
+    """UserError: reading image folders is still to come."""
+    raise UserError(f"{name}: source not available yet; choose --dataset digits, cifar10 or cifar100")

@@ -1,0 +1,106 @@
+"""--dry-run: what a command would run, what is there already, and the disk it will take."""
+
+from pathlib import Path
+
+import torch
+
+from attcli import registry
+from attcli.matching.parameters import Layout
+from attcli.stages import buffer, distill, prepare
+from attcli.stages.run import Run
+from attcli.store import artefact, dataset, experts, synthetic
+
+ORDER = ("prepare", "buffer", "distill", "evaluate")
+
+
+def forecast(run: Run, command: str) -> str:
+    """A line for each stage up to `command`; nothing is made."""
+    stages = ORDER[: ORDER.index(command) + 1] if run.auto else (command,)
+    lines = {"prepare": _prepare, "buffer": _buffer, "distill": _distill, "evaluate": _evaluate}
+    return "\n".join(f"{stage:9} {lines[stage](run)}" for stage in stages)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _header(path: Path, kind: str) -> artefact.Header | None:
+    return artefact.header(path, kind, "the stage again") if path.exists() else None
+
+
+def _prepare(run: Run) -> str:
+    info = registry.dataset(run.settings.prepare.dataset)
+    values = info.channels * info.resolution**2
+    disk = (info.train + info.test) * values + (4 * values**2 if run.settings.prepare.normalise == "zca" else 0)
+    fingerprint, _ = prepare.identity(run.settings)
+    found = _header(run.dataset, dataset.KIND)
+    if found and found.fingerprint == fingerprint:
+        return f"nothing to do: {run.dataset} is there"
+    return f"would make {run.dataset} from {info.title}{_overwriting(run, found)}, up to {_size(disk)}"
+
+
+def _overwriting(run: Run, found: artefact.Header | None) -> str:
+    if not found:
+        return ""
+    return ", overwriting another one" if run.force else " (another one is there: needs --force)"
+
+
+def _parameters(run: Run) -> int:
+    info = registry.dataset(run.settings.prepare.dataset)
+    about = {"channels": info.channels, "classes": [""] * info.classes, "resolution": info.resolution}
+    with torch.device("meta"):
+        return Layout.of(buffer.architecture(run.settings.network, about).build()).size
+
+
+def _buffer(run: Run) -> str:
+    settings = run.settings
+    count, epochs = settings.buffer.experts, settings.epochs
+    disk = count * (epochs + 1) * _parameters(run) * 4
+    what = f"{count} experts of {epochs} epochs ({_size(disk)})"
+    found = _header(run.dataset, dataset.KIND)
+    if not found:
+        return f"would train {what}"
+    fingerprint, _ = buffer.identity(settings, found.sha256)
+    have = 0
+    for i in range(count):
+        files = (experts.path(run.work("buffer", fingerprint), i), experts.path(run.experts, i))
+        headers = [(file, _header(file, experts.KIND)) for file in files]
+        mine = [experts.epochs_of(file) for file, header in headers if header and header.fingerprint == fingerprint]
+        have += min(epochs, max(mine, default=0))
+    missing = count * epochs - have
+    return f"would train {missing} of {count * epochs} epochs: {what}" if missing else f"nothing to do: {what} are there"
+
+
+def _distill(run: Run) -> str:
+    settings = run.settings
+    info = registry.dataset(settings.prepare.dataset)
+    wanted, every = settings.distill.iterations, settings.distill.save_every
+    set_size = 4 * settings.distill.ipc * info.classes * info.channels * info.resolution**2
+    disk = -(-wanted // every) * 3 * set_size + wanted * (8 * settings.distill.syn_steps + 48) * 2
+    done = 0
+    found = _header(run.dataset, dataset.KIND)
+    if found and all(experts.path(run.experts, i).exists() for i in range(settings.buffer.experts)):
+        opened = experts.open_experts(run.experts, settings.buffer.experts)
+        if opened.epochs >= settings.matched_epochs:
+            digest = opened.digest(settings.matched_epochs)
+            folder = run.work("distill", distill.identity(settings, found.sha256, digest)[0]) / "snapshots"
+            done = max((i for i in map(synthetic.iteration_of, synthetic.snapshots(folder)) if i <= wanted), default=0)
+        opened.close()
+    what = f"{settings.distill.method}, ipc {settings.distill.ipc}, {settings.distill.syn_steps} steps"
+    if done == wanted:
+        return f"nothing to do: {wanted} iterations ({what}) are done"
+    return f"would run {wanted - done} of {wanted} iterations ({what}), up to {_size(disk)} with its snapshots"
+
+
+def _evaluate(run: Run) -> str:
+    chosen = run.settings.evaluate
+    each = 3 + len(chosen.random_lrs)
+    networks = len(chosen.archs) * chosen.repeats * each
+    return (
+        f"would train up to {networks} networks ({', '.join(chosen.archs)}; {chosen.repeats} repeats; synthetic, ema, "
+        f"random at {1 + len(chosen.random_lrs)} learning rates) for {chosen.epochs} epochs"
+    )
