@@ -1,0 +1,89 @@
+"""What the tests share: a small, complete run on the embedded digits."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from attcli import progress
+from attcli.settings import Settings, resolve
+from attcli.stages.run import Run
+
+SMALL = {
+    "prepare.dataset": "digits",
+    "prepare.normalise": "standardise",
+    "prepare.validation": 100,
+    "network.width": 8,
+    "network.depth": 2,
+    "buffer.experts": 2,
+    "buffer.batch": 256,
+    "buffer.lr": 0.05,
+    "distill.iterations": 6,
+    "distill.syn_steps": 5,
+    "distill.expert_epochs": 2,
+    "distill.max_start_epoch": 2,
+    "distill.lr_img": 1.0,
+    "distill.lr_init": 0.03,
+    "distill.save_every": 2,
+    "distill.ema_decay": 0.9,
+    "evaluate.epochs": 4,
+    "evaluate.repeats": 2,
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
+    progress.configure("quiet")
+    yield
+    torch.set_num_threads(before[0])
+    torch.use_deterministic_algorithms(before[1])
+
+
+def settings_in(folder: Path, **changes: object) -> Settings:
+    """The small run's settings with its results in `folder`; changes are dotted names with __ for the dot."""
+    flags = {**SMALL, "runtime.artifacts": str(folder / "artifacts"), "runtime.work_dir": str(folder / ".attcli")}
+    flags |= {name.replace("__", "."): value for name, value in changes.items()}
+    return resolve(flags, environ={}, ignore_params=True).settings
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Run]:
+    """A run in the test's folder, or in `folder`, with changed settings; auto and force as in Run."""
+
+    def make(folder: Path | None = None, *, auto: bool = True, force: bool = False, **changes: object) -> Run:
+        return Run(settings_in(folder or tmp_path, **changes), auto=auto, force=force)
+
+    return make
+
+
+class Cli:
+    """Calls the command line in this process, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._runner = CliRunner()
+
+    def __call__(self, *words: str, code: int = 0) -> str:
+        """What a command prints on stdout and stderr together; fails unless it exits with `code`."""
+        from attcli.cli import app
+
+        result = self._runner.invoke(app, list(words))
+        problem = "" if result.exception is None else f"\n{result.exception!r}"
+        assert result.exit_code == code, f"exit {result.exit_code}: {result.output}{problem}"
+        return result.output
+
+    def small(self, *words: str, code: int = 0) -> str:
+        """A command with the small run's settings."""
+        sets = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
+        return self(words[0], *sets, *words[1:], code=code)
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """The command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return Cli(tmp_path)

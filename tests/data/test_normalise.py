@@ -1,0 +1,56 @@
+"""Standardisation and ZCA whitening against their definitions."""
+
+import pytest
+import torch
+
+from attcli.data.loader import epoch, of_each_class
+from attcli.data.normalise import fit
+from attcli.runtime import stream
+
+IMAGES = torch.rand(300, 3, 4, 4, generator=torch.Generator().manual_seed(0)) ** 2
+
+
+def test_standardised_images_have_mean_0_and_deviation_1() -> None:
+    normal = fit("standardise", IMAGES, 0.1).forward(IMAGES)
+    assert torch.allclose(normal.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(normal.std(dim=(0, 2, 3)), torch.ones(3), atol=1e-5)
+
+
+def test_zca_is_the_symmetric_whitening_of_the_covariance() -> None:
+    eps = 0.1
+    flat = IMAGES.flatten(1).double()
+    covariance = torch.cov(flat.T)
+    # (covariance + eps)^-1/2 by the square root of an inverse, not by an eigendecomposition of our own.
+    u, s, _ = torch.linalg.svd(covariance)
+    wanted = (flat - flat.mean(dim=0)) @ (u @ torch.diag((s + eps).rsqrt()) @ u.T)
+    found = fit("zca", IMAGES, eps).forward(IMAGES).flatten(1).double()
+    assert torch.allclose(found, wanted, atol=1e-5)
+    root = (u @ torch.diag((s + eps).rsqrt()) @ u.T)
+    assert torch.allclose(root @ root @ (covariance + eps * torch.eye(48)), torch.eye(48, dtype=torch.float64), atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["standardise", "zca"])
+def test_inverse(kind: str) -> None:
+    normaliser = fit(kind, IMAGES[:200], 0.1)
+    others = IMAGES[200:]
+    assert torch.allclose(normaliser.inverse(normaliser.forward(others)), others, atol=1e-5)
+
+
+def test_digest_tells_normalisers_apart() -> None:
+    digests = {fit("zca", IMAGES, 0.1).digest(), fit("zca", IMAGES, 0.2).digest(), fit("standardise", IMAGES, 0.1).digest()}
+    assert len(digests) == 3
+
+
+def test_an_epoch_visits_every_image_once() -> None:
+    batches = epoch(10, 4, stream(0, "a"))
+    assert [len(batch) for batch in batches] == [4, 4, 2]
+    assert sorted(torch.cat(batches).tolist()) == list(range(10))
+
+
+def test_images_of_each_class() -> None:
+    labels = torch.tensor([0, 1, 1, 2, 2, 2])
+    chosen = of_each_class(labels, [1, 2, 2], stream(0, "a"))
+    assert labels[chosen].tolist() == [0, 1, 1, 2, 2]
+    assert len(set(chosen.tolist())) == 5
+    with pytest.raises(ValueError, match="class 0 has 1 images, fewer than 2"):
+        of_each_class(labels, [2, 1, 1], stream(0, "a"))

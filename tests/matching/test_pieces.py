@@ -1,0 +1,69 @@
+"""Selection, windows, plans, layouts."""
+
+import pytest
+import torch
+
+from attcli.matching import select, window
+from attcli.matching.batches import plan, probabilities
+from attcli.matching.parameters import Layout, vector
+from attcli.networks import Architecture
+from attcli.runtime import stream
+
+INF, NAN = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(
+    ("l1", "k"),
+    [
+        ([3.0, 1.0, 2.0], 2),
+        ([1.0, 1.0, 2.0], 2),  # a tie goes to the later step
+        ([NAN, 5.0, 6.0], 2),
+        ([4.0, NAN, INF], 1),
+        ([NAN, NAN, INF], 3),  # nothing finite: the last step
+        ([99999.0, 99998.0, 99999.0], 2),  # no sentinel that large distances fall behind
+    ],
+)
+def test_nearest_step(l1: list[float], k: int) -> None:
+    assert select.nearest(torch.tensor([l1, [1.0, 2.0, 3.0]]), "l1") == k
+
+
+def test_metrics_are_told_apart() -> None:
+    distances = torch.tensor([[3.0, 1.0, 2.0], [1.0, 2.0, 3.0]])
+    assert select.nearest(distances, "l1") == 2
+    assert select.nearest(distances, "l2") == 1
+    assert select.last(distances) == 3
+
+
+def test_fixed_window() -> None:
+    assert window.fixed(3, 7) == (3, 7)
+
+
+def test_every_pass_of_a_plan_is_a_permutation_with_a_short_last_batch() -> None:
+    drawn = plan(images=7, batch=3, steps=8, strategy="none", generator=stream(0, "x"))
+    assert drawn.indices.shape == (8, 3)
+    for begin in (0, 3):
+        kept = drawn.weights[begin : begin + 3] > 0
+        assert sorted(drawn.indices[begin : begin + 3][kept].tolist()) == list(range(7))
+    assert kept.sum(dim=1).tolist() == [3, 3, 1]
+    assert torch.allclose(drawn.weights.sum(dim=1), torch.ones(8))
+    assert drawn.indices[0].tolist() != drawn.indices[3].tolist()
+
+
+def test_a_batch_larger_than_the_set_is_the_set() -> None:
+    assert plan(4, 100, 2, "none", stream(0, "x")).indices.shape == (2, 4)
+
+
+def test_probabilities() -> None:
+    assert probabilities(torch.tensor([1, 0]), 3).tolist() == [[0, 1, 0], [1, 0, 0]]
+    logits = torch.tensor([[1.0, 2.0, 3.0]])
+    assert torch.allclose(probabilities(logits, 3), logits.softmax(1))
+
+
+def test_layout_round_trip() -> None:
+    module = Architecture("convnet", 3, 10, 8, {"width": 4, "depth": 2}).build()
+    layout, theta = Layout.of(module), vector(module)
+    assert theta.numel() == layout.size
+    named = layout.unflatten(theta)
+    for name, parameter in module.named_parameters():
+        assert torch.equal(named[name], parameter)
+    assert torch.equal(layout.flatten(named), theta)

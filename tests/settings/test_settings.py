@@ -1,0 +1,165 @@
+"""Where settings come from, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from attcli import registry
+from attcli.errors import UserError
+from attcli.settings import Settings, resolve
+from attcli.settings.completeness import params_of
+from attcli.settings.files import read_yaml
+from attcli.settings.layers import assignment, flat, names, values_of
+from attcli.settings.models import CONTENT
+from attcli.settings.recipes import all_recipes
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_defaults_are_those_of_the_paper_on_cifar10() -> None:
+    found = resolve(environ={})
+    assert found.settings.prepare.dataset == "cifar10"
+    assert found.settings.distill.syn_steps == 80
+    assert found.settings.distill.lr_lr == 1e-7
+    assert found.origin["distill.syn_steps"] == "recipe att/cifar10/ipc1"
+
+
+def test_ipc_50_finds_its_recipe() -> None:
+    settings = resolve({"distill.ipc": 50}, environ={}).settings
+    assert (settings.distill.syn_steps, settings.distill.lr_init, settings.prepare.normalise) == (50, 0.001, "standardise")
+    assert settings.distill.iterations == 1_000_000
+
+
+def test_flags_before_params_before_recipe() -> None:
+    Path("params.yaml").write_text("distill: {ipc: 10, syn_steps: 7, lr_img: 5}\n")
+    found = resolve({"distill.lr_img": 9.0}, environ={})
+    assert (found.settings.distill.lr_img, found.origin["distill.lr_img"]) == (9.0, "flag")
+    assert (found.settings.distill.syn_steps, found.origin["distill.syn_steps"]) == (7, "params.yaml")
+    assert found.origin["distill.lr_lr"] == "recipe att/cifar10/ipc10"
+    assert found.origin["distill.momentum_lr"] == "recipe att/cifar10/ipc10"
+    assert found.origin["seed"] == "default"
+
+
+def test_environment_reaches_runtime_settings_only() -> None:
+    found = resolve(environ={"ATTCLI_THREADS": "2", "ATTCLI_DATA_DIR": "/d"})
+    assert found.settings.runtime.threads == 2
+    assert found.settings.runtime.data_dir == Path("/d")
+    assert found.origin["runtime.threads"] == "environment"
+    with pytest.raises(UserError, match="ATTCLI_IPC is no runtime setting; unset it and use --set"):
+        resolve(environ={"ATTCLI_IPC": "5"})
+
+
+def test_flags_before_environment() -> None:
+    assert resolve({"runtime.threads": 1}, environ={"ATTCLI_THREADS": "2"}).settings.runtime.threads == 1
+
+
+@pytest.mark.parametrize("text", ["distill: {lr_lr: 1e-07}", "distill: {lr_lr: 1.0e-7}", "distill: {lr_lr: 0.0000001}"])
+def test_floats_are_floats(text: str) -> None:
+    Path("params.yaml").write_text(text)
+    assert resolve(environ={}).settings.distill.lr_lr == 1e-7
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("distill: {ipc: 1\n", r"params\.yaml, line 2 is not valid YAML"),
+        ("distill:\n  ipc: 1\n  ipc: 2\n", r"params\.yaml, line 3 is not valid YAML: found duplicate key"),
+        ("- a\n", r"must hold sections such as `distill:`"),
+        ("distill: 3\n", r"section 'distill' must hold settings"),
+        ("distill: {ipcs: 1}\n", r"unknown setting in params\.yaml: 'distill\.ipcs'; did you mean 'distill\.ipc'\?"),
+        ("surprise: {ipc: 1}\n", r"unknown setting in params\.yaml: 'surprise'"),
+    ],
+)
+def test_bad_params(text: str, message: str) -> None:
+    Path("params.yaml").write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        resolve(environ={})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"distill.ipc": 0}, r"distill\.ipc: input should be greater than 0, not 0 \(from flag\)"),
+        ({"distill.ipc": "many"}, r"distill\.ipc: .*integer.*not 'many'"),
+        ({"prepare.dataset": "cifar11"}, r"unknown dataset 'cifar11'; did you mean 'cifar10'\?"),
+        ({"network.arch": "vgg12"}, r"unknown architecture 'vgg12'; did you mean 'vgg11'\?"),
+        ({"evaluate.archs": "convnet,alexnett"}, r"unknown architecture 'alexnett'; did you mean 'alexnet'\?"),
+        ({"distill.method": "at"}, r"unknown method 'at'; did you mean 'att'\?"),
+        ({"distill.augment": "color_blur"}, r"unknown augmentation in distill\.augment: 'blur'"),
+        ({"buffer.epochs": 3}, r"buffer\.epochs 3 is too few: matching reads 5 epochs .*set buffer\.epochs to auto"),
+        ({"distill.min_start_epoch": 2}, r"min_start_epoch 2 leaves no start epoch below distill\.max_start_epoch 2"),
+        ({"distill.ipc": 5001}, r"distill\.ipc 5001 is more than the 5000 training images of the smallest class"),
+        ({"prepare.limit_per_class": 3, "distill.ipc": 4, "buffer.batch": 8}, r"distill\.ipc 4 is more than the 3"),
+        ({"buffer.batch": 50_001}, r"buffer\.batch 50001 is more than the 50000 training images"),
+        ({"distill.batch_syn": 11}, r"distill\.batch_syn 11 is more than the 10 images of the set"),
+        ({"prepare.validation": 50_000}, r"prepare\.validation 50000 leaves too little of 50000"),
+        ({"distill.ema_decay": 1.0}, r"distill\.ema_decay: input should be less than 1"),
+        ({"prepare.normalise": "pca"}, r"prepare\.normalise: input should be 'zca' or 'standardise'"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_line(changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        resolve(changes, environ={})
+    assert "\n" not in str(caught.value)
+
+
+def test_noise_needs_no_real_images() -> None:
+    assert resolve({"distill.ipc": 5001, "distill.init": "noise"}, environ={}).settings.distill.ipc == 5001
+
+
+def test_assignments() -> None:
+    assert assignment("distill.lr_img=1e3") == ("distill.lr_img", 1000.0)
+    assert assignment("seed=4") == ("seed", 4)
+    with pytest.raises(UserError, match="write --set key=value"):
+        assignment("distill.ipc")
+    with pytest.raises(UserError, match="unknown setting in --set ipc=1: 'ipc'"):
+        assignment("ipc=1")
+
+
+def test_every_setting_is_reached_by_set() -> None:
+    plain = values_of(Settings())
+    assert set(plain) == set(names())
+    for name in names():
+        assert flat({name.split(".")[0]: {name.split(".")[1]: 1}} if "." in name else {name: 1}, "x") == {name: 1}
+
+
+@pytest.mark.parametrize("name", list(all_recipes()))
+def test_recipes_are_valid(name: str) -> None:
+    recipe = all_recipes()[name]
+    method, dataset, ipc = name.split("/")
+    assert method in registry.methods()
+    changes = {"prepare.dataset": dataset, "distill.method": method, "distill.ipc": int(ipc.removeprefix("ipc"))}
+    found = resolve(changes, environ={})
+    for key, entry in recipe.values.items():
+        assert found.origin[key] == f"recipe {name}"
+        given = values_of(found.settings)[key]
+        assert given == entry.value
+        assert entry.source
+    assert recipe.published is None or 0 < recipe.published["accuracy"] < 100
+
+
+def test_published_values_of_att_on_cifar10() -> None:
+    values = all_recipes()["att/cifar10/ipc10"].settings()
+    assert values["distill.lr_img"] == 1e4
+    assert values["distill.lr_lr"] == 1e-4
+    assert values["distill.iterations"] == 60_000
+    assert values["prepare.normalise"] == "zca"
+
+
+def test_the_repositorys_params_are_the_complete_digits_recipe() -> None:
+    assert (REPOSITORY / "params.yaml").read_text() == params_of("att/digits/ipc1")
+
+
+def test_written_params_are_complete_and_read_back() -> None:
+    Path("params.yaml").write_text(params_of("att/cifar10/ipc50"))
+    found = resolve(environ={})
+    assert found.content_not_from_params() == []
+    again = resolve({"distill.ipc": 50}, environ={}, ignore_params=True)
+    assert found.settings == again.settings
+    assert set(read_yaml(Path("params.yaml"))) == set(CONTENT)

@@ -1,0 +1,174 @@
+"""Artefacts: complete or absent, checked, and cheap to read in part."""
+
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from attcli.errors import UserError
+from attcli.store import artefact, experts, history
+from attcli.store.files import atomic, locked, publish, write_text
+from attcli.store.results import Results
+
+HEADER = artefact.Header("thing", "abc", {"a": 1}, {"b": 2}, {"torch": "x"})
+ARRAYS = {"x": np.arange(6.0).reshape(2, 3), "y/z": np.array([1, 2])}
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    artefact.write(tmp_path / "a.h5", HEADER, ARRAYS)
+    header, arrays = artefact.read(tmp_path / "a.h5", "thing", "maker")
+    assert (header.fingerprint, header.settings, header.about) == ("abc", {"a": 1}, {"b": 2})
+    assert all(np.array_equal(arrays[name], ARRAYS[name]) for name in ARRAYS)
+
+
+def test_same_content_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        artefact.write(tmp_path / name, HEADER, dict(reversed(ARRAYS.items())) if name == "b" else ARRAYS)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "old")
+    with pytest.raises(RuntimeError, match="half way"), atomic(tmp_path / "a") as temporary:
+        temporary.write_text("new")
+        raise RuntimeError("half way")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "old"
+
+
+@pytest.mark.parametrize("keep", [0, 10, 100, 2000, -1])
+def test_a_file_cut_short_is_told_as_such(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "a.h5"
+    artefact.write(path, HEADER, {"x": np.arange(5000.0)})
+    data = path.read_bytes()
+    path.write_bytes(data[:keep])
+    with pytest.raises(UserError, match=r"a\.h5 is damaged or cut short .*delete it and run `maker`"):
+        artefact.read(path, "thing", "maker")
+
+
+def test_a_changed_value_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    artefact.write(path, HEADER, ARRAYS)
+    with h5py.File(path, "r+") as file:
+        file["x"][0, 0] = 7
+    with pytest.raises(UserError, match="checksum"):
+        artefact.read(path, "thing", "maker")
+
+
+def test_other_kinds_and_missing_files(tmp_path: Path) -> None:
+    artefact.write(tmp_path / "a.h5", HEADER, ARRAYS)
+    with pytest.raises(UserError, match="is a file of kind 'thing', not 'dataset'"):
+        artefact.read(tmp_path / "a.h5", "dataset", "maker")
+    with pytest.raises(UserError, match=r"b\.h5 is missing; run `maker`"):
+        artefact.read(tmp_path / "b.h5", "thing", "maker")
+
+
+def test_fingerprints_depend_on_everything_that_they_hash() -> None:
+    base = ("stage", 1, {"a": 1}, {"i": "x"})
+    others = [("other", *base[1:]), ("stage", 2, *base[2:]), ("stage", 1, {"a": 2}, {"i": "x"}), (*base[:3], {"i": "y"})]
+    found = {artefact.fingerprint(*case) for case in [base, *others]}
+    assert len(found) == 5
+    assert artefact.fingerprint(*base) == artefact.fingerprint("stage", 1, {"a": 1}, {"i": "x"})
+
+
+def trajectory(rows: int, size: int = 50) -> experts.Trajectory:
+    random = np.random.default_rng(0)
+    return experts.Trajectory(
+        [random.random(size, dtype=np.float32) for _ in range(rows)], [1.0] * (rows - 1), [50.0] * (rows - 1)
+    )
+
+
+def test_experts_by_row(tmp_path: Path) -> None:
+    header = artefact.Header(experts.KIND, "e", {}, {})
+    for i, rows in enumerate((5, 4)):
+        experts.write(experts.path(tmp_path, i), header, trajectory(rows))
+    opened = experts.open_experts(tmp_path, 2)
+    assert opened.epochs == 3
+    assert np.array_equal(opened.rows(0, (1, 3)), np.stack(trajectory(5).parameters)[[1, 3]])
+    opened.close()
+    with pytest.raises(UserError, match="1 of 3 experts are missing"):
+        experts.open_experts(tmp_path, 3)
+
+
+def test_an_experts_digest_is_that_of_its_first_part(tmp_path: Path) -> None:
+    header = artefact.Header(experts.KIND, "e", {}, {})
+    for name, rows in (("a", 4), ("b", 6)):
+        experts.write(experts.path(tmp_path / name, 0), header, trajectory(rows))
+    short, long = (experts.open_experts(tmp_path / name, 1) for name in "ab")
+    assert short.digest(3) == long.digest(3)
+    assert long.digest(4) != long.digest(3)
+    short.close()
+    long.close()
+
+
+def test_two_rows_are_read_without_reading_the_file(tmp_path: Path) -> None:
+    header = artefact.Header(experts.KIND, "e", {}, {})
+    experts.write(experts.path(tmp_path, 0), header, trajectory(40, size=100_000))
+    opened = experts.open_experts(tmp_path, 1)
+
+    def bytes_read() -> int:
+        lines = Path("/proc/self/io").read_text().splitlines()
+        return int(lines[0].split()[1])
+
+    before = bytes_read()
+    opened.rows(0, (3, 30))
+    assert bytes_read() - before < 3 * 400_000
+    opened.close()
+
+
+def test_a_damaged_row_is_noticed_when_it_is_read(tmp_path: Path) -> None:
+    header = artefact.Header(experts.KIND, "e", {}, {})
+    path = experts.path(tmp_path, 0)
+    experts.write(path, header, trajectory(3, size=1000))
+    row = trajectory(3, size=1000).parameters[1].tobytes()
+    data = bytearray(path.read_bytes())
+    data[data.index(row) + 100] ^= 1
+    path.write_bytes(bytes(data))
+    opened = experts.open_experts(tmp_path, 1)
+    opened.rows(0, (0, 2))
+    with pytest.raises(UserError, match="damaged"):
+        opened.rows(0, (0, 1))
+    opened.close()
+
+
+def record(iteration: int) -> history.Record:
+    l1 = np.full(3, iteration, np.float32)
+    return history.Record(iteration, 0, 0, 2, 0.5, 0.01, 0.1, 1, l1, l1)
+
+
+def test_history_is_put_together_from_overlapping_parts(tmp_path: Path) -> None:
+    for begin, end in ((0, 4), (4, 6), (4, 9), (6, 12)):
+        history.write_part(tmp_path, [record(i) for i in range(begin, end)])
+    history.write_part(tmp_path, [record(4)])  # shorter than what is there: kept out
+    for iterations in (3, 4, 8, 12):
+        assert history.collect(tmp_path, iterations)["iteration"].tolist() == list(range(iterations))
+    assert history.collect(tmp_path, 12)["l1"].shape == (12, 3)
+
+
+def test_results_survive_a_line_that_was_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    Results(path).add(("a",), {"accuracy": 1.0})
+    with path.open("a") as file:
+        file.write('{"key": ["b"], "val')
+    again = Results(path)
+    assert again.get(("a",)) == {"accuracy": 1.0}
+    assert again.get(("b",)) is None
+    again.add(("b",), {"accuracy": 2.0})
+    assert Results(path).get(("b",)) == {"accuracy": 2.0}
+
+
+def test_publishing_links_and_a_link_survives_its_source(tmp_path: Path) -> None:
+    write_text(tmp_path / "work" / "a", "x")
+    publish(tmp_path / "work" / "a", tmp_path / "out" / "a")
+    assert os.path.samefile(tmp_path / "work" / "a", tmp_path / "out" / "a")
+    (tmp_path / "work" / "a").unlink()
+    assert (tmp_path / "out" / "a").read_text() == "x"
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(UserError, match="another attcli works in"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
