@@ -32,7 +32,7 @@ class Draw(NamedTuple):
 
 
 def operations(strategy: str) -> tuple[str, ...]:
-    """The operations named in a strategy such as `color_crop_cutout`; none for `none`. ValueError for an unknown one."""
+    """The operations that a strategy such as `color_crop` names; none for `none`. ValueError for an unknown one."""
     names = () if strategy == "none" else tuple(strategy.split("_"))
     if unknown := [name for name in names if name not in OPERATIONS]:
         raise ValueError(f"unknown augmentation {unknown[0]!r}; choose from {', '.join(OPERATIONS)}, or none")
@@ -70,7 +70,7 @@ def _color(x: Tensor, u: Tensor) -> Tensor:
 
 
 def _take(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """x at integer positions (B, H, W) of each image, zero outside it.
+    """X at integer positions (B, H, W) of each image, zero outside it.
 
     A gather, whose derivative torch can add up in a fixed order on every device, unlike `grid_sample`'s.
     """
@@ -114,7 +114,7 @@ def _flip(x: Tensor, u: Tensor) -> Tensor:
 
 
 def _affine(x: Tensor, xx: Tensor, xy: Tensor, yx: Tensor, yy: Tensor) -> Tensor:
-    """x resampled bilinearly at the positions that the 2x2 matrices map each pixel to, around the centre.
+    """X resampled bilinearly at the positions that the 2x2 matrices map each pixel to, around the centre.
 
     The matrices (B,) act on coordinates that run from -1 to 1 between the centres of the outermost pixels
     (torch's align_corners=True).

@@ -68,7 +68,9 @@ def _given(**flags: Any) -> dict[str, Any]:
     return {name.replace("__", "."): value for name, value in flags.items() if value is not None}
 
 
-def _resolve(flags: dict[str, Any], sets: list[str] | None, params: Path | None, recipe: str | None = None) -> "Resolved":
+def _resolve(
+    flags: dict[str, Any], sets: list[str] | None, params: Path | None, recipe: str | None = None
+) -> "Resolved":
     from attcli.settings import resolve
     from attcli.settings.layers import assignment
 
@@ -94,17 +96,22 @@ def _stage(
 
     resolved = _resolve(flags, sets, params)
     check_under_dvc(resolved)
+    from loguru import logger
+
     from attcli import progress, runtime
     from attcli.stages.run import Run
 
     settings = resolved.settings
     progress.configure(settings.runtime.verbosity)
+    if not resolved.recipe_found and resolved.content_not_from_params():
+        logger.warning("there is no recipe {}; what is not set has its default value", resolved.recipe)
     run = Run(settings, **options)
     if dry_run:
         from attcli.stages.forecast import forecast
 
         typer.echo(forecast(run, name))
         return None
+    runtime.device(settings.runtime.device)
     runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
     with runtime.stoppable():
         return act(import_module(f"attcli.stages.{name}"), run)
@@ -170,7 +177,9 @@ def distill(
     dataset: Dataset = None,
     ipc: Ipc = None,
     iterations: Annotated[int | None, typer.Option(help="Updates, exactly: distill.iterations.")] = None,
-    time_limit: Annotated[str | None, typer.Option(help="Stop after 90s, 30m or 2h, saved; run again to go on.")] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="Stop after 90s, 30m or 2h, saved; run again to go on.")
+    ] = None,
     experts: ExpertCount = None,
     seed: Seed = None,
     sets: Set = None,
@@ -335,7 +344,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 

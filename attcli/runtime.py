@@ -6,6 +6,7 @@ import platform
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from types import FrameType
 from typing import TypeVar
 
@@ -66,21 +67,11 @@ def stream(seed: int, purpose: str, *indices: int) -> torch.Generator:
 def seeded(make: Callable[[], T], seed: int, purpose: str, *indices: int) -> T:
     """`make()`, with torch's global CPU generator seeded by the key while it runs and restored afterwards."""
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(_key(seed, purpose, *indices))
+        torch.manual_seed(_key(seed, purpose, *indices))
         return make()
 
 
 def versions() -> dict[str, str]:
     """The software that a result was computed with: provenance, never part of an identity."""
-    import h5py
-    import torchvision
-
-    import attcli
-
-    return {
-        "attcli": attcli.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "h5py": h5py.__version__,
-    }
+    found = {name: version(name) for name in ("attcli", "torch", "torchvision", "h5py", "numpy")}
+    return {**found, "python": platform.python_version()}

@@ -82,7 +82,9 @@ def test_draws_depend_on_their_stream_alone_and_use_all_operations() -> None:
     first = augment.draw("color_crop_flip", 60, 4, stream(1, "a"))
     again = augment.draw("color_crop_flip", 60, 4, stream(1, "a"))
     other = augment.draw("color_crop_flip", 60, 4, stream(1, "b"))
-    assert all(a.operation == b.operation and torch.equal(a.uniform, b.uniform) for a, b in zip(first, again, strict=True))
+    assert all(
+        a.operation == b.operation and torch.equal(a.uniform, b.uniform) for a, b in zip(first, again, strict=True)
+    )
     assert any(not torch.equal(a.uniform, b.uniform) for a, b in zip(first, other, strict=True))
     assert {drawn.operation for drawn in first} == {"color", "crop", "flip"}
 

@@ -54,7 +54,8 @@ class Normaliser:
         return tuple(torch.from_numpy(part).to(like).view(1, -1, 1, 1) for part in (self.mean, self.std))  # type: ignore[return-value]
 
     def _matmul(self, images: Tensor, power: float) -> Tensor:
-        assert self.vectors is not None and self.values is not None
+        assert self.vectors is not None
+        assert self.values is not None
         vectors = torch.from_numpy(self.vectors).double()
         matrix = (vectors * torch.from_numpy(self.values + self.eps).pow(power)) @ vectors.T
         return (images.flatten(1) @ matrix.to(images)).view_as(images)

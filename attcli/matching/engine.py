@@ -55,4 +55,4 @@ class Engine(Protocol):
     def __call__(
         self, student: Student, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select
     ) -> Match:
-        """start and target (P,), lr a scalar tensor; the gradient in the synthetic set goes through pull_back."""
+        """Start and target (P,), lr a scalar tensor; the gradient in the synthetic set goes through pull_back."""

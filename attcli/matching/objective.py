@@ -1,6 +1,6 @@
 """The matching loss: how far the student ended from the target, in units of how far the expert went.
 
-    L = ||theta_k - target||^2 / ||start - target||^2        (MTT, CVPR 2022, eq. 2)
+L = ||theta_k - target||^2 / ||start - target||^2        (MTT, CVPR 2022, eq. 2)
 """
 
 from torch import Tensor

@@ -41,9 +41,7 @@ class Layout:
         Split, not sliced: the derivative of a split is one concatenation, that of n slices n zero-filled vectors.
         """
         pieces = theta.split(self.sizes)
-        return {
-            name: piece.view(shape) for name, piece, shape in zip(self.names, pieces, self.shapes, strict=True)
-        }
+        return {name: piece.view(shape) for name, piece, shape in zip(self.names, pieces, self.shapes, strict=True)}
 
 
 def vector(module: nn.Module) -> Tensor:

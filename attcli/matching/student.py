@@ -55,7 +55,7 @@ class Student:
         return self.gradient_and_logits(theta, x, p, w)[0]
 
     def gradient_and_logits(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        """g (P,) and the outputs (B, K) that it was computed from."""
+        """G (P,) and the outputs (B, K) that it was computed from."""
         with torch.enable_grad():
             theta = theta.detach().requires_grad_()
             logits = self.logits(theta, x)

@@ -44,7 +44,9 @@ def _counts(settings: Settings, info: registry.DatasetInfo) -> None:
     smallest = min(info.smallest_class, prepare.limit_per_class or info.smallest_class)
     total = min(info.train, smallest * info.classes) if prepare.limit_per_class else info.train
     if prepare.validation and prepare.validation + info.classes > total:
-        raise UserError(f"prepare.validation {prepare.validation} leaves too little of {total} training images; lower it")
+        raise UserError(
+            f"prepare.validation {prepare.validation} leaves too little of {total} training images; lower it"
+        )
     if prepare.validation:
         smallest -= -(-prepare.validation * smallest // total)
     if distill.init == "real" and distill.ipc > smallest:
@@ -58,4 +60,6 @@ def _counts(settings: Settings, info: registry.DatasetInfo) -> None:
         )
     images = distill.ipc * info.classes
     if distill.batch_syn and distill.batch_syn > images:
-        raise UserError(f"distill.batch_syn {distill.batch_syn} is more than the {images} images of the set; lower it")
+        raise UserError(
+            f"distill.batch_syn {distill.batch_syn} is more than the {images} images of the set; lower it or set it to null"
+        )

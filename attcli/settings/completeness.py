@@ -14,7 +14,7 @@ DVC_MARK = "DVC_STAGE"
 
 
 def check_under_dvc(resolved: Resolved) -> None:
-    """UserError if DVC runs us while a content setting comes from elsewhere than params.yaml, where DVC cannot see it."""
+    """UserError if DVC runs us while a content setting comes from elsewhere than params.yaml: DVC cannot see it."""
     if DVC_MARK in os.environ and (missing := resolved.content_not_from_params()):
         raise UserError(
             f"params.yaml lacks {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}, so DVC cannot see "

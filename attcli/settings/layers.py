@@ -25,6 +25,8 @@ class Resolved:
 
     settings: Settings
     origin: dict[str, str]
+    recipe: str
+    recipe_found: bool
 
     def content_not_from_params(self) -> list[str]:
         """The content settings that params.yaml does not hold."""
@@ -50,7 +52,8 @@ def description(name: str) -> str:
     field = Settings.model_fields[section]
     if key:
         model = field.annotation
-        assert isinstance(model, type) and issubclass(model, BaseModel)
+        assert isinstance(model, type)
+        assert issubclass(model, BaseModel)
         field = model.model_fields[key]
     return field.description or ""
 
@@ -169,4 +172,4 @@ def resolve(
     except ValidationError as error:
         raise _explain(error, origin) from None
     check(settings)
-    return Resolved(settings, origin)
+    return Resolved(settings, origin, wanted, chosen is not None)

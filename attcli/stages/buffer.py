@@ -125,10 +125,8 @@ class _Trainer:
         theta = vector(runtime.seeded(self._architecture.build, seed, "expert-weights", index))
         return experts.Trajectory([theta.numpy()], [], [])
 
-    def train(
-        self, index: int, epochs: int, file: Path, progress: Track
-    ) -> tuple[artefact.Header, experts.Trajectory]:
-        """Expert `index`, trained to `epochs`, going on from what `file` holds; saved there on the way if it is long."""
+    def train(self, index: int, epochs: int, file: Path, progress: Track) -> tuple[artefact.Header, experts.Trajectory]:
+        """Expert `index`, trained to `epochs`, going on from what `file` holds; a long training is saved there."""
         buffer = self._settings.buffer
         trajectory = experts.read(file)[1] if file.exists() else self._begin(index)
         theta = torch.from_numpy(trajectory.parameters[-1].copy()).to(self._device)

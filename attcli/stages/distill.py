@@ -66,9 +66,7 @@ def run(run: Run) -> None:
         trajectories.close()
 
 
-def _header(
-    settings: Settings, data: dataset.Dataset, fingerprint: str, chosen: dict[str, object]
-) -> artefact.Header:
+def _header(settings: Settings, data: dataset.Dataset, fingerprint: str, chosen: dict[str, object]) -> artefact.Header:
     protocol = {**content(Evaluate(), "archs", "repeats", "random_lrs"), "augment": settings.distill.augment}
     about = {
         **data.about,
@@ -109,7 +107,9 @@ def _distill(
                     results.save_latest(distiller.state)
                     saved = now
                 if run.time_limit and now - begun > run.time_limit and done < wanted:
-                    logger.warning("stopped by the time limit after iteration {} of {}; run again to go on", done, wanted)
+                    logger.warning(
+                        "stopped by the time limit after iteration {} of {}; run again to go on", done, wanted
+                    )
                     break
     finally:
         results.finish(distiller.state)
@@ -207,7 +207,7 @@ class Distiller:
         )
 
     def _update(self, match: Match, gradient: Tensor) -> bool:
-        """Momentum SGD on the images and on the student's learning rate, which stays above its minimum; then the EMA."""
+        """Momentum SGD on the images and the student's learning rate, which stays above its minimum; then the EMA."""
         settings, state = self._settings, self.state
         counts = dict(state.counts)
         momentum_images = settings.momentum_img * state.momentum_images + gradient

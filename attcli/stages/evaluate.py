@@ -1,4 +1,4 @@
-"""evaluate: fresh networks are trained on the synthetic set, and as many random real images, and tested on real ones."""
+"""evaluate: fresh networks are trained on the synthetic set, and on random real images, and tested on real ones."""
 
 import json
 import time
@@ -15,8 +15,8 @@ from torch import Tensor
 from attcli import runtime
 from attcli.data.loader import network_inputs, of_each_class
 from attcli.errors import UserError
-from attcli.progress import track
 from attcli.networks import Architecture
+from attcli.progress import track
 from attcli.scoring.protocol import Protocol, accuracy, train
 from attcli.settings import Settings
 from attcli.stages import buffer, distill, prepare
@@ -108,7 +108,9 @@ def _dataset_for(run: Run, found: synthetic.SyntheticSet) -> dataset.Dataset:
     about, asked = found.about, run.settings.prepare.dataset
     if not run.dataset.exists() and run.auto:
         if asked != about["dataset"]:
-            raise UserError(f"the set was distilled from {about['dataset']}, not {asked}; add --dataset {about['dataset']}")
+            raise UserError(
+                f"the set was distilled from {about['dataset']}, not {asked}; add --dataset {about['dataset']}"
+            )
         prepare.run(run)
     data = dataset.read(run.dataset)
     for what in ("dataset", "channels", "resolution", "classes"):
@@ -136,7 +138,9 @@ class _Scorer:
         data = _dataset_for(run, found)
         self._device = runtime.device(settings.runtime.device)
         if not len(data.labels[split]):
-            raise UserError(f"{run.dataset} has no {split} images; run `{dataset.MAKER}` with --set prepare.validation=N")
+            raise UserError(
+                f"{run.dataset} has no {split} images; run `{dataset.MAKER}` with --set prepare.validation=N"
+            )
         self._protocol = _protocol(settings, found)
         self._seed = settings.seed_of("evaluate")
         self._real = self._load(data)
@@ -219,9 +223,7 @@ class _Scorer:
         held_out = self._held_out(chosen, generator)
         best: dict[str, Any] = {"held_out": -1.0}
         for lr in (self._found.lr, *self._run.settings.evaluate.random_lrs):
-            student, theta = train(
-                self._architecture(arch), images, labels, lr, self._protocol, self._key(repeat)
-            )
+            student, theta = train(self._architecture(arch), images, labels, lr, self._protocol, self._key(repeat))
             reached = accuracy(student, theta, *held_out)
             if reached > best["held_out"]:
                 tested = accuracy(student, theta, *self._real.test)

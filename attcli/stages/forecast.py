@@ -72,7 +72,9 @@ def _buffer(run: Run) -> str:
         mine = [experts.epochs_of(file) for file, header in headers if header and header.fingerprint == fingerprint]
         have += min(epochs, max(mine, default=0))
     missing = count * epochs - have
-    return f"would train {missing} of {count * epochs} epochs: {what}" if missing else f"nothing to do: {what} are there"
+    return (
+        f"would train {missing} of {count * epochs} epochs: {what}" if missing else f"nothing to do: {what} are there"
+    )
 
 
 def _distill(run: Run) -> str:

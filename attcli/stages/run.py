@@ -1,4 +1,4 @@
-"""What all stages share: where things lie, what may be made or overwritten, and how stages find each other's results."""
+"""What all stages share: where things lie, and what may be made or overwritten."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ from loguru import logger
 from attcli.errors import UserError
 from attcli.settings import Settings
 from attcli.store import artefact
-from attcli.store.files import locked
+from attcli.store.files import locked, sweep
 
 
 @dataclass(frozen=True)
 class Run:
-    """One invocation: its settings, whether missing inputs are made (`auto`) and other results overwritten (`force`)."""
+    """One invocation: its settings, whether missing inputs are made (auto), other results overwritten (force)."""
 
     settings: Settings
     auto: bool = True
@@ -71,6 +71,8 @@ class Run:
         """The stage's work folder, held by this process alone."""
         folder = self.work(stage, fingerprint)
         with locked(folder):
+            sweep(folder)
+            sweep(self._out)
             yield folder
 
 

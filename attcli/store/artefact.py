@@ -42,7 +42,7 @@ def checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         total.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        total.update(array.tobytes() if array.ndim == 0 else memoryview(array).cast("B") if array.size else b"")
+        total.update(array.data if array.ndim and array.size else array.tobytes())
     return total.hexdigest()
 
 
@@ -55,18 +55,17 @@ def fingerprint(stage: str, algorithm: int, settings: Mapping[str, Any], inputs:
 def write(path: Path, header: Header, arrays: Arrays, row_chunks: tuple[str, ...] = ()) -> str:
     """Write a file atomically and return its checksum. Arrays in `row_chunks` are stored and checksummed by row."""
     digest = checksum(arrays)
-    with atomic(path) as temporary:
-        with h5py.File(temporary, "w", libver="earliest") as file:
-            for name, array in sorted(arrays.items()):
-                rows = name in row_chunks and array.size > 0
-                chunks = (1, *array.shape[1:]) if rows else None
-                file.create_dataset(name, data=array, chunks=chunks, fletcher32=rows or None)
-            file.attrs["schema"] = SCHEMA
-            file.attrs["kind"] = header.kind
-            file.attrs["fingerprint"] = header.fingerprint
-            for name in ("settings", "about", "versions"):
-                file.attrs[name] = json.dumps(getattr(header, name), sort_keys=True)
-            file.attrs["sha256"] = digest
+    with atomic(path) as temporary, h5py.File(str(temporary), "w", libver="earliest") as file:
+        for name, array in sorted(arrays.items()):
+            rows = name in row_chunks and array.size > 0
+            chunks = (1, *array.shape[1:]) if rows else None
+            file.create_dataset(name, data=array, chunks=chunks, fletcher32=rows or None)
+        file.attrs["schema"] = SCHEMA
+        file.attrs["kind"] = header.kind
+        file.attrs["fingerprint"] = header.fingerprint
+        for name in ("settings", "about", "versions"):
+            file.attrs[name] = json.dumps(getattr(header, name), sort_keys=True)
+        file.attrs["sha256"] = digest
     return digest
 
 
@@ -75,7 +74,7 @@ def open_file(path: Path, kind: str, maker: str) -> tuple[h5py.File, Header]:
     if not path.exists():
         raise UserError(f"{path} is missing; run `{maker}`")
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(str(path), "r")
         attributes = dict(file.attrs)
         header = Header(
             kind=str(attributes["kind"]),

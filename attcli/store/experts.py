@@ -62,7 +62,7 @@ def running_digests(rows: list[NDArray[np.float32]]) -> NDArray[np.uint8]:
     """The SHA-256 of all rows up to each one (epochs + 1, 32): the identity of any first part of the trajectory."""
     total, found = hashlib.sha256(), []
     for row in rows:
-        total.update(memoryview(np.ascontiguousarray(row)).cast("B"))
+        total.update(np.ascontiguousarray(row).data)
         found.append(np.frombuffer(total.digest(), np.uint8))
     return np.stack(found)
 

@@ -24,6 +24,14 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed processes had begun to write below `folder`."""
+    for path in folder.rglob(".*.tmp"):
+        owner = path.suffixes[-2].removeprefix(".") if len(path.suffixes) > 1 else ""
+        if owner.isdigit() and (int(owner) == os.getpid() or not Path(f"/proc/{owner}").exists()):
+            path.unlink(missing_ok=True)
+
+
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:

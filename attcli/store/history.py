@@ -49,8 +49,9 @@ def write_part(folder: Path, records: list[Record]) -> None:
         return
     rows = [asdict(record) for record in records]
     kinds = dict.fromkeys(INTEGERS, np.int64)
+    columns: artefact.Arrays = {n: np.asarray([row[n] for row in rows], kinds.get(n, np.float32)) for n in rows[0]}
     with atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **{n: np.asarray([row[n] for row in rows], kinds.get(n, np.float32)) for n in rows[0]})
+        np.savez(file, allow_pickle=False, **columns)
 
 
 def _read_part(path: Path) -> artefact.Arrays:
@@ -86,7 +87,5 @@ def write_csv(path: Path, arrays: artefact.Arrays) -> None:
     table.writerow(SCALARS)
     columns = [arrays[name] for name in SCALARS]
     for row in zip(*columns, strict=True):
-        table.writerow(
-            [int(v) if n in INTEGERS else f"{float(v):.9g}" for n, v in zip(SCALARS, row, strict=True)]
-        )
+        table.writerow([int(v) if n in INTEGERS else f"{float(v):.9g}" for n, v in zip(SCALARS, row, strict=True)])
     write_text(path, text.getvalue())

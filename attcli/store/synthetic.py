@@ -1,4 +1,4 @@
-"""synthetic.h5: a distilled set with everything that scoring it needs, and its snapshots, from which distilling resumes."""
+"""synthetic.h5: a distilled set with all that scoring it needs, and the snapshots from which distilling resumes."""
 
 from dataclasses import dataclass
 from pathlib import Path

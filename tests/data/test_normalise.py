@@ -25,8 +25,10 @@ def test_zca_is_the_symmetric_whitening_of_the_covariance() -> None:
     wanted = (flat - flat.mean(dim=0)) @ (u @ torch.diag((s + eps).rsqrt()) @ u.T)
     found = fit("zca", IMAGES, eps).forward(IMAGES).flatten(1).double()
     assert torch.allclose(found, wanted, atol=1e-5)
-    root = (u @ torch.diag((s + eps).rsqrt()) @ u.T)
-    assert torch.allclose(root @ root @ (covariance + eps * torch.eye(48)), torch.eye(48, dtype=torch.float64), atol=1e-8)
+    root = u @ torch.diag((s + eps).rsqrt()) @ u.T
+    assert torch.allclose(
+        root @ root @ (covariance + eps * torch.eye(48)), torch.eye(48, dtype=torch.float64), atol=1e-8
+    )
 
 
 @pytest.mark.parametrize("kind", ["standardise", "zca"])
@@ -37,7 +39,11 @@ def test_inverse(kind: str) -> None:
 
 
 def test_digest_tells_normalisers_apart() -> None:
-    digests = {fit("zca", IMAGES, 0.1).digest(), fit("zca", IMAGES, 0.2).digest(), fit("standardise", IMAGES, 0.1).digest()}
+    digests = {
+        fit("zca", IMAGES, 0.1).digest(),
+        fit("zca", IMAGES, 0.2).digest(),
+        fit("standardise", IMAGES, 0.1).digest(),
+    }
     assert len(digests) == 3
 
 

@@ -26,7 +26,9 @@ def _float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-def case(batch: int, strategy: str, soft: bool, arch: str = "convnet") -> tuple[Student, Tensor, Tensor, Tensor, Tensor, Plan]:
+def case(
+    batch: int, strategy: str, soft: bool, arch: str = "convnet"
+) -> tuple[Student, Tensor, Tensor, Tensor, Tensor, Plan]:
     torch.manual_seed(0)
     options = {"width": 8, "depth": 2} if arch == "convnet" else {}
     student = Student.of(Architecture(arch, 1, CLASSES, 8, options).build())
@@ -36,7 +38,14 @@ def case(batch: int, strategy: str, soft: bool, arch: str = "convnet") -> tuple[
     labels = torch.randn(IMAGES, CLASSES) if soft else torch.arange(IMAGES) % CLASSES
     drawn = plan(IMAGES, batch, STEPS, strategy, stream(0, "plan"))
     augmentations = [replace_uniform(drawn, i) for i in range(STEPS)]
-    return student, start, target, images, labels, replace(drawn, weights=drawn.weights.double(), augmentations=augmentations)
+    return (
+        student,
+        start,
+        target,
+        images,
+        labels,
+        replace(drawn, weights=drawn.weights.double(), augmentations=augmentations),
+    )
 
 
 def replace_uniform(drawn: Plan, step: int):

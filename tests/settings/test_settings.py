@@ -31,7 +31,11 @@ def test_defaults_are_those_of_the_paper_on_cifar10() -> None:
 
 def test_ipc_50_finds_its_recipe() -> None:
     settings = resolve({"distill.ipc": 50}, environ={}).settings
-    assert (settings.distill.syn_steps, settings.distill.lr_init, settings.prepare.normalise) == (50, 0.001, "standardise")
+    assert (settings.distill.syn_steps, settings.distill.lr_init, settings.prepare.normalise) == (
+        50,
+        0.001,
+        "standardise",
+    )
     assert settings.distill.iterations == 1_000_000
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from attcli.errors import UserError
 from attcli.store import artefact, experts, history
-from attcli.store.files import atomic, locked, publish, write_text
+from attcli.store.files import atomic, locked, publish, sweep, write_text
 from attcli.store.results import Results
 
 HEADER = artefact.Header("thing", "abc", {"a": 1}, {"b": 2}, {"torch": "x"})
@@ -31,9 +31,14 @@ def test_same_content_same_bytes(tmp_path: Path) -> None:
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     write_text(tmp_path / "a", "old")
-    with pytest.raises(RuntimeError, match="half way"), atomic(tmp_path / "a") as temporary:
-        temporary.write_text("new")
-        raise RuntimeError("half way")
+
+    def fail() -> None:
+        with atomic(tmp_path / "a") as temporary:
+            temporary.write_text("new")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        fail()
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_text() == "old"
 
@@ -67,7 +72,12 @@ def test_other_kinds_and_missing_files(tmp_path: Path) -> None:
 
 def test_fingerprints_depend_on_everything_that_they_hash() -> None:
     base = ("stage", 1, {"a": 1}, {"i": "x"})
-    others = [("other", *base[1:]), ("stage", 2, *base[2:]), ("stage", 1, {"a": 2}, {"i": "x"}), (*base[:3], {"i": "y"})]
+    others = [
+        ("other", *base[1:]),
+        ("stage", 2, *base[2:]),
+        ("stage", 1, {"a": 2}, {"i": "x"}),
+        (*base[:3], {"i": "y"}),
+    ]
     found = {artefact.fingerprint(*case) for case in [base, *others]}
     assert len(found) == 5
     assert artefact.fingerprint(*base) == artefact.fingerprint("stage", 1, {"a": 1}, {"i": "x"})
@@ -172,3 +182,14 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         pass
     with locked(tmp_path):
         pass
+
+
+def test_what_dead_processes_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    dead, alive = tmp_path / "deep" / ".a.h5.999999999.tmp", tmp_path / ".a.h5.1.tmp"
+    for path in (dead, alive, tmp_path / "a.h5"):
+        path.touch()
+    sweep(tmp_path)
+    assert not dead.exists()
+    assert alive.exists()
+    assert (tmp_path / "a.h5").exists()

@@ -30,6 +30,4 @@ def load(data_dir: Path, name: str) -> Source:
     images = digits.images.astype(np.uint8)[:, None]
     labels = digits.target.astype(np.int64)
     train, test = train_test_split(np.arange(len(labels)), test_size=DIGITS.test, stratify=labels, random_state=0)
-    return Source(
-        Images(images[train], labels[train]), Images(images[test], labels[test]), [str(n) for n in range(10)]
-    )
+    return Source(Images(images[train], labels[train]), Images(images[test], labels[test]), [str(n) for n in range(10)])

@@ -1,0 +1,46 @@
+"""SGD on the flat vector against torch's own optimiser and modules."""
+
+import pytest
+import torch
+from torch import nn
+
+from attcli import augment
+from attcli.data.loader import epoch
+from attcli.experts.sgd import Optimiser, train_epoch
+from attcli.matching.parameters import vector
+from attcli.matching.student import Student
+from attcli.networks import Architecture
+from attcli.runtime import stream
+
+IMAGES = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(10) % 3
+
+
+@pytest.mark.parametrize(("momentum", "weight_decay"), [(0.0, 0.0), (0.9, 0.0), (0.9, 0.01)])
+def test_epochs_are_those_of_torch(momentum: float, weight_decay: float) -> None:
+    torch.manual_seed(0)
+    module = Architecture("convnet", 1, 3, 8, {"width": 4, "depth": 2}).build()
+    theta = vector(module)
+    optimiser = Optimiser(0.1, momentum, weight_decay)
+    options = {"classes": 3, "batch": 4, "strategy": "crop_scale"}
+    generator = stream(0, "a")
+    found = [
+        train_epoch(Student.of(module), theta, optimiser, IMAGES, LABELS, generator=generator, **options)
+        for _ in range(2)
+    ]
+    reference = torch.optim.SGD(module.parameters(), lr=0.1, momentum=momentum, weight_decay=weight_decay)
+    generator = stream(0, "a")
+    for position in range(2):
+        losses, correct = 0.0, 0
+        order = epoch(10, 4, generator)
+        for index, drawn in zip(order, augment.draw("crop_scale", 3, 4, generator), strict=True):
+            x = augment.apply(augment.Draw(drawn.operation, drawn.uniform[: len(index)]), IMAGES[index])
+            outputs = module(x)
+            loss = nn.functional.cross_entropy(outputs, LABELS[index])
+            reference.zero_grad()
+            loss.backward()
+            reference.step()
+            losses += loss.item() * len(index)
+            correct += int((outputs.argmax(1) == LABELS[index]).sum())
+        assert found[position] == pytest.approx((losses / 10, 10.0 * correct), rel=1e-5)
+    assert torch.allclose(theta, vector(module), atol=1e-6)

@@ -1,0 +1,189 @@
+"""The command line: what it prints, and how it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attcli import __version__
+from attcli.settings.layers import names
+from tests.conftest import SMALL, Cli
+
+COMMANDS = ("prepare", "buffer", "distill", "evaluate", "config", "recipes")
+
+
+def refused(cli: Cli, *words: str, small: bool = False) -> str:
+    """The one line that a command is refused with."""
+    output = (cli.small if small else cli)(*words, code=2)
+    lines = [line for line in output.splitlines() if line]
+    assert len(lines) == 1
+    assert lines[0].startswith("attcli: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_loads_no_torch(command: str) -> None:
+    words = [command, "--help"] if command else ["--help"]
+    code = (
+        "import sys\nfrom attcli.cli import app\n"
+        f"try:\n    app({words!r})\nexcept SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'torch', 'numpy', 'h5py', 'sklearn', 'dvc'} & set(sys.modules)\nassert not heavy, heavy\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "Usage" in result.stdout
+
+
+def test_version(cli: Cli) -> None:
+    assert cli("--version").strip() == __version__
+
+
+def test_settings_are_refused_before_torch_is_loaded(tmp_path: Path) -> None:
+    code = "import sys\nfrom attcli.cli import app\ntry:\n    app(['distill', '--ipc', '0'])\n"
+    code += "except SystemExit as end:\n    assert end.code == 2\nassert 'torch' not in sys.modules\n"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+def test_everything_from_nothing_and_its_table(cli: Cli) -> None:
+    output = cli.small("evaluate", "--archs", "convnet,vgg11", "--repeats", "1")
+    assert "vgg11" in output
+    assert "accuracy in %" in output
+    report = json.loads(cli.small("evaluate", "--archs", "convnet,vgg11", "--repeats", "1", "--json"))
+    assert report == json.loads(Path("artifacts/scores.json").read_text())
+    assert report["protocol"]["name"] == "exact"
+    assert sorted(path.name for path in Path("artifacts").iterdir()) == [
+        "dataset.h5", "experts", "history.csv", "history.h5", "images.png", "scores.json", "snapshots", "synthetic.h5",
+    ]  # fmt: skip
+
+
+def test_stdout_is_the_result_and_stderr_the_log(cli: Cli, capfd: pytest.CaptureFixture[str]) -> None:
+    words = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
+    result = subprocess.run(
+        [sys.executable, "-m", "attcli", "evaluate", *words, "--json"], capture_output=True, text=True, check=True
+    )
+    assert json.loads(result.stdout)["scores"]["convnet"]["synthetic"]["n"] == 2
+    assert "training 2 experts to 3 epochs each" in result.stderr
+    assert "\x1b" not in result.stderr
+    assert "\r" not in result.stderr
+
+
+def test_released_protocol_by_set(cli: Cli) -> None:
+    report = json.loads(cli.small("evaluate", "--json", "--set", "evaluate.protocol=released"))
+    assert report["protocol"]["name"] == "released"
+
+
+def test_snapshots_table(cli: Cli) -> None:
+    cli.small("distill")
+    output = cli.small("evaluate", "--snapshots")
+    assert "snapshots on validation images" in output
+
+
+def test_dry_run_says_what_would_run_and_makes_nothing(cli: Cli) -> None:
+    output = cli.small("evaluate", "--dry-run")
+    assert "would make artifacts/dataset.h5" in output
+    assert "would train 2 experts of 3 epochs" in output
+    assert "would run 6 of 6 iterations" in output
+    assert "would train up to 10 networks" in output
+    assert list(Path().iterdir()) == []
+    cli.small("distill")
+    output = cli.small("distill", "--dry-run")
+    assert output.count("nothing to do") == 3
+    output = cli.small("distill", "--dry-run", "--set", "buffer.experts=3", "--iterations", "8")
+    assert "would train 3 of 9 epochs" in output
+    assert "of 8 iterations" in output
+
+
+def test_dry_run_of_the_paper(cli: Cli) -> None:
+    output = cli("distill", "--ipc", "50", "--dry-run")
+    assert "100 experts of 41 epochs (5 GB)" in output
+    assert "1000000 iterations (att, ipc 50, 50 steps)" in output
+
+
+def test_config_tells_values_and_where_they_come_from(cli: Cli) -> None:
+    Path("params.yaml").write_text("distill: {ipc: 10}\n")
+    listed = json.loads(cli("config", "--json", "--set", "seed=3"))
+    assert set(listed) == set(names())
+    assert listed["distill.ipc"] == {"value": 10, "from": "params.yaml"}
+    assert listed["seed"] == {"value": 3, "from": "flag"}
+    assert listed["distill.lr_img"] == {"value": 10000, "from": "recipe att/cifar10/ipc10"}
+    plain = cli("config").splitlines()
+    assert len(plain) == len(listed)
+    schema = json.loads(cli("config", "--schema"))
+    assert schema["$defs"]["Distill"]["properties"]["ipc"]["exclusiveMinimum"] == 0
+
+
+def test_params_file_by_name(cli: Cli) -> None:
+    Path("other.yaml").write_text("distill: {ipc: 10}\n")
+    listed = json.loads(cli("config", "--json", "--params", "other.yaml"))
+    assert listed["distill.ipc"] == {"value": 10, "from": "other.yaml"}
+    assert "nowhere.yaml cannot be read" in refused(cli, "config", "--params", "nowhere.yaml")
+
+
+def test_recipes(cli: Cli) -> None:
+    assert "att/cifar10/ipc50" in cli("recipes")
+    shown = cli("recipes", "show", "att/tinyimagenet/ipc10")
+    assert "DOUBTFUL" in shown
+    cli("recipes", "use", "att/cifar100/ipc1")
+    listed = json.loads(cli("config", "--json"))
+    assert listed["distill.syn_steps"] == {"value": 50, "from": "params.yaml"}
+    assert "--force overwrites it" in refused(cli, "recipes", "use", "att/cifar100/ipc10")
+    assert "did you mean 'att/cifar10/ipc1'?" in refused(cli, "recipes", "show", "att/cifar10/ipc11")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("prepare", "--dataset", "cifar11"), "unknown dataset 'cifar11'; did you mean 'cifar10'?"),
+        (("evaluate", "--archs", "convnet,vgg12"), "unknown architecture 'vgg12'; did you mean 'vgg11'?"),
+        (("distill", "--ipc", "0"), "distill.ipc: input should be greater than 0, not 0"),
+        (("distill", "--set", "distill.ips=1"), "did you mean 'distill.ipc'?"),
+        (("distill", "--method", "mttt"), "unknown method 'mttt'; did you mean 'mtt'?"),
+        (("prepare", "--dataset", "imagenette"), "imagenette: source not available yet"),
+        (
+            ("distill", "--device", "cuda:99", "--dataset", "digits", "--set", "distill.ipc=1"),
+            "device 'cuda:99' is not",
+        ),
+        (("distill", "--time-limit", "soon"), "--time-limit soon: write it as 90s, 30m or 2h"),
+        (("buffer", "--epochs", "few"), "buffer.epochs: "),
+        (("evaluate", "--snapshots", "set.h5"), "--snapshots scores the results' own snapshots"),
+        (("evaluate", "set.h5"), "set.h5 is missing"),
+    ],
+)
+def test_bad_input(cli: Cli, words: tuple[str, ...], message: str) -> None:
+    assert message in refused(cli, *words)
+
+
+def test_params_that_are_no_yaml(cli: Cli) -> None:
+    Path("params.yaml").write_text("distill: [\n")
+    assert "is not valid YAML" in refused(cli, "distill")
+
+
+def test_missing_artefacts_with_no_auto(cli: Cli) -> None:
+    assert "dataset.h5 is missing; run `attcli prepare`" in refused(cli, "distill", "--no-auto", small=True)
+    assert "synthetic.h5 is missing; run `attcli distill`" in refused(cli, "evaluate", "--no-auto", small=True)
+
+
+def test_experts_of_another_network(cli: Cli) -> None:
+    cli.small("buffer")
+    line = refused(cli, "distill", "--no-auto", "--set", "network.width=16", small=True)
+    assert "network.width is 8 there, 16 asked for" in line
+
+
+def test_a_truncated_file(cli: Cli) -> None:
+    cli.small("distill")
+    path = Path("artifacts/synthetic.h5")
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data[:1000])
+    assert "synthetic.h5 is damaged or cut short" in refused(cli, "evaluate", "--no-auto", small=True)
+
+
+def test_under_dvc_every_content_setting_must_be_in_params(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_STAGE", "prepare")
+    Path("params.yaml").write_text("distill: {ipc: 1}\n")
+    line = refused(cli, "prepare", "--no-auto")
+    assert "params.yaml lacks" in line
+    assert "attcli recipes use" in line

@@ -1,0 +1,122 @@
+"""dvc.yaml against the code, and what `dvc repro` runs, skips and restores."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import grimp
+import pytest
+from ruamel.yaml import YAML
+
+from attcli.settings.models import CONTENT
+
+REPOSITORY = Path(__file__).parents[1]
+STAGES = ("prepare", "buffer", "distill", "evaluate")
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> dict:
+    return YAML(typ="safe", pure=True).load((REPOSITORY / "dvc.yaml").read_text())
+
+
+def unit(module: str) -> str:
+    """The dependency that stands for a module: a file, the whole of a package, and stages file by file."""
+    first, *rest = module.split(".")[1:] or ["__init__"]
+    if first == "stages":
+        return f"attcli/stages/{rest[0]}.py" if rest else "attcli/stages/__init__.py"
+    return f"attcli/{first}" if (REPOSITORY / "attcli" / first).is_dir() else f"attcli/{first}.py"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_are_the_modules_that_a_stage_imports(pipeline: dict, stage: str) -> None:
+    module = f"attcli.stages.{stage}"
+    imported = grimp.build_graph("attcli", cache_dir=None).find_upstream_modules(module) | {module}
+    listed = [dep for dep in pipeline["stages"][stage]["deps"] if dep.startswith("attcli/")]
+    assert listed == sorted({unit(name) for name in imported})
+    assert all((REPOSITORY / dep).exists() for dep in listed)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stages_are_commands_that_make_nothing_else(pipeline: dict, stage: str) -> None:
+    assert pipeline["stages"][stage]["cmd"] == f"attcli {stage} --no-auto"
+    sections = {name.split(".")[0] for name in pipeline["stages"][stage]["params"]}
+    assert sections <= set(CONTENT)
+    assert {"seed", stage} <= sections
+
+
+def test_metrics_and_plots_are_not_cached(pipeline: dict) -> None:
+    shown = [*pipeline["stages"]["evaluate"]["metrics"], *pipeline["stages"]["distill"]["plots"]]
+    assert [next(iter(entry.values())) for entry in shown] == [{"cache": False}] * 3
+
+
+class Checkout:
+    """A copy of the repository with a pipeline that takes seconds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        kept = ("attcli", ".dvc", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore")
+        for name in kept:
+            source = REPOSITORY / name
+            if source.is_dir():
+                ignored = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
+                shutil.copytree(source, folder / name, ignore=ignored)
+            else:
+                shutil.copy(source, folder / name)
+        (folder / "bin").mkdir()
+        script = folder / "bin" / "attcli"
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m attcli "$@"\n')
+        script.chmod(0o755)
+        self.edit(width=4, experts=1, iterations=2, syn_steps=3, expert_epochs=1, epochs=2, repeats=1, save_every=1)
+
+    def edit(self, **changes: object) -> None:
+        lines = (self.folder / "params.yaml").read_text().splitlines()
+        for name, value in changes.items():
+            (position,) = [i for i, line in enumerate(lines) if line.startswith(f"  {name}: ") and "auto" not in line]
+            lines[position] = f"  {name}: {value}"
+        (self.folder / "params.yaml").write_text("\n".join(lines) + "\n")
+
+    def run(self, *words: str) -> str:
+        path = f"{self.folder / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "ATTCLI_THREADS": "1"}
+        result = subprocess.run(words, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout + result.stderr
+
+    def repro(self) -> list[str]:
+        """The stages that `dvc repro` ran, as it says."""
+        output = self.run(sys.executable, "-m", "dvc", "repro")
+        return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
+
+
+def dvc(*words: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "dvc", *words)
+
+
+def test_repro_runs_what_changed_and_restores_what_was(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    checkout.run("git", "init", "-q")
+    assert checkout.repro() == list(STAGES)
+    first = {path: path.read_bytes() for path in (checkout.folder / "artifacts").rglob("*.h5")}
+    scores = (checkout.folder / "artifacts" / "scores.json").read_text()
+    assert checkout.repro() == []
+    checkout.run("git", "add", "--all", "--force", "dvc.yaml", "dvc.lock", "params.yaml", "artifacts/scores.json")
+    checkout.run("git", "-c", "user.name=x", "-c", "user.email=x@localhost", "commit", "-qm", "first")
+    checkout.edit(ipc=2)
+    assert checkout.repro() == ["distill", "evaluate"]
+    assert (checkout.folder / "artifacts" / "scores.json").read_text() != scores
+    assert "scores.convnet.synthetic.mean" in checkout.run(*dvc("metrics", "show"))
+    assert "set.ipc" in checkout.run(*dvc("metrics", "diff"))
+    assert "index.html" in checkout.run(*dvc("plots", "show"))
+    checkout.edit(ipc=1)
+    assert checkout.repro() == []
+    assert {path: path.read_bytes() for path in (checkout.folder / "artifacts").rglob("*.h5")} == first
+    assert (checkout.folder / "artifacts" / "scores.json").read_text() == scores
+
+
+def test_repro_of_an_unpacked_archive(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    checkout.run(*dvc("config", "--local", "core.no_scm", "true"))
+    checkout.run(*dvc("repro", "prepare"))
+    assert (checkout.folder / "artifacts" / "dataset.h5").exists()
