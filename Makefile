@@ -19,7 +19,8 @@ repro: .venv/done
 	@if [ -e .git ]; then $(BIN)/dvc config --local --unset core.no_scm 2>/dev/null || true; \
 	else $(BIN)/dvc config --local core.no_scm true; fi
 	$(BIN)/dvc repro
-	@$(BIN)/dvc metrics show
+	@echo "The scores (artifacts/scores.json):"
+	@$(BIN)/attcli evaluate --no-auto 2>/dev/null
 
 lint: .venv/done
 	$(BIN)/ruff check .

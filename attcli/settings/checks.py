@@ -55,11 +55,8 @@ def _counts(settings: Settings, info: registry.DatasetInfo) -> None:
             f"{info.name}; lower it or set distill.init=noise"
         )
     if settings.buffer.batch > total - prepare.validation:
-        raise UserError(
-            f"buffer.batch {settings.buffer.batch} is more than the {total - prepare.validation} training images; lower it"
-        )
+        left = total - prepare.validation
+        raise UserError(f"buffer.batch {settings.buffer.batch} is more than the {left} training images; lower it")
     images = distill.ipc * info.classes
     if distill.batch_syn and distill.batch_syn > images:
-        raise UserError(
-            f"distill.batch_syn {distill.batch_syn} is more than the {images} images of the set; lower it or set it to null"
-        )
+        raise UserError(f"distill.batch_syn {distill.batch_syn} is more than the set's {images} images; set it to null")
