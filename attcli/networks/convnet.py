@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from attcli.networks.norms import instance_norm, may_halve
+from attcli.networks.norms import halvings, instance_norm
 
 PUBLISHED_DEPTH = {32: 3, 64: 4, 128: 5, 256: 6}
 
@@ -23,12 +23,13 @@ def build(
     padding = 3 if resolution == 28 else 1
     size = resolution + 2 * padding - 2
     layers: list[nn.Module] = []
+    halve = [*halvings(size, depth - 1), size > 1]
     for block in range(depth):
         layers.append(nn.Conv2d(width if block else channels, width, 3, padding=1 if block else padding))
         if norm == "instance":
             layers.append(instance_norm(width))
         layers.append(nn.ReLU())
-        if may_halve(size, norm_follows=block + 1 < depth):
+        if halve[block]:
             layers.append(nn.AvgPool2d(2))
             size //= 2
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * size * size, classes))

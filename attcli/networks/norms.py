@@ -8,10 +8,12 @@ def instance_norm(channels: int) -> nn.Module:
     return nn.GroupNorm(channels, channels)
 
 
-def may_halve(resolution: int, norm_follows: bool) -> bool:
-    """Whether a map of this size may be halved.
+def halvings(resolution: int, count: int) -> list[bool]:
+    """Which of `count` halvings, each followed by a normalised convolution, a map of this size goes through.
 
-    No normalised convolution may see a map below 2x2, since the instance norm of a 1x1 map is constant; at the
-    resolutions of the papers this never forbids anything.
+    No normalised convolution may see a map below 2x2, since the instance norm of a 1x1 map is constant. Where there are
+    too many, the first are left out, so that only the last layers see the smallest maps, as at the papers' resolutions,
+    where none is left out.
     """
-    return resolution // 2 >= (2 if norm_follows else 1)
+    possible = max(0, (resolution // 2).bit_length() - 1)
+    return [place >= count - possible for place in range(count)]

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attcli.networks.norms import instance_norm, may_halve
+from attcli.networks.norms import halvings, instance_norm
 
 
 class BasicBlock(nn.Module):
@@ -31,8 +31,7 @@ def build(channels: int, classes: int, resolution: int) -> nn.Module:
     """ResNet18; a stride that would leave a normalised convolution a map below 2x2 is left out."""
     layers: list[nn.Module] = [nn.Conv2d(channels, 64, 3, padding=1, bias=False), instance_norm(64), nn.ReLU()]
     size, inputs = resolution, 64
-    for width in (64, 128, 256, 512):
-        halve = width > 64 and may_halve(size, norm_follows=True)
+    for width, halve in zip((64, 128, 256, 512), [False, *halvings(resolution, 3)], strict=True):
         size = size // 2 if halve else size
         layers += [BasicBlock(inputs, width, 2 if halve else 1), BasicBlock(width, width, 1)]
         inputs = width

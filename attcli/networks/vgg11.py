@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from attcli.networks.norms import instance_norm, may_halve
+from attcli.networks.norms import halvings, instance_norm
 
 PLAN: tuple[int | str, ...] = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool")
 
@@ -11,11 +11,12 @@ def build(channels: int, classes: int, resolution: int) -> nn.Module:
     """VGG11 with instance norm; pools that would leave a normalised convolution a map below 2x2 are left out."""
     layers: list[nn.Module] = []
     size, inputs = resolution, channels
-    for position, entry in enumerate(PLAN):
+    pools = iter([*halvings(resolution, PLAN.count("pool") - 1), True])
+    for entry in PLAN:
         if isinstance(entry, int):
             layers += [nn.Conv2d(inputs, entry, 3, padding=1), instance_norm(entry), nn.ReLU()]
             inputs = entry
-        elif may_halve(size, norm_follows=position + 1 < len(PLAN)):
+        elif next(pools):
             layers.append(nn.MaxPool2d(2))
             size //= 2
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(inputs * size * size, classes))

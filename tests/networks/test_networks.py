@@ -1,11 +1,15 @@
 """The networks: published sizes, and sense at small resolutions."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from attcli import registry
 from attcli.networks import Architecture
+from attcli.networks.norms import halvings
+from attcli.scoring.protocol import Protocol, accuracy, train
 
 PUBLISHED = [
     ("convnet", 10, 32, {"depth": 1}, 331_530),
@@ -64,6 +68,14 @@ def test_no_norm_sees_a_map_below_2x2(name: str, resolution: int) -> None:
     assert all(min(size) >= 2 for size in sizes)
 
 
+def test_the_first_halvings_are_left_out_where_there_are_too_many() -> None:
+    assert halvings(32, 4) == [True] * 4
+    assert halvings(8, 4) == [False, False, True, True]
+    assert halvings(28, 3) == [True] * 3
+    assert halvings(2, 2) == halvings(3, 2) == [False, False]
+    assert halvings(4, 1) == [True]
+
+
 @pytest.mark.parametrize("depth", range(1, 8))
 def test_convnet_of_any_depth(depth: int) -> None:
     for resolution in (8, 28, 32):
@@ -78,3 +90,24 @@ def test_grey_28_is_padded_to_32() -> None:
     assert networks[28].shape == networks[32].shape
     last = [module for module in Architecture("convnet", 1, 10, 28, {}).build() if isinstance(module, nn.Linear)]
     assert last[0].in_features == 128 * 4 * 4
+
+
+LEARNING = {
+    "alexnet": (0.1, 40, 60),
+    "convnet": (0.1, 60, 20),
+    "lenet": (0.1, 60, 20),
+    "mlp": (0.03, 60, 20),
+    "resnet18": (0.01, 60, 20),
+    "vgg11": (0.003, 60, 20),
+}
+
+
+@pytest.mark.parametrize("name", registry.networks())
+def test_every_network_learns_at_8x8(name: str) -> None:
+    lr, epochs, count = LEARNING[name]
+    digits = registry.source("digits").load(Path(), "digits").train
+    images = torch.from_numpy(digits.images[:count]).float() / 8 - 1
+    labels = torch.from_numpy(digits.labels[:count])
+    protocol = Protocol("exact", epochs, 20, 0.9, 0.0, "none")
+    student, theta = train(Architecture(name, 1, 10, 8, {}), images, labels, lr, protocol, (0, "learn", 0))
+    assert accuracy(student, theta, images, labels) > 60

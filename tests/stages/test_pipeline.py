@@ -208,6 +208,13 @@ def test_what_differs_is_named(make_run: MakeRun) -> None:
     distill.run(make_run(distill__ipc=2, force=True))
 
 
+def test_experts_of_another_dataset_are_told_by_what_differs(make_run: MakeRun) -> None:
+    buffer.run(make_run())
+    prepare.run(make_run(prepare__validation=50, force=True))
+    with pytest.raises(UserError, match=r"holds other experts \(prepare\.validation is 100 there, 50 asked for\)"):
+        distill.run(make_run(prepare__validation=50, auto=False))
+
+
 def test_missing_inputs_without_auto(make_run: MakeRun) -> None:
     run = make_run(auto=False)
     for stage in (buffer, distill):

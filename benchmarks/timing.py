@@ -1,0 +1,70 @@
+"""Alternating rounds, medians, and the peak memory of a process of its own."""
+
+import multiprocessing
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    model = next((line.split(":")[1].strip() for line in _cpu() if line.startswith("model name")), platform.processor())
+    found = {"cpu": model, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return {**found, "python": platform.python_version()}
+
+
+def _cpu() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def compare(ours: Callable[[], object], reference: Callable[[], object], rounds: int) -> dict[str, Any]:
+    """CPU and wall seconds of both, in turn, as medians after a warm-up; and their ratios, round by round."""
+    ours()
+    reference()
+    taken: dict[str, list[tuple[float, float]]] = {"ours": [], "reference": []}
+    for _ in range(rounds):
+        for name, act in (("ours", ours), ("reference", reference)):
+            cpu, wall = time.process_time(), time.perf_counter()
+            act()
+            taken[name].append((time.process_time() - cpu, time.perf_counter() - wall))
+    pairs = list(zip(taken["ours"], taken["reference"], strict=True))
+    found: dict[str, Any] = {
+        f"{kind}_ratio": round(median(a[i] / b[i] for a, b in pairs), 4) for i, kind in enumerate(("cpu", "wall"))
+    }
+    for name, times in taken.items():
+        found[name] = {f"{kind}_s": round(median(t[i] for t in times), 4) for i, kind in enumerate(("cpu", "wall"))}
+    return {**found, "rounds": rounds}
+
+
+def _measure(prepare: Callable[..., Callable[[], object]], arguments: tuple[Any, ...], threads: int, pipe: Any) -> None:
+    torch.set_num_threads(threads)
+    act = prepare(*arguments)
+    status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+    def read(name: str) -> int:
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith(name)]
+        return int(line.split()[1]) * 1024
+
+    clear.write_text("5")
+    before = read("VmRSS")
+    act()
+    pipe.send(read("VmHWM") - before)
+
+
+def peak_memory(prepare: Callable[..., Callable[[], object]], *arguments: object) -> int:
+    """Bytes that `prepare(*arguments)()` takes at its peak, above what its process held before it (Linux)."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(prepare, arguments, torch.get_num_threads(), sender))
+    process.start()
+    sender.close()
+    try:
+        return int(receiver.recv())
+    finally:
+        process.join()
