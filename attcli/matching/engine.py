@@ -6,6 +6,7 @@ An engine sees batches, not images: `batches[i]` is what the student trains on a
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -56,3 +57,9 @@ class Engine(Protocol):
         self, student: Student, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select
     ) -> Match:
         """Start and target (P,), lr a scalar tensor; the gradient in the synthetic set goes through pull_back."""
+
+
+def load(name: str) -> Engine:
+    """The engine of that name: adjoint, unroll or tesla."""
+    engine: Engine = import_module(f"attcli.matching.{name}").match
+    return engine

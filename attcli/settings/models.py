@@ -79,6 +79,9 @@ class Distill(Section):
     expert_epochs: PositiveInt = Field(4, description="M: the expert's epochs that are matched")
     min_start_epoch: NonNegativeInt = Field(0, description="first start epoch")
     max_start_epoch: PositiveInt = Field(2, description="T+: start epochs are below this")
+    engine: Literal["adjoint", "unroll", "tesla"] = Field(
+        "adjoint", description="exact in constant memory, exact with the whole graph, or TESLA's approximation"
+    )
     select_metric: Literal["l1", "l2"] = Field("l1", description="distance of the nearest step: l1 as released")
     init: Literal["real", "noise"] = Field("real", description="initial images: random real ones, or noise")
     lr_img: NonNegativeFloat = Field(100.0, description="learning rate of the images")

@@ -11,7 +11,7 @@ from torch import Tensor
 from attcli import methods, runtime
 from attcli.data.loader import of_each_class
 from attcli.errors import UserError
-from attcli.matching import adjoint
+from attcli.matching import engine
 from attcli.matching.batches import Plan, SyntheticBatches, plan, probabilities
 from attcli.matching.engine import Match
 from attcli.matching.parameterisation import Pixels
@@ -152,6 +152,7 @@ class Distiller:
         self._seed = settings.seed_of("distill")
         self._trajectories = trajectories
         self._method = methods.load(settings.distill.method)
+        self._match = engine.load(settings.distill.engine)
         self._device = runtime.device(settings.runtime.device)
         architecture = buffer.architecture(settings.network, trajectories.about)
         self._classes = architecture.classes
@@ -182,7 +183,7 @@ class Distiller:
             probabilities(self.state.labels, self._classes).to(self.state.images),
             drawn,
         )
-        match = adjoint.match(
+        match = self._match(
             self._student,
             start,
             target,

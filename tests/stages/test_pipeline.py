@@ -153,7 +153,12 @@ def test_deleted_results_come_back_from_the_work_folder(make_run: MakeRun, monke
     evaluate.run(run)
     before = contents(run)
     shutil.rmtree(run.settings.runtime.artifacts)
-    for stage, name in ((buffer, "train_epoch"), (distill.adjoint, "match"), (evaluate, "train"), (prepare, "_make")):
+    for stage, name in (
+        (buffer, "train_epoch"),
+        (distill.Distiller, "iterate"),
+        (evaluate, "train"),
+        (prepare, "_make"),
+    ):
         monkeypatch.setattr(stage, name, lambda *a, **o: pytest.fail("computed again"))
     evaluate.run(run)
     assert contents(run) == before
@@ -273,14 +278,14 @@ def test_updates_that_are_not_finite_touch_nothing_and_end_the_run(
     run = make_run(distill__max_bad_updates=3, distill__iterations=20)
     distill.run(make_run(distill__iterations=2))
     before = synthetic.read(run.synthetic)
-    real = distill.adjoint.match
+    real = distill.engine.load("adjoint")
 
     def broken(student, start, target, batches, lr, select):
         match = real(student, start, target, batches, lr, select)
         batches.image_gradient[0] = float("nan")
         return match
 
-    monkeypatch.setattr(distill.adjoint, "match", broken)
+    monkeypatch.setattr(distill.engine, "load", lambda name: broken)
     with pytest.raises(UserError, match=r"3 updates in a row were not finite at iteration 4; lower distill\.lr_img"):
         distill.run(run)
     after = synthetic.read(run.synthetic)
@@ -391,3 +396,13 @@ def test_the_zca_normaliser_travels_with_the_set(make_run: MakeRun, tmp_path: Pa
     assert found.normaliser is not None
     assert found.normaliser.digest() == dataset.read(run.dataset).normaliser.digest()
     assert artefact.header(run.synthetic, "synthetic", "x").about["normaliser"]["eps"] == 0.1
+
+
+def test_every_engine_distils(make_run: MakeRun, tmp_path: Path) -> None:
+    found = {}
+    for name in ("adjoint", "unroll", "tesla"):
+        run = make_run(tmp_path / name, distill__engine=name, distill__iterations=2)
+        distill.run(run)
+        found[name] = synthetic.read(run.synthetic).variants["synthetic"]
+    assert torch.allclose(found["adjoint"], found["unroll"], atol=1e-5)
+    assert not torch.allclose(found["adjoint"], found["tesla"], atol=1e-5)

@@ -1,4 +1,4 @@
-"""The adjoint engine against the full unroll, in float64."""
+"""The engines against the plain full unroll, in float64."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from attcli.matching import adjoint, select
+from attcli import augment
+from attcli.matching import adjoint, engine, objective, select
 from attcli.matching.batches import Plan, SyntheticBatches, plan, probabilities
 from attcli.matching.parameters import vector
 from attcli.matching.student import Student
@@ -66,11 +67,12 @@ def relative(found: Tensor, wanted: Tensor) -> float:
 @pytest.mark.parametrize("batch", [IMAGES, 4, 5], ids=["full", "sub-batches", "short-last-batch"])
 @pytest.mark.parametrize("strategy", ["none", DSA])
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
-def test_gradients_are_those_of_the_full_unroll(k: int, batch: int, strategy: str, soft: bool) -> None:
+@pytest.mark.parametrize("name", ["adjoint", "unroll"])
+def test_gradients_are_those_of_the_full_unroll(name: str, k: int, batch: int, strategy: str, soft: bool) -> None:
     student, start, target, images, labels, drawn = case(batch, strategy, soft)
     lr = torch.tensor(0.1)
     batches = batches_of(images, labels, drawn)
-    match = adjoint.match(student, start, target, batches, lr, lambda distances: k)
+    match = engine.load(name)(student, start, target, batches, lr, lambda distances: k)
     loss, (by_images, by_lr, *by_labels) = unroll(student.module, start, target, images, labels, lr, drawn, k)
     assert relative(match.loss, loss) < 1e-10
     assert relative(batches.image_gradient, by_images) < 1e-10
@@ -130,3 +132,44 @@ def test_gradcheck() -> None:
 
     inputs = images.requires_grad_(), torch.tensor(0.1, requires_grad=True)
     assert torch.autograd.gradcheck(Engine.apply, inputs, eps=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
+def test_tesla_is_what_its_authors_describe(soft: bool) -> None:
+    student, start, target, images, labels, drawn = case(5, DSA, soft)
+    lr, k = torch.tensor(0.1), 5
+    batches = batches_of(images, labels, drawn)
+    match = engine.load("tesla")(student, start, target, batches, lr, lambda distances: k)
+    # With all theta_i constant, L is a function of the images through the sum of the gradients alone.
+    states = adjoint.trajectory(student, start, batches_of(images, labels, drawn), lr)
+    pixels, rate = images.clone().requires_grad_(), lr.clone().requires_grad_()
+    logits = labels.clone().requires_grad_(soft)
+    total = torch.zeros_like(start)
+    for i in range(k):
+        theta = states[i].clone().requires_grad_()
+        index = drawn.indices[i]
+        x = augment.apply(drawn.augmentations[i], pixels[index])
+        p = probabilities(logits, CLASSES).double()[index]
+        total = total + torch.autograd.grad(student.loss(theta, x, p, drawn.weights[i]), theta, create_graph=True)[0]
+    loss = objective.loss(start - rate * total, start, target)
+    wanted = [pixels, rate] + ([logits] if soft else [])
+    found = torch.autograd.grad(loss, wanted)
+    assert relative(batches.image_gradient, found[0]) < 1e-10
+    assert relative(match.lr_gradient, found[1]) < 1e-10
+    if soft:
+        assert relative(batches.logit_gradient, found[2]) < 1e-10
+
+
+def test_tesla_is_exact_for_one_step_and_drifts_with_more() -> None:
+    student, start, target, images, labels, drawn = case(IMAGES, "none", soft=False)
+
+    def gap(k: int) -> float:
+        gradients = []
+        for name in ("tesla", "adjoint"):
+            batches = batches_of(images, labels, drawn)
+            engine.load(name)(student, start, target, batches, torch.tensor(0.5), lambda distances: k)
+            gradients.append(batches.image_gradient)
+        return relative(*gradients)
+
+    assert gap(1) < 1e-12
+    assert gap(STEPS) > gap(2) > 1e-3

@@ -1,0 +1,31 @@
+"""TESLA's approximation (ICML 2023): the adjoint with its variable held fixed.
+
+With theta_k = start - lr sum_i g_i, TESLA differentiates each g_i in its own images and takes all theta_i as constants:
+
+    dL/dx_i = -lr d<g_i, lambda_k>/dx        dL/dlr = -sum_i <g_i, lambda_k>        lambda_k = dL/dtheta_k
+
+What is dropped is how earlier images move later gradients, so the result drifts from the exact gradient as lr and the
+number of steps grow. (The authors' code loses lambda_k's factor 2 in the image gradient; here it is kept.)
+"""
+
+import torch
+from torch import Tensor
+
+from attcli.matching import objective
+from attcli.matching.adjoint import trajectory
+from attcli.matching.engine import Batches, Match, Select
+from attcli.matching.student import Student
+
+
+def match(student: Student, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select) -> Match:
+    """The TESLA engine; see `attcli.matching.engine.Engine` for shapes."""
+    states = trajectory(student, start, batches, lr)
+    distances = objective.distances(states[1:], target)
+    k = select(distances)
+    lam = objective.slope(states[k], start, target)
+    lr_gradient = torch.zeros_like(lr)
+    for i in range(k):
+        found = student.derivatives(states[i], *batches[i], lam, labels=batches.learned_labels)
+        batches.pull_back(i, -lr * found.x, None if found.p is None else -lr * found.p)
+        lr_gradient -= found.inner
+    return Match(objective.loss(states[k], start, target), k, distances, lr_gradient)
