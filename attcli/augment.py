@@ -7,6 +7,7 @@ function of the images. Zero fills whatever an operation uncovers.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -39,14 +40,30 @@ def operations(strategy: str) -> tuple[str, ...]:
     return names
 
 
-def draw(strategy: str, steps: int, batch: int, generator: torch.Generator) -> list[Draw]:
+@dataclass(frozen=True)
+class Draws:
+    """The draws of N batches: each one's operation, and all their uniform numbers in one tensor (N, B, UNIFORMS)."""
+
+    operations: tuple[str, ...]
+    uniform: Tensor
+
+    def __len__(self) -> int:
+        return len(self.operations)
+
+    def __getitem__(self, step: int) -> Draw:
+        if step >= len(self):
+            raise IndexError(step)
+        return Draw(self.operations[step], self.uniform[step])
+
+
+def draw(strategy: str, steps: int, batch: int, generator: torch.Generator) -> Draws:
     """The draws of `steps` batches, on the generator's device."""
     names = operations(strategy)
     if not names:
-        return [Draw("", torch.empty(0))] * steps
+        return Draws(("",) * steps, torch.empty((steps, 0, UNIFORMS)))
     picks = torch.randint(len(names), (steps,), generator=generator).tolist()
     uniform = torch.rand((steps, batch, UNIFORMS), generator=generator)
-    return [Draw(names[pick], uniform[i]) for i, pick in enumerate(picks)]
+    return Draws(tuple(names[pick] for pick in picks), uniform)
 
 
 def apply(drawn: Draw, images: Tensor) -> Tensor:

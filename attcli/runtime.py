@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from threading import Lock
 from types import FrameType
 from typing import TypeVar
 
@@ -15,6 +16,9 @@ import torch
 from attcli.errors import UserError
 
 T = TypeVar("T")
+
+_global_generator = Lock()
+"""Held while torch's global generator is seeded: threads that build networks must not draw each other's numbers."""
 
 
 def device(name: str) -> torch.device:
@@ -38,6 +42,7 @@ def configure(threads: int | None, deterministic: bool) -> None:
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
     torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -66,7 +71,7 @@ def stream(seed: int, purpose: str, *indices: int) -> torch.Generator:
 
 def seeded(make: Callable[[], T], seed: int, purpose: str, *indices: int) -> T:
     """`make()`, with torch's global CPU generator seeded by the key while it runs and restored afterwards."""
-    with torch.random.fork_rng(devices=[]):
+    with _global_generator, torch.random.fork_rng(devices=[]):
         torch.manual_seed(_key(seed, purpose, *indices))
         return make()
 

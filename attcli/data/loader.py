@@ -1,4 +1,4 @@
-"""A dataset's images as one tensor on the device, and the order in which they are visited."""
+"""A dataset's images as network inputs, and random choices among them."""
 
 import torch
 from torch import Tensor
@@ -11,11 +11,6 @@ def network_inputs(images: Tensor, value_scale: float, normaliser: Normaliser) -
     if not len(images):
         return images.float()
     return torch.cat([normaliser.forward(part.float() * value_scale) for part in images.split(CHUNK)])
-
-
-def epoch(images: int, batch: int, generator: torch.Generator) -> list[Tensor]:
-    """The indices of one pass's batches, in a fresh random order; the last batch may be short."""
-    return list(torch.randperm(images, generator=generator).split(batch))
 
 
 def of_each_class(labels: Tensor, counts: list[int], generator: torch.Generator) -> Tensor:

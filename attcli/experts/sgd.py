@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from attcli import augment
-from attcli.data.loader import epoch as batches_of
-from attcli.matching.batches import probabilities
-from attcli.matching.student import Student, cross_entropy
+from attcli.matching.batches import plan, probabilities
+from attcli.matching.steps import Steps
+from attcli.matching.student import cross_entropy
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Optimiser:
 
 
 def train_epoch(
-    student: Student,
+    steps: Steps,
     theta: Tensor,
     optimiser: Optimiser,
     images: Tensor,
@@ -42,24 +42,21 @@ def train_epoch(
     batch: int,
     strategy: str,
     generator: torch.Generator,
-) -> tuple[float, float]:
+) -> Tensor:
     """One pass over images (N, C, H, W) in a new order, each batch augmented; theta (P,) is updated in place.
 
-    Labels are classes (N,) or logits (N, K). Returns the mean loss and the accuracy in percent, both of the augmented
-    batches as they were met.
+    Labels are classes (N,) or logits (N, K). Returns the mean loss and the accuracy in percent (2,) in float64, both of
+    the augmented batches as they were met; asking for their values is what waits for a GPU, not this function.
     """
-    order = batches_of(len(images), batch, generator)
-    draws = augment.draw(strategy, len(order), batch, generator)
+    batch = min(batch, len(images))
+    drawn = plan(len(images), batch, -(-len(images) // batch), strategy, generator).to(images.device)
     total = torch.zeros(2, dtype=torch.float64, device=images.device)
-    for cpu_index, (operation, uniform) in zip(order, draws, strict=True):
-        size = len(cpu_index)
-        index = cpu_index.to(images.device)
-        x = augment.apply(augment.Draw(operation, uniform[:size]), images[index])
-        p = probabilities(labels[index], classes)
-        w = x.new_full((size,), 1 / size)
-        gradient, logits = student.gradient_and_logits(theta, x, p, w)
+    for i, index in enumerate(drawn.indices):
+        x = augment.apply(drawn.augmentations[i], images[index])
+        p, w = probabilities(labels[index], classes).to(x), drawn.weights[i]
+        gradient, logits = steps.gradient_and_logits(theta, x, p, w)
         optimiser.step(theta, gradient)
-        correct = (logits.argmax(dim=1) == p.argmax(dim=1)).sum()
-        total += torch.stack([cross_entropy(logits, p, w) * size, correct]).double()
-    loss, accuracy = (total / len(images)).tolist()
-    return loss, 100 * accuracy
+        correct = ((logits.argmax(dim=1) == p.argmax(dim=1)) & (w > 0)).sum()
+        size = min(batch, len(images) - i * batch)
+        total += torch.stack([cross_entropy(logits, p, w) * size, 100 * correct]).double()
+    return total / len(images)

@@ -15,28 +15,61 @@ from torch import Tensor
 
 from attcli.matching import objective
 from attcli.matching.engine import Batches, Match, Select
-from attcli.matching.student import Student
+from attcli.matching.steps import Steps
+
+HOST_SHARE = 0.25
+"""The states stay on the device while they take no more than this share of its free memory."""
 
 
-def trajectory(student: Student, start: Tensor, batches: Batches, lr: Tensor) -> Tensor:
-    """The student's parameters (N + 1, P) from `start` (P,) on, after every SGD step on `batches`."""
-    states = start.new_empty((len(batches) + 1, start.numel()))
-    states[0] = start
+class States:
+    """The student's parameters (N + 1, P) along its steps: on the device, or in host memory where it is short."""
+
+    def __init__(self, start: Tensor, steps: int, storage: torch.device | None = None) -> None:
+        self._device = start.device
+        storage = storage or _storage(start, steps)
+        pinned = storage.type == "cpu" and self._device.type == "cuda"
+        self._rows = torch.empty((steps + 1, len(start)), dtype=start.dtype, device=storage, pin_memory=pinned)
+        self[0] = start
+
+    def __setitem__(self, step: int, theta: Tensor) -> None:
+        self._rows[step].copy_(theta, non_blocking=True)
+
+    def __getitem__(self, step: int) -> Tensor:
+        return self._rows[step].to(self._device, non_blocking=True)
+
+
+def _storage(start: Tensor, steps: int) -> torch.device:
+    if start.device.type == "cuda":
+        needed = (steps + 1) * start.numel() * start.element_size()
+        if needed > HOST_SHARE * torch.cuda.mem_get_info(start.device)[0]:
+            return torch.device("cpu")
+    return start.device
+
+
+def trajectory(
+    steps: Steps, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, storage: torch.device | None = None
+) -> tuple[States, Tensor]:
+    """The states from `start` (P,) on, after every SGD step on `batches`, and their distances (2, N) to `target`."""
+    states = States(start, len(batches), storage)
+    distances = []
+    theta = start
     for i in range(len(batches)):
-        torch.addcmul(states[i], student.gradient(states[i], *batches[i]), lr, value=-1, out=states[i + 1])
-    return states
+        theta = torch.addcmul(theta, steps.gradient(theta, *batches[i]), lr, value=-1)
+        states[i + 1] = theta
+        distances.append(objective.distance(theta, target))
+    return states, torch.stack(distances, dim=1)
 
 
-def match(student: Student, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select) -> Match:
+def match(steps: Steps, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select) -> Match:
     """The adjoint engine; see `attcli.matching.engine.Engine` for shapes."""
-    states = trajectory(student, start, batches, lr)
-    distances = objective.distances(states[1:], target)
+    states, distances = trajectory(steps, start, target, batches, lr)
     k = select(distances)
-    lam = objective.slope(states[k], start, target)
+    theta = states[k]
+    loss, lam = objective.loss(theta, start, target), objective.slope(theta, start, target)
     lr_gradient = torch.zeros_like(lr)
     for i in reversed(range(k)):
-        found = student.derivatives(states[i], *batches[i], lam, labels=batches.learned_labels)
+        found = steps.derivatives(states[i], *batches[i], lam, labels=batches.learned_labels)
         batches.pull_back(i, -lr * found.x, None if found.p is None else -lr * found.p)
         lr_gradient -= found.inner
         lam = torch.addcmul(lam, found.theta, lr, value=-1)
-    return Match(objective.loss(states[k], start, target), k, distances, lr_gradient)
+    return Match(loss, k, distances, lr_gradient)

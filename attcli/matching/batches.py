@@ -1,6 +1,6 @@
 """The student's batches, cut from a set of synthetic images, and the way of derivatives back to the images."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -8,22 +8,31 @@ from torch import Tensor
 from attcli import augment
 from attcli.matching.engine import Batch
 
+WINDOW = {"cpu": 64, "cuda": 4096}
+"""Images that are augmented together: many where launching costs more than computing, few where caches are small."""
+
 
 @dataclass(frozen=True)
 class Plan:
-    """The draws of one outer iteration: indices (N, B), weights (N, B), one augmentation draw for each of N steps."""
+    """The draws of one outer iteration: indices (N, B), weights (N, B), the augmentation of each of the N steps."""
 
     indices: Tensor
     weights: Tensor
-    augmentations: list[augment.Draw]
+    augmentations: augment.Draws
 
     def to(self, device: torch.device) -> "Plan":
-        """The same draws on a device."""
-        return Plan(
-            self.indices.to(device),
-            self.weights.to(device),
-            [augment.Draw(drawn.operation, drawn.uniform.to(device)) for drawn in self.augmentations],
+        """The same draws on a device, sent in one copy."""
+        parts = (self.indices, self.weights, self.augmentations.uniform)
+        if device.type == "cpu":
+            return self
+        packed = torch.cat([part.contiguous().view(torch.uint8).reshape(-1) for part in parts])
+        if device.type == "cuda":
+            packed = packed.pin_memory()
+        sent = packed.to(device, non_blocking=True).split([part.numel() * part.element_size() for part in parts])
+        indices, weights, uniform = (
+            piece.view(part.dtype).view(part.shape) for piece, part in zip(sent, parts, strict=True)
         )
+        return Plan(indices, weights, replace(self.augmentations, uniform=uniform))
 
 
 def plan(images: int, batch: int, steps: int, strategy: str, generator: torch.Generator) -> Plan:
@@ -57,36 +66,79 @@ def probabilities(labels: Tensor, classes: int) -> Tensor:
 class SyntheticBatches:
     """The batches of a plan over images (n, C, H, W) with target probabilities (n, K), and their derivatives.
 
-    After an engine has run, `image_gradient` and, where labels are learned logits, `logit_gradient` hold the
-    gradient of the matching loss in the set.
+    Neighbouring steps form a window. Those of its steps that draw the same operation are augmented in one go, forwards
+    and backwards, so that on a GPU the cost is that of few large operations; only one window is kept.
     """
 
     images: Tensor
     targets: Tensor
     plan: Plan
     learned_labels: bool = False
-    image_gradient: Tensor = field(init=False)
-    logit_gradient: Tensor = field(init=False)
+    _image_gradient: Tensor = field(init=False)
+    _logit_gradient: Tensor = field(init=False)
+    _window: int = field(init=False, default=-1)
+    _augmented: dict[int, Tensor] = field(init=False, default_factory=dict)
+    _pending: dict[int, Tensor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.image_gradient = torch.zeros_like(self.images)
-        self.logit_gradient = torch.zeros_like(self.targets)
+        self._image_gradient = torch.zeros_like(self.images)
+        self._logit_gradient = torch.zeros_like(self.targets)
+        together = WINDOW.get(self.images.device.type, WINDOW["cpu"])
+        self._steps_a_window = max(1, together // self.plan.indices.shape[1])
 
     def __len__(self) -> int:
         return len(self.plan.indices)
 
     def __getitem__(self, step: int) -> Batch:
-        index = self.plan.indices[step]
-        x = augment.apply(self.plan.augmentations[step], self.images[index])
-        return Batch(x, self.targets[index], self.plan.weights[step])
+        if step not in self._augmented:
+            first = step - step % self._steps_a_window
+            self._augmented = self._augment(range(first, min(first + self._steps_a_window, len(self))))
+        return Batch(self._augmented[step], self.targets[self.plan.indices[step]], self.plan.weights[step])
 
     def pull_back(self, step: int, dx: Tensor, dp: Tensor | None) -> None:
-        """Through the augmentation to the images, and through the softmax to the logits."""
-        index = self.plan.indices[step]
-        with torch.enable_grad():
-            images = self.images[index].detach().requires_grad_()
-            (found,) = torch.autograd.grad(augment.apply(self.plan.augmentations[step], images), images, dx)
-        self.image_gradient.index_add_(0, index, found)
+        """Take note of the derivatives (B, C, H, W) in a step's x and (B, K) in its p."""
+        if step // self._steps_a_window != self._window:
+            self._flush()
+            self._window = step // self._steps_a_window
+        self._pending[step] = dx
         if dp is not None:
+            index = self.plan.indices[step]
             p = self.targets[index]
-            self.logit_gradient.index_add_(0, index, p * (dp - (p * dp).sum(dim=1, keepdim=True)))
+            self._logit_gradient.index_add_(0, index, p * (dp - (p * dp).sum(dim=1, keepdim=True)))
+
+    def gradients(self) -> tuple[Tensor, Tensor | None]:
+        """The gradient of the matching loss in the images, and in the labels' logits where they are learned."""
+        self._flush()
+        return self._image_gradient, self._logit_gradient if self.learned_labels else None
+
+    def _by_operation(self, steps: range | list[int]) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for step in steps:
+            found.setdefault(self.plan.augmentations.operations[step], []).append(step)
+        return found
+
+    def _drawn(self, operation: str, steps: list[int]) -> tuple[Tensor, augment.Draw]:
+        """The images that these steps see, one step after the other, and their common draw."""
+        index = torch.cat([self.plan.indices[step] for step in steps])
+        uniform = torch.cat([self.plan.augmentations.uniform[step] for step in steps])
+        return index, augment.Draw(operation, uniform)
+
+    def _augment(self, steps: range) -> dict[int, Tensor]:
+        found: dict[int, Tensor] = {}
+        for operation, chosen in self._by_operation(steps).items():
+            index, drawn = self._drawn(operation, chosen)
+            x = augment.apply(drawn, self.images[index])
+            found |= dict(zip(chosen, x.chunk(len(chosen)), strict=True))
+        return found
+
+    def _flush(self) -> None:
+        """Through the augmentation to the images."""
+        for operation, chosen in self._by_operation(sorted(self._pending)).items():
+            index, drawn = self._drawn(operation, chosen)
+            dx = torch.cat([self._pending[step] for step in chosen])
+            if operation:
+                with torch.enable_grad():
+                    images = self.images[index].requires_grad_()
+                    (dx,) = torch.autograd.grad(augment.apply(drawn, images), images, dx)
+            self._image_gradient.index_add_(0, index, dx)
+        self._pending = {}

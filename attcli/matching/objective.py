@@ -3,6 +3,7 @@
 L = ||theta_k - target||^2 / ||start - target||^2        (MTT, CVPR 2022, eq. 2)
 """
 
+import torch
 from torch import Tensor
 
 
@@ -16,8 +17,7 @@ def slope(theta: Tensor, start: Tensor, target: Tensor) -> Tensor:
     return 2 * (theta - target) / (start - target).square().sum()
 
 
-def distances(states: Tensor, target: Tensor) -> Tensor:
-    """The L1 and L2 distances (2, N) of states (N, P) to target (P,), without an N x P temporary."""
-    pairs = [(state - target) for state in states.unbind()]
-    l1 = [pair.abs().sum() for pair in pairs]
-    return states.new_tensor(l1 + [pair.norm() for pair in pairs]).view(2, -1)
+def distance(state: Tensor, target: Tensor) -> Tensor:
+    """The L1 and the L2 distance (2,) of a state (P,) to the target (P,)."""
+    pair = state - target
+    return torch.stack([pair.abs().sum(), pair.norm()])

@@ -1,18 +1,14 @@
-"""The two step functions of a student network: its gradient g, and h, the derivatives of <g, lambda>.
+"""The step functions g and h of a student network, computed eagerly; `attcli.matching.steps` says what they are."""
 
-Both are pure. `x` (B, C, H, W) is already augmented, `p` (B, K) are target probabilities and `w` (B,) the images'
-weights: the loss is sum_b w_b CE(f(x_b; theta), p_b), so a short batch of b images is a full one with w = 1/b on
-b images and 0 on the rest, and all shapes stay fixed.
-"""
-
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from attcli.matching.parameters import Layout
+from attcli.matching.steps import Derivatives
 
 
 def cross_entropy(logits: Tensor, p: Tensor, w: Tensor) -> Tensor:
@@ -20,31 +16,41 @@ def cross_entropy(logits: Tensor, p: Tensor, w: Tensor) -> Tensor:
     return -(w * (p * logits.log_softmax(dim=1)).sum(dim=1)).sum()
 
 
-class Derivatives(NamedTuple):
-    """The value of <g, lambda> and its derivatives; `p` is None where it was not asked for."""
-
-    inner: Tensor
-    theta: Tensor
-    x: Tensor
-    p: Tensor | None
+def has_batch_statistics(module: nn.Module) -> bool:
+    """Whether an image's output depends on the other images of its batch, as under batch normalisation."""
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
 
 
 @dataclass(frozen=True)
 class Student:
-    """A network whose parameters are given at each call as a flat vector theta (P,)."""
+    """A network whose parameters are given at each call as a flat vector theta (P,).
+
+    With `dtype` bfloat16 the network computes in it, from theta, images and to derivatives in float32.
+    """
 
     module: nn.Module
     layout: Layout
+    dtype: torch.dtype | None = None
 
     @classmethod
-    def of(cls, module: nn.Module) -> "Student":
+    def of(cls, module: nn.Module, dtype: torch.dtype | None = None) -> "Student":
         """A student with the architecture of `module`; the module's own parameters are not used."""
-        return cls(module, Layout.of(module))
+        return cls(module, Layout.of(module), dtype)
+
+    def apart(self) -> "Student":
+        """The same student with a module of its own: calling a module with other parameters swaps them in it."""
+        return Student(deepcopy(self.module), self.layout, self.dtype)
+
+    def outputs(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        """The network's outputs (B, K) with these parameters."""
+        if self.dtype is not None:
+            parameters = {name: value.to(self.dtype) for name, value in parameters.items()}
+        found: Tensor = functional_call(self.module, parameters, (x.to(self.dtype or x.dtype),))
+        return found.to(x.dtype)
 
     def logits(self, theta: Tensor, x: Tensor) -> Tensor:
         """The network's outputs (B, K)."""
-        outputs: Tensor = functional_call(self.module, self.layout.unflatten(theta), (x,))
-        return outputs
+        return self.outputs(self.layout.unflatten(theta), x)
 
     def loss(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
         """The weighted cross-entropy, a scalar."""

@@ -14,18 +14,18 @@ from torch import Tensor
 from attcli.matching import objective
 from attcli.matching.adjoint import trajectory
 from attcli.matching.engine import Batches, Match, Select
-from attcli.matching.student import Student
+from attcli.matching.steps import Steps
 
 
-def match(student: Student, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select) -> Match:
+def match(steps: Steps, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select) -> Match:
     """The TESLA engine; see `attcli.matching.engine.Engine` for shapes."""
-    states = trajectory(student, start, batches, lr)
-    distances = objective.distances(states[1:], target)
+    states, distances = trajectory(steps, start, target, batches, lr)
     k = select(distances)
-    lam = objective.slope(states[k], start, target)
+    theta = states[k]
+    loss, lam = objective.loss(theta, start, target), objective.slope(theta, start, target)
     lr_gradient = torch.zeros_like(lr)
     for i in range(k):
-        found = student.derivatives(states[i], *batches[i], lam, labels=batches.learned_labels)
+        found = steps.derivatives(states[i], *batches[i], lam, labels=batches.learned_labels)
         batches.pull_back(i, -lr * found.x, None if found.p is None else -lr * found.p)
         lr_gradient -= found.inner
-    return Match(objective.loss(states[k], start, target), k, distances, lr_gradient)
+    return Match(loss, k, distances, lr_gradient)

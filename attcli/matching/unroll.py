@@ -9,10 +9,10 @@ from torch import Tensor
 
 from attcli.matching import objective
 from attcli.matching.engine import Batches, Match, Select
-from attcli.matching.student import Student
+from attcli.matching.steps import Steps
 
 
-def match(student: Student, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select) -> Match:
+def match(steps: Steps, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select) -> Match:
     """The unroll engine; see `attcli.matching.engine.Engine` for shapes."""
     labels = batches.learned_labels
     with torch.enable_grad():
@@ -22,12 +22,12 @@ def match(student: Student, start: Tensor, target: Tensor, batches: Batches, lr:
         for i in range(len(batches)):
             x, p, w = batches[i]
             x, p = x.detach().requires_grad_(), p.detach().requires_grad_(labels)
-            (g,) = torch.autograd.grad(student.loss(theta, x, p, w), theta, create_graph=True)
+            (g,) = torch.autograd.grad(steps.loss(theta, x, p, w), theta, create_graph=True)
             theta = theta - lr * g
             states.append(theta)
             inputs.append((x, p))
         with torch.no_grad():
-            distances = objective.distances(torch.stack(states), target)
+            distances = torch.stack([objective.distance(state, target) for state in states], dim=1)
         k = select(distances)
         loss = objective.loss(states[k - 1], start, target)
         wanted = [lr, *(x for x, _ in inputs[:k]), *(p for _, p in inputs[:k] if labels)]

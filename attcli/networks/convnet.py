@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from attcli.networks.norms import halvings, instance_norm
+from attcli.networks.norms import InstanceNorm, halvings
 
 PUBLISHED_DEPTH = {32: 3, 64: 4, 128: 5, 256: 6}
 
@@ -27,7 +27,7 @@ def build(
     for block in range(depth):
         layers.append(nn.Conv2d(width if block else channels, width, 3, padding=1 if block else padding))
         if norm == "instance":
-            layers.append(instance_norm(width))
+            layers.append(InstanceNorm(width))
         layers.append(nn.ReLU())
         if halve[block]:
             layers.append(nn.AvgPool2d(2))

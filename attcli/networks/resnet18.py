@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attcli.networks.norms import halvings, instance_norm
+from attcli.networks.norms import InstanceNorm, halvings
 
 
 class BasicBlock(nn.Module):
@@ -12,13 +12,13 @@ class BasicBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-        self.norm1 = instance_norm(outputs)
+        self.norm1 = InstanceNorm(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.norm2 = instance_norm(outputs)
+        self.norm2 = InstanceNorm(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if inputs != outputs:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), instance_norm(outputs)
+                nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), InstanceNorm(outputs)
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ class BasicBlock(nn.Module):
 
 def build(channels: int, classes: int, resolution: int) -> nn.Module:
     """ResNet18; a stride that would leave a normalised convolution a map below 2x2 is left out."""
-    layers: list[nn.Module] = [nn.Conv2d(channels, 64, 3, padding=1, bias=False), instance_norm(64), nn.ReLU()]
+    layers: list[nn.Module] = [nn.Conv2d(channels, 64, 3, padding=1, bias=False), InstanceNorm(64), nn.ReLU()]
     size, inputs = resolution, 64
     for width, halve in zip((64, 128, 256, 512), [False, *halvings(resolution, 3)], strict=True):
         size = size // 2 if halve else size

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from attcli.networks.norms import halvings, instance_norm
+from attcli.networks.norms import InstanceNorm, halvings
 
 PLAN: tuple[int | str, ...] = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool")
 
@@ -14,7 +14,7 @@ def build(channels: int, classes: int, resolution: int) -> nn.Module:
     pools = iter([*halvings(resolution, PLAN.count("pool") - 1), True])
     for entry in PLAN:
         if isinstance(entry, int):
-            layers += [nn.Conv2d(inputs, entry, 3, padding=1), instance_norm(entry), nn.ReLU()]
+            layers += [nn.Conv2d(inputs, entry, 3, padding=1), InstanceNorm(entry), nn.ReLU()]
             inputs = entry
         elif next(pools):
             layers.append(nn.MaxPool2d(2))

@@ -4,7 +4,7 @@
 literature's code does when asked for 1000: 1001 passes, lr/10 from pass 502 on, with the momentum set to zero there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,10 +13,11 @@ from torch import Tensor
 from attcli import runtime
 from attcli.experts.sgd import Optimiser, train_epoch
 from attcli.matching.parameters import vector
+from attcli.matching.steps import Steps
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 
-TEST_BATCH = 500
+TEST_BATCH = 250
 
 
 @dataclass(frozen=True)
@@ -40,40 +41,53 @@ def schedule(protocol: Protocol) -> Iterator[tuple[float, bool]]:
         yield (1.0 if position < drop else 0.1), (released and position == drop)
 
 
+class StoppedError(Exception):
+    """A training was asked to stop before its end."""
+
+
+def fresh(architecture: Architecture, key: tuple[int, str, int]) -> Tensor:
+    """The initial parameters (P,) of the network of a key (seed, purpose, repeat)."""
+    seed, purpose, repeat = key
+    return vector(runtime.seeded(architecture.build, seed, f"{purpose}-weights", repeat))
+
+
 def train(
-    architecture: Architecture,
+    steps: Steps,
+    theta: Tensor,
     images: Tensor,
     labels: Tensor,
+    classes: int,
     lr: float,
     protocol: Protocol,
     key: tuple[int, str, int],
-) -> tuple[Student, Tensor]:
-    """A fresh network trained on images (n, C, H, W) with labels (n,) or logits (n, K).
+    stop: Callable[[], bool] = lambda: False,
+) -> Tensor:
+    """Theta (P,), updated in place by training on images (n, C, H, W) with labels (n,) or logits (n, K).
 
-    `key` is (seed, purpose, repeat): it alone decides initial weights, orders and augmentation, so different sets
-    are met by the same networks. Returns the network and its parameters (P,).
+    `key` is (seed, purpose, repeat): it alone decides orders and augmentation, as it does the initial weights, so
+    different sets are met by the same networks, however many are trained. StoppedError where `stop` says so.
     """
     seed, purpose, repeat = key
-    module = runtime.seeded(architecture.build, seed, f"{purpose}-weights", repeat).to(images.device)
-    student, theta = Student.of(module), vector(module)
     generator = runtime.stream(seed, f"{purpose}-training", repeat)
     optimiser = Optimiser(lr, protocol.momentum, protocol.weight_decay)
     for factor, afresh in schedule(protocol):
+        if stop():
+            raise StoppedError
         optimiser.lr = lr * factor
         if afresh:
             optimiser.velocity = None
         train_epoch(
-            student,
+            steps,
             theta,
             optimiser,
             images,
             labels,
-            classes=architecture.classes,
+            classes=classes,
             batch=protocol.batch,
             strategy=protocol.augment,
             generator=generator,
         )
-    return student, theta
+    return theta
 
 
 def accuracy(student: Student, theta: Tensor, images: Tensor, labels: Tensor) -> float:

@@ -66,6 +66,9 @@ class Buffer(Section):
     weight_decay: NonNegativeFloat = Field(0.0, description="SGD weight decay")
     batch: PositiveInt = Field(512, description="images a batch")
     augment: str = Field(DSA, description="DSA strategy, or none")
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32", description="what experts compute in; parameters and sums stay in float32"
+    )
     seed: NonNegativeInt | None = Field(None, description="seed of weights, order and augmentation; default: seed")
 
 
@@ -93,6 +96,9 @@ class Distill(Section):
     batch_syn: PositiveInt | None = Field(None, description="synthetic images a student's step; default: all")
     augment: str = Field(DSA, description="DSA strategy of the student, or none")
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="decay of the images' moving average")
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32", description="what students compute in; parameters and sums stay in float32"
+    )
     save_every: PositiveInt = Field(100, description="iterations between two saves and snapshots")
     max_bad_updates: PositiveInt = Field(10, description="updates skipped in a row, as not finite, before giving up")
     seed: NonNegativeInt | None = Field(None, description="seed of initialisation and all draws; default: seed")
@@ -111,6 +117,9 @@ class Evaluate(Section):
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
     weight_decay: NonNegativeFloat = Field(5e-4, description="SGD weight decay")
     augment: str | None = Field(None, description="DSA strategy; default: the one that the set was distilled with")
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32", description="what networks compute in; parameters and sums stay in float32"
+    )
     random_lrs: tuple[PositiveFloat, ...] = Field(
         (0.01, 0.03), description="learning rates tried for random real images, beside the learned one"
     )
@@ -125,6 +134,10 @@ class Runtime(BaseSettings):
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     threads: PositiveInt | None = Field(None, description="CPU threads; default: torch's choice")
     deterministic: bool = Field(True, description="reproducible kernels only")
+    execution: Literal["auto", "eager", "graph", "compiled"] = Field(
+        "auto", description="how steps run; auto: compiled where that pays back, else CUDA graphs on a GPU"
+    )
+    micro_batch: PositiveInt | None = Field(None, description="images a step takes at a time; default: by device")
     data_dir: Path = Field(Path("data"), description="where datasets lie or are downloaded to")
     artifacts: Path = Field(Path("artifacts"), description="where results are written")
     work_dir: Path = Field(Path(".attcli"), description="where unfinished and reusable work is kept")

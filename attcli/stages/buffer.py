@@ -8,11 +8,10 @@ import torch
 from loguru import logger
 from torch import Tensor
 
-from attcli import runtime
+from attcli import execution, runtime
 from attcli.errors import UserError
 from attcli.experts.sgd import Optimiser, train_epoch
-from attcli.matching.parameters import Layout, vector
-from attcli.matching.student import Student
+from attcli.matching.parameters import vector
 from attcli.networks import Architecture
 from attcli.progress import Track, track
 from attcli.settings import Network, Settings
@@ -108,9 +107,26 @@ class _Trainer:
         self._images = data.inputs("train").to(self._device)
         self._labels = data.labels["train"].to(self._device)
         self._architecture = architecture(run.settings.network, data.about)
-        module = self._architecture.build().to(self._device)
-        self._student = Student.of(module)
-        layout = Layout.of(module)
+        how, wanted = run.settings.runtime, run.settings.buffer
+        student = execution.student(self._architecture.build, self._device, wanted.precision)
+        execution.set_precision(wanted.precision)
+        batch = min(wanted.batch, len(self._images))
+        work = execution.Work(
+            image=tuple(self._images.shape[1:]),
+            classes=self._architecture.classes,
+            batch=batch,
+            filled_up=len(self._images) % batch > 0,
+            images=len(self._images) * wanted.experts * run.settings.epochs,
+        )
+        self._steps = execution.steps(
+            student,
+            self._architecture.build,
+            work,
+            self._device,
+            how.execution,
+            how.micro_batch,
+        )
+        layout = student.layout
         about = {
             **data.about,
             "network": spec(run.settings.network),
@@ -154,8 +170,8 @@ class _Trainer:
     ) -> experts.Trajectory:
         """The trajectory with one more epoch. UserError if the training diverged."""
         buffer = self._settings.buffer
-        loss, accuracy = train_epoch(
-            self._student,
+        measured = train_epoch(
+            self._steps,
             theta,
             optimiser,
             self._images,
@@ -165,6 +181,7 @@ class _Trainer:
             strategy=buffer.augment,
             generator=runtime.stream(self._settings.seed_of("buffer"), "expert-epoch", index, trajectory.epochs),
         )
+        loss, accuracy = measured.tolist()
         if not np.isfinite(loss) or not bool(theta.isfinite().all()):
             raise UserError(f"expert {index} diverged in epoch {trajectory.epochs}; lower buffer.lr")
         velocity = None if optimiser.velocity is None else optimiser.velocity.cpu().numpy().copy()

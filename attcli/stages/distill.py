@@ -1,21 +1,25 @@
 """distill: synthetic images are optimised until training on them retraces the experts' trajectories."""
 
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from loguru import logger
 from torch import Tensor
 
-from attcli import methods, runtime
+from attcli import execution, methods, runtime
 from attcli.data.loader import of_each_class
 from attcli.errors import UserError
 from attcli.matching import engine
 from attcli.matching.batches import Plan, SyntheticBatches, plan, probabilities
 from attcli.matching.engine import Match
 from attcli.matching.parameterisation import Pixels
-from attcli.matching.student import Student
+from attcli.matching.steps import Steps
+from attcli.networks import Architecture
 from attcli.progress import track
 from attcli.settings import Evaluate, Settings
 from attcli.stages import buffer, outcome
@@ -94,7 +98,7 @@ def _distill(
     distiller = Distiller(settings, trajectories, state)
     begun = saved = time.monotonic()
     try:
-        with deferred() as stop, track("iterations", wanted, state.iteration) as progress:
+        with closing(distiller), deferred() as stop, track("iterations", wanted, state.iteration) as progress:
             while distiller.state.iteration < wanted and not stop.asked:
                 record = distiller.iterate()
                 results.records.append(record)
@@ -144,6 +148,15 @@ def _begin(settings: Settings, data: dataset.Dataset) -> synthetic.State:
     )
 
 
+class Drawn(NamedTuple):
+    """What chance decides in an iteration, and the rows (2, P) of the expert's span."""
+
+    expert: int
+    start_epoch: int
+    plan: Plan
+    rows: Tensor
+
+
 class Distiller:
     """The outer loop's body: one call of `iterate` is one update of the synthetic set."""
 
@@ -156,48 +169,81 @@ class Distiller:
         self._device = runtime.device(settings.runtime.device)
         architecture = buffer.architecture(settings.network, trajectories.about)
         self._classes = architecture.classes
-        self._student = Student.of(architecture.build().to(self._device))
         self._parameterisation = Pixels()
+        self._steps = self._made(architecture, settings, state)
+        self._reader = ThreadPoolExecutor(1, "expert-rows")
+        self._coming: dict[int, Future[Drawn]] = {}
         tensors = {name: getattr(state, name).to(self._device) for name in synthetic.TENSORS}
         self.state = replace(state, **tensors)
 
-    def _draw(self) -> tuple[int, int, Plan]:
-        """Expert, start epoch and the student's batches of this iteration, from (seed, iteration) alone."""
+    def _made(self, architecture: Architecture, settings: Settings, state: synthetic.State) -> Steps:
+        """The student's step functions; the unroll engine has its own way through the network."""
+        distill, chosen = settings.distill, settings.runtime
+        execution.set_precision(distill.precision)
+        student = execution.student(architecture.build, self._device, distill.precision)
+        if distill.engine == "unroll":
+            return student
+        images = self._parameterisation.images(state.images)
+        batch = min(distill.batch_syn or len(images), len(images))
+        work = execution.Work(
+            image=tuple(images.shape[1:]),
+            classes=self._classes,
+            batch=batch,
+            images=batch * distill.syn_steps * distill.iterations,
+            filled_up=len(images) % batch > 0,
+            derivatives=True,
+        )
+        return execution.steps(student, architecture.build, work, self._device, chosen.execution, chosen.micro_batch)
+
+    def _ahead(self, iteration: int) -> Drawn:
+        """What an iteration works on: expert, start epoch and the student's batches, from (seed, iteration) alone."""
         settings = self._settings
-        generator = runtime.stream(self._seed, "iteration", self.state.iteration)
+        generator = runtime.stream(self._seed, "iteration", iteration)
         expert = int(torch.randint(len(self._trajectories), (), generator=generator))
         first, end = self._method.window(settings.min_start_epoch, settings.max_start_epoch)
         start_epoch = int(torch.randint(first, end, (), generator=generator))
         images = len(self.state.labels)
         drawn = plan(images, settings.batch_syn or images, settings.syn_steps, settings.augment, generator)
-        return expert, start_epoch, drawn.to(self._device)
+        rows = torch.from_numpy(self._trajectories.rows(expert, (start_epoch, start_epoch + settings.expert_epochs)))
+        return Drawn(expert, start_epoch, drawn, rows.pin_memory() if self._device.type == "cuda" else rows)
+
+    def _draw(self) -> Drawn:
+        """The draws of this iteration, made while the one before it ran; the next one's are begun."""
+        iteration = self.state.iteration
+        coming = self._coming.pop(iteration, None) or self._reader.submit(self._ahead, iteration)
+        found = coming.result()
+        self._coming = {iteration + 1: self._reader.submit(self._ahead, iteration + 1)}
+        return found
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self._reader.shutdown(cancel_futures=True)
 
     def iterate(self) -> history.Record:
         """Match one span of one expert and update the set, unless something in it is not finite."""
         begun = time.perf_counter()
-        expert, start_epoch, drawn = self._draw()
-        rows = self._trajectories.rows(expert, (start_epoch, start_epoch + self._settings.expert_epochs))
-        start, target = torch.from_numpy(rows).to(self._device)
+        drawn = self._draw()
+        start, target = drawn.rows.to(self._device, non_blocking=True)
         batches = SyntheticBatches(
             self._parameterisation.images(self.state.images),
             probabilities(self.state.labels, self._classes).to(self.state.images),
-            drawn,
+            drawn.plan.to(self._device),
         )
         match = self._match(
-            self._student,
+            self._steps,
             start,
             target,
             batches,
             self.state.lr,
             lambda distances: self._method.select(distances, self._settings.select_metric),
         )
-        gradient = self._parameterisation.pull_back(self.state.images, batches.image_gradient)
+        gradient = self._parameterisation.pull_back(self.state.images, batches.gradients()[0])
         accepted = self._update(match, gradient)
         l1, l2 = match.distances.cpu().numpy()
         return history.Record(
             iteration=self.state.iteration - 1,
-            expert=expert,
-            start_epoch=start_epoch,
+            expert=drawn.expert,
+            start_epoch=drawn.start_epoch,
             step=match.step,
             loss=float(match.loss),
             lr=float(self.state.lr),

@@ -1,23 +1,25 @@
 """evaluate: fresh networks are trained on the synthetic set, and on random real images, and tested on real ones."""
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import torch
-from loguru import logger
 from torch import Tensor
 
-from attcli import runtime
+from attcli import execution, runtime
 from attcli.data.loader import network_inputs, of_each_class
 from attcli.errors import UserError
+from attcli.matching.steps import Steps
+from attcli.matching.student import Student
 from attcli.networks import Architecture
-from attcli.progress import track
-from attcli.scoring.protocol import Protocol, accuracy, train
+from attcli.progress import Track, track
+from attcli.scoring.parallel import trained_apart
+from attcli.scoring.protocol import Protocol, accuracy, fresh, train
 from attcli.settings import Settings
 from attcli.stages import buffer, distill, prepare
 from attcli.stages.run import Run
@@ -29,7 +31,8 @@ ALGORITHM = 1
 HELD_OUT = 2000
 """Where there is no validation split, a random baseline's learning rate is chosen on so many other training images."""
 
-Scores = dict[str, dict[str, dict[str, float | int | None]]]
+Case = tuple[str, str, int]
+"""Architecture; synthetic, ema or random; repeat."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +53,10 @@ def run(run: Run, path: Path | None = None) -> dict[str, Any]:
     found = synthetic.read(path or run.synthetic)
     scorer = _Scorer(run, found)
     settings = run.settings.evaluate
-    cases = [(arch, kind, r) for arch in settings.archs for r in range(settings.repeats) for kind in KINDS]
-    accuracies: dict[tuple[str, str], list[float]] = {}
+    cases = [(arch, kind, r) for arch in settings.archs for kind in KINDS for r in range(settings.repeats)]
     with scorer.working(), track("networks", len(cases)) as progress:
-        for arch, kind, repeat in cases:
-            value = scorer.score(arch, kind, repeat)
-            accuracies.setdefault((arch, kind), []).append(value)
-            progress.advance(f"{arch} {kind} {value:.1f} %")
-    scores = {arch: {kind: summary(accuracies[arch, kind]) for kind in KINDS} for arch in settings.archs}
+        accuracies = scorer.scores(cases, progress)
+    scores = {arch: {kind: _summary_of(accuracies, arch, kind) for kind in KINDS} for arch in settings.archs}
     report = {"scores": scores, "protocol": scorer.description(), "set": _describe(found)}
     write_text(run.scores, json.dumps(report, indent=2) + "\n")
     return report
@@ -72,14 +71,12 @@ def run_snapshots(run: Run) -> dict[str, Any]:
     for file in files:
         scorer = _Scorer(run, synthetic.read(file, synthetic.SNAPSHOT), split="validation")
         row: dict[str, Any] = {"iteration": synthetic.iteration_of(file)}
-        with scorer.working(), track(file.stem, len(settings.archs) * settings.repeats * 2) as progress:
-            for arch in settings.archs:
-                for kind in ("synthetic", "ema"):
-                    found = []
-                    for repeat in range(settings.repeats):
-                        found.append(scorer.score(arch, kind, repeat))
-                        progress.advance()
-                    row.setdefault(arch, {})[kind] = summary(found)
+        kinds = ("synthetic", "ema")
+        cases = [(arch, kind, r) for arch in settings.archs for kind in kinds for r in range(settings.repeats)]
+        with scorer.working(), track(file.stem, len(cases)) as progress:
+            found = scorer.scores(cases, progress)
+        for arch in settings.archs:
+            row[arch] = {kind: _summary_of(found, arch, kind) for kind in kinds}
         rows.append(row)
     report = {"snapshots": rows, "split": "validation"}
     write_text(run.scores.with_name("snapshot-scores.json"), json.dumps(report, indent=2) + "\n")
@@ -93,6 +90,10 @@ def summary(values: list[float]) -> dict[str, float | int | None]:
         "sd": round(stdev(values), 4) if len(values) > 1 else None,
         "n": len(values),
     }
+
+
+def _summary_of(found: dict[Case, float], arch: str, kind: str) -> dict[str, float | int | None]:
+    return summary([found[case] for case in sorted(found) if case[:2] == (arch, kind)])
 
 
 KINDS = ("synthetic", "ema", "random")
@@ -147,11 +148,20 @@ class _Scorer:
         self._fingerprint = artefact.fingerprint(
             "evaluate",
             ALGORITHM,
-            {**asdict(self._protocol), "seed": self._seed, "lrs": settings.evaluate.random_lrs, "split": split},
+            {
+                **asdict(self._protocol),
+                "precision": settings.evaluate.precision,
+                "seed": self._seed,
+                "lrs": settings.evaluate.random_lrs,
+                "split": split,
+            },
             {"set": found.sha256, "dataset": data.sha256},
         )
         self._results = Results(run.work("evaluate", self._fingerprint) / "results.jsonl")
         self._labels = found.labels.to(self._device)
+        execution.set_precision(settings.evaluate.precision)
+        self._students: dict[str, Student] = {}
+        self._steps: dict[str, Steps] = {}
         self._variants = {kind: images.to(self._device) for kind, images in found.variants.items()}
 
     def working(self) -> Any:
@@ -180,16 +190,55 @@ class _Scorer:
             test=split(self._split),
         )
 
-    def score(self, arch: str, kind: str, repeat: int) -> float:
-        """The accuracy in percent of one network; kind is synthetic, ema or random."""
-        key = (arch, kind, str(repeat), json.dumps(self._options(arch), sort_keys=True))
-        known = self._results.get(key)
-        if known is None:
-            begun = time.perf_counter()
-            known = self._random(arch, repeat) if kind == "random" else self._trained(arch, kind, repeat)
-            self._results.add(key, known)
-            logger.debug("{} {} {}: {} in {:.1f} s", arch, kind, repeat, known, time.perf_counter() - begun)
-        return float(known["accuracy"])
+    def scores(self, cases: list[Case], progress: Track) -> dict[Case, float]:
+        """The accuracy in percent of each case (architecture, kind, repeat); those that are known are not repeated."""
+        found, jobs = {}, {}
+        for case in cases:
+            known = self._results.get(self._result_key(case))
+            if known is None:
+                jobs[case] = partial(self._score, case)
+            else:
+                found[case] = float(known["accuracy"])
+                progress.advance()
+        with trained_apart(self._device) as each:
+            for arch in dict.fromkeys(case[0] for case in jobs):
+                self._prepare(arch)
+                mine = {case: job for case, job in jobs.items() if case[0] == arch}
+                for case, result in each(mine):
+                    self._results.add(self._result_key(case), result)
+                    found[case] = float(result["accuracy"])
+                    progress.advance(f"{case[0]} {case[1]} {found[case]:.1f} %")
+        return found
+
+    def _score(self, case: Case, stop: Callable[[], bool]) -> dict[str, Any]:
+        arch, kind, repeat = case
+        if kind == "random":
+            return self._random(arch, repeat, stop)
+        theta = self._trained(arch, self._variants[kind], self._labels, self._found.lr, repeat, stop)
+        return {"accuracy": accuracy(self._students[arch].apart(), theta, *self._real.test)}
+
+    def _result_key(self, case: Case) -> tuple[str, ...]:
+        arch, kind, repeat = case
+        return (arch, kind, str(repeat), json.dumps(self._options(arch), sort_keys=True))
+
+    def _prepare(self, arch: str) -> None:
+        """The architecture's step functions, compiled once for all its networks where that pays."""
+        evaluate, chosen = self._run.settings.evaluate, self._run.settings.runtime
+        architecture, images = self._architecture(arch), self._variants["synthetic"]
+        student = execution.student(architecture.build, self._device, evaluate.precision)
+        batch = min(self._protocol.batch, len(images))
+        trainings = evaluate.repeats * (len(KINDS) + len(evaluate.random_lrs))
+        work = execution.Work(
+            image=tuple(images.shape[1:]),
+            classes=architecture.classes,
+            batch=batch,
+            images=len(images) * self._protocol.epochs * trainings,
+            filled_up=len(images) % batch > 0,
+        )
+        self._students[arch] = student
+        self._steps[arch] = execution.steps(
+            student, architecture.build, work, self._device, chosen.execution, chosen.micro_batch
+        )
 
     def _options(self, arch: str) -> dict[str, object]:
         own = self._found.about["network"]
@@ -201,33 +250,30 @@ class _Scorer:
     def _key(self, repeat: int) -> tuple[int, str, int]:
         return (self._seed, "evaluate", repeat)
 
-    def _trained(self, arch: str, kind: str, repeat: int) -> dict[str, Any]:
-        student, theta = train(
-            self._architecture(arch),
-            self._variants[kind],
-            self._labels,
-            self._found.lr,
-            self._protocol,
-            self._key(repeat),
-        )
-        return {"accuracy": accuracy(student, theta, *self._real.test)}
+    def _trained(
+        self, arch: str, images: Tensor, labels: Tensor, lr: float, repeat: int, stop: Callable[[], bool]
+    ) -> Tensor:
+        architecture, key = self._architecture(arch), self._key(repeat)
+        theta = fresh(architecture, key).to(self._device)
+        steps = self._steps[arch].apart()
+        return train(steps, theta, images, labels, architecture.classes, lr, self._protocol, key, stop)
 
-    def _random(self, arch: str, repeat: int) -> dict[str, Any]:
+    def _random(self, arch: str, repeat: int, stop: Callable[[], bool]) -> dict[str, Any]:
         """As many random real images of each class, with the best of several learning rates on held-out images."""
         classes = len(self._found.about["classes"])
         hard = self._labels.argmax(dim=1) if self._labels.is_floating_point() else self._labels
         generator = runtime.stream(self._seed, "random-images", repeat)
-        chosen = of_each_class(self._real.train_labels, hard.bincount(minlength=classes).tolist(), generator)
+        counts = hard.bincount(minlength=classes).tolist()
+        chosen = of_each_class(self._real.train_labels, counts, generator)
         images = self._real.train(chosen)
         labels = self._real.train_labels[chosen].to(self._device)
         held_out = self._held_out(chosen, generator)
-        best: dict[str, Any] = {"held_out": -1.0}
+        student, best = self._students[arch].apart(), {"held_out": -1.0}
         for lr in (self._found.lr, *self._run.settings.evaluate.random_lrs):
-            student, theta = train(self._architecture(arch), images, labels, lr, self._protocol, self._key(repeat))
+            theta = self._trained(arch, images, labels, lr, repeat, stop)
             reached = accuracy(student, theta, *held_out)
             if reached > best["held_out"]:
-                tested = accuracy(student, theta, *self._real.test)
-                best = {"held_out": reached, "lr": lr, "accuracy": tested}
+                best = {"held_out": reached, "lr": lr, "accuracy": accuracy(student, theta, *self._real.test)}
         return best
 
     def _held_out(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -36,10 +36,13 @@ class Header:
     sha256: str = ""
 
 
-def checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """SHA-256 of arrays by name, type, shape and bytes, in hexadecimal."""
+def checksum(arrays: Mapping[str, NDArray[Any]], covered: tuple[str, ...] = ()) -> str:
+    """SHA-256 of arrays by name, type, shape and bytes, in hexadecimal.
+
+    The arrays `covered` are left out: another array holds digests of theirs, which the reader compares.
+    """
     total = hashlib.sha256()
-    for name in sorted(arrays):
+    for name in sorted(set(arrays) - set(covered)):
         array = np.ascontiguousarray(arrays[name])
         total.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         total.update(array.data if array.ndim and array.size else array.tobytes())
@@ -53,8 +56,12 @@ def fingerprint(stage: str, algorithm: int, settings: Mapping[str, Any], inputs:
 
 
 def write(path: Path, header: Header, arrays: Arrays, row_chunks: tuple[str, ...] = ()) -> str:
-    """Write a file atomically and return its checksum. Arrays in `row_chunks` are stored and checksummed by row."""
-    digest = checksum(arrays)
+    """Write a file atomically and return its checksum.
+
+    Arrays in `row_chunks` are stored by row, each row with a checksum of its own, and left out of the file's: another
+    array holds their digests.
+    """
+    digest = checksum(arrays, row_chunks)
     with atomic(path) as temporary, h5py.File(str(temporary), "w", libver="earliest") as file:
         for name, array in sorted(arrays.items()):
             rows = name in row_chunks and array.size > 0
@@ -100,8 +107,8 @@ def damaged(path: Path, maker: str, error: object) -> UserError:
     return UserError(f"{path} is damaged or cut short ({error}); delete it and run `{maker}`")
 
 
-def read(path: Path, kind: str, maker: str) -> tuple[Header, Arrays]:
-    """A whole artefact, its checksum verified."""
+def read(path: Path, kind: str, maker: str, covered: tuple[str, ...] = ()) -> tuple[Header, Arrays]:
+    """A whole artefact, its checksum verified; the arrays `covered` are the caller's to compare with their digests."""
     file, header = open_file(path, kind, maker)
     arrays: Arrays = {}
 
@@ -114,7 +121,7 @@ def read(path: Path, kind: str, maker: str) -> tuple[Header, Arrays]:
             file.visititems(take)
         except (OSError, RuntimeError) as error:
             raise damaged(path, maker, error) from None
-    if checksum(arrays) != header.sha256:
+    if checksum(arrays, covered) != header.sha256:
         raise damaged(path, maker, "its checksum does not match")
     return header, arrays
 

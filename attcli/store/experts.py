@@ -82,10 +82,11 @@ def write(file: Path, header: artefact.Header, trajectory: Trajectory) -> None:
 
 def read(file: Path) -> tuple[artefact.Header, Trajectory]:
     """Read and verify a whole expert."""
-    header, arrays = artefact.read(file, KIND, MAKER)
-    return header, Trajectory(
-        list(arrays["parameters"]), arrays["loss"].tolist(), arrays["accuracy"].tolist(), arrays.get("velocity")
-    )
+    header, arrays = artefact.read(file, KIND, MAKER, covered=("parameters",))
+    rows = list(arrays["parameters"])
+    if not np.array_equal(running_digests(rows), arrays["digests"]):
+        raise artefact.damaged(file, MAKER, "its digests do not match")
+    return header, Trajectory(rows, arrays["loss"].tolist(), arrays["accuracy"].tolist(), arrays.get("velocity"))
 
 
 def epochs_of(file: Path) -> int:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attcli.data.loader import epoch, of_each_class
+from attcli.data.loader import of_each_class
 from attcli.data.normalise import fit
 from attcli.runtime import stream
 
@@ -45,12 +45,6 @@ def test_digest_tells_normalisers_apart() -> None:
         fit("standardise", IMAGES, 0.1).digest(),
     }
     assert len(digests) == 3
-
-
-def test_an_epoch_visits_every_image_once() -> None:
-    batches = epoch(10, 4, stream(0, "a"))
-    assert [len(batch) for batch in batches] == [4, 4, 2]
-    assert sorted(torch.cat(batches).tolist()) == list(range(10))
 
 
 def test_images_of_each_class() -> None:

@@ -1,23 +1,23 @@
 """The engines against the plain full unroll, in float64."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attcli import augment
-from attcli.matching import adjoint, engine, objective, select
-from attcli.matching.batches import Plan, SyntheticBatches, plan, probabilities
-from attcli.matching.parameters import vector
-from attcli.matching.student import Student
-from attcli.networks import Architecture
-from attcli.runtime import stream
+from attcli.matching import adjoint, batches, engine, objective, select
+from attcli.matching.batches import Plan, probabilities
+from attcli.matching.compiled import Compiled
+from attcli.matching.graphed import Graphed
+from attcli.matching.microbatch import MicroBatched, sliced
+from attcli.matching.steps import Steps
+from attcli.matching.student import Student, has_batch_statistics
+from tests.matching.cases import CLASSES, DSA, IMAGES, STEPS, Case, case, relative
 from tests.matching.oracle import unroll
 
-IMAGES, STEPS, CLASSES = 12, 7, 10
-DSA = "color_crop_cutout_flip_scale_rotate"
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 @pytest.fixture(autouse=True)
@@ -27,40 +27,21 @@ def _float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-def case(
-    batch: int, strategy: str, soft: bool, arch: str = "convnet"
-) -> tuple[Student, Tensor, Tensor, Tensor, Tensor, Plan]:
-    torch.manual_seed(0)
-    options = {"width": 8, "depth": 2} if arch == "convnet" else {}
-    student = Student.of(Architecture(arch, 1, CLASSES, 8, options).build())
-    start = vector(student.module)
-    target = start + 0.02 * torch.randn_like(start)
-    images = torch.randn(IMAGES, 1, 8, 8)
-    labels = torch.randn(IMAGES, CLASSES) if soft else torch.arange(IMAGES) % CLASSES
-    drawn = plan(IMAGES, batch, STEPS, strategy, stream(0, "plan"))
-    augmentations = [replace_uniform(drawn, i) for i in range(STEPS)]
-    return (
-        student,
-        start,
-        target,
-        images,
-        labels,
-        replace(drawn, weights=drawn.weights.double(), augmentations=augmentations),
+def assert_exact(found: Case, steps: Steps, name: str, k: int, tolerance: float = 1e-10) -> None:
+    """The engine's loss and all its gradients are those of the plain unroll."""
+    lr = torch.tensor(0.1).to(found.start)
+    seen = found.batches
+    match = engine.load(name)(steps, found.start, found.target, seen, lr, lambda distances: k)
+    by_images, by_logits = seen.gradients()
+    loss, wanted = unroll(
+        found.student.module, found.start, found.target, found.images, found.labels, lr, found.plan, k
     )
-
-
-def replace_uniform(drawn: Plan, step: int):
-    found = drawn.augmentations[step]
-    return found._replace(uniform=found.uniform.double())
-
-
-def batches_of(images: Tensor, labels: Tensor, drawn: Plan) -> SyntheticBatches:
-    targets = probabilities(labels, CLASSES).double()
-    return SyntheticBatches(images, targets, drawn, learned_labels=labels.is_floating_point())
-
-
-def relative(found: Tensor, wanted: Tensor) -> float:
-    return float((found - wanted.detach()).norm() / wanted.detach().norm())
+    assert relative(match.loss, loss) < tolerance
+    assert relative(by_images, wanted[0]) < tolerance
+    assert relative(match.lr_gradient, wanted[1]) < tolerance
+    assert (by_logits is not None) == found.labels.is_floating_point()
+    if by_logits is not None:
+        assert relative(by_logits, wanted[2]) < tolerance
 
 
 @pytest.mark.parametrize("k", [1, 4, STEPS])
@@ -69,60 +50,121 @@ def relative(found: Tensor, wanted: Tensor) -> float:
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
 @pytest.mark.parametrize("name", ["adjoint", "unroll"])
 def test_gradients_are_those_of_the_full_unroll(name: str, k: int, batch: int, strategy: str, soft: bool) -> None:
-    student, start, target, images, labels, drawn = case(batch, strategy, soft)
-    lr = torch.tensor(0.1)
-    batches = batches_of(images, labels, drawn)
-    match = engine.load(name)(student, start, target, batches, lr, lambda distances: k)
-    loss, (by_images, by_lr, *by_labels) = unroll(student.module, start, target, images, labels, lr, drawn, k)
-    assert relative(match.loss, loss) < 1e-10
-    assert relative(batches.image_gradient, by_images) < 1e-10
-    assert relative(match.lr_gradient, by_lr) < 1e-10
-    if by_labels:
-        assert relative(batches.logit_gradient, by_labels[0]) < 1e-10
+    found = case(batch, strategy, soft=soft)
+    assert_exact(found, found.student, name, k)
 
 
 @pytest.mark.parametrize("arch", ["vgg11", "mlp", "lenet", "alexnet", "resnet18"])
 def test_gradients_for_every_network(arch: str) -> None:
-    student, start, target, images, labels, drawn = case(4, "scale_crop", soft=False, arch=arch)
-    short = Plan(drawn.indices[:2], drawn.weights[:2], drawn.augmentations[:2])
-    batches, lr = batches_of(images, labels, short), torch.tensor(0.05)
-    match = adjoint.match(student, start, target, batches, lr, lambda distances: 2)
-    _, (by_images, by_lr) = unroll(student.module, start, target, images, labels, lr, short, 2)
-    assert relative(batches.image_gradient, by_images) < 1e-8
-    assert relative(match.lr_gradient, by_lr) < 1e-8
+    found = case(4, "scale_crop", arch=arch, steps=2)
+    assert_exact(found, found.student, "adjoint", 2, 1e-8)
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 12])
+@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
+@pytest.mark.parametrize("batch", [IMAGES, 5], ids=["full", "short-last-batch"])
+def test_micro_batches_are_exact(batch: int, soft: bool, size: int) -> None:
+    found = case(batch, DSA, soft=soft)
+    assert_exact(found, MicroBatched(found.student, min(size, batch)), "adjoint", STEPS)
+
+
+@pytest.fixture(scope="module")
+def compiled() -> Iterator[dict[str, Steps]]:
+    """One compilation for each network, used by all cases (they share shapes through slices of four images)."""
+    torch.set_default_dtype(torch.float64)
+    yield {
+        arch: MicroBatched(Compiled(case(4, arch=arch).student, channels_last=arch == "convnet"), 4)
+        for arch in ("convnet", "mlp", "lenet")
+    }
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("arch", ["convnet", "mlp", "lenet"])
+@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
+@pytest.mark.parametrize("strategy", ["none", DSA])
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_compiled_steps_are_exact(compiled: dict[str, Steps], arch: str, soft: bool, strategy: str) -> None:
+    for batch in (4, IMAGES, 5):
+        found = case(batch, strategy, soft=soft, arch=arch, steps=3)
+        assert_exact(found, compiled[arch], "adjoint", 3)
+
+
+@GPU
+@pytest.mark.parametrize("made", [lambda student: student, lambda student: Compiled(student, channels_last=True)])
+@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_graphs_are_exact(made, soft: bool) -> None:
+    with torch.device("cuda"):
+        on_cpu = case(4, DSA, soft=soft)
+    device = torch.device("cuda")
+    found = Case(
+        Student.of(on_cpu.student.module.to(device)),
+        on_cpu.start.to(device),
+        on_cpu.target.to(device),
+        on_cpu.images.to(device),
+        on_cpu.labels.to(device),
+        on_cpu.plan.to(device),
+    )
+    assert_exact(found, Graphed(made(found.student)), "adjoint", STEPS)
+    assert_exact(found, MicroBatched(Graphed(made(found.student)), 2), "adjoint", 4)
+
+
+def test_slices_are_equal_and_none_is_above_the_limit() -> None:
+    assert [sliced(batch, 32) for batch in (1, 10, 32, 33, 100, 512)] == [1, 10, 32, 17, 25, 32]
+
+
+def test_batch_statistics_are_seen() -> None:
+    assert not has_batch_statistics(case(4).student.module)
+    assert has_batch_statistics(nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)))
+
+
+@pytest.mark.parametrize("together", [1, 8, 24, 10_000])
+def test_windows_of_augmentation_change_nothing(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(batches.WINDOW, "cpu", together)
+    found = case(5, DSA, soft=True)
+    assert_exact(found, found.student, "adjoint", 6)
+    assert_exact(found, found.student, "unroll", 6)
+
+
+def test_states_in_host_memory_are_the_same() -> None:
+    found, lr = case(5, DSA), torch.tensor(0.1)
+    kept, distances = adjoint.trajectory(found.student, found.start, found.target, found.batches, lr)
+    host = torch.device("cpu")
+    moved, again = adjoint.trajectory(found.student, found.start, found.target, found.batches, lr, host)
+    assert torch.equal(distances, again)
+    assert all(torch.equal(kept[i], moved[i]) for i in range(STEPS + 1))
 
 
 def test_distances_select_and_loss_belong_together() -> None:
-    student, start, target, images, labels, drawn = case(5, DSA, soft=False)
-    lr = torch.tensor(0.1)
-    match = adjoint.match(student, start, target, batches_of(images, labels, drawn), lr, select.nearest)
-    states = adjoint.trajectory(student, start, batches_of(images, labels, drawn), lr)
-    by_hand = torch.stack([(state - target).abs().sum() for state in states[1:]])
+    found, lr = case(5, DSA), torch.tensor(0.1)
+    match = adjoint.match(found.student, found.start, found.target, found.batches, lr, select.nearest)
+    states, _ = adjoint.trajectory(found.student, found.start, found.target, found.batches, lr)
+    later = torch.stack([states[i] for i in range(1, STEPS + 1)])
+    by_hand = (later - found.target).abs().sum(dim=1)
     assert torch.allclose(match.distances[0], by_hand)
-    assert torch.allclose(match.distances[1], (states[1:] - target).norm(dim=1))
+    assert torch.allclose(match.distances[1], (later - found.target).norm(dim=1))
     assert by_hand[match.step - 1] == by_hand.min()
-    assert torch.allclose(match.loss, match.distances[1, match.step - 1] ** 2 / (start - target).square().sum())
+    reached = match.distances[1, match.step - 1] ** 2 / (found.start - found.target).square().sum()
+    assert torch.allclose(match.loss, reached)
 
 
 def test_images_met_only_after_the_matched_step_have_no_gradient() -> None:
-    student, start, target, images, labels, drawn = case(4, "none", soft=False)
-    batches = batches_of(images, labels, drawn)
-    adjoint.match(student, start, target, batches, torch.tensor(0.1), lambda distances: 1)
-    met = set(drawn.indices[0].tolist())
-    moved = {i for i in range(IMAGES) if batches.image_gradient[i].abs().sum() > 0}
-    assert moved == met
+    found = case(4)
+    seen = found.batches
+    adjoint.match(found.student, found.start, found.target, seen, torch.tensor(0.1), lambda distances: 1)
+    moved = {i for i in range(IMAGES) if seen.gradients()[0][i].abs().sum() > 0}
+    assert moved == set(found.plan.indices[0].tolist())
 
 
 def test_gradcheck() -> None:
-    student, start, target, images, labels, drawn = case(IMAGES, "scale_color", soft=False, arch="mlp")
-    short = Plan(drawn.indices[:2], drawn.weights[:2], drawn.augmentations[:2])
+    found = case(IMAGES, "scale_color", arch="mlp", steps=2)
 
     class Engine(torch.autograd.Function):
         @staticmethod
         def forward(context, pixels, lr):
-            batches = batches_of(pixels.detach(), labels, short)
-            match = adjoint.match(student, start, target, batches, lr.detach(), lambda distances: 2)
-            context.save_for_backward(batches.image_gradient, match.lr_gradient)
+            seen = Case(found.student, found.start, found.target, pixels.detach(), found.labels, found.plan).batches
+            match = adjoint.match(found.student, found.start, found.target, seen, lr.detach(), lambda distances: 2)
+            context.save_for_backward(seen.gradients()[0], match.lr_gradient)
             return match.loss
 
         @staticmethod
@@ -130,46 +172,70 @@ def test_gradcheck() -> None:
             by_images, by_lr = context.saved_tensors
             return outer * by_images, outer * by_lr
 
-    inputs = images.requires_grad_(), torch.tensor(0.1, requires_grad=True)
+    inputs = found.images.requires_grad_(), torch.tensor(0.1, requires_grad=True)
     assert torch.autograd.gradcheck(Engine.apply, inputs, eps=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
 def test_tesla_is_what_its_authors_describe(soft: bool) -> None:
-    student, start, target, images, labels, drawn = case(5, DSA, soft)
+    found = case(5, DSA, soft=soft)
     lr, k = torch.tensor(0.1), 5
-    batches = batches_of(images, labels, drawn)
-    match = engine.load("tesla")(student, start, target, batches, lr, lambda distances: k)
+    seen = found.batches
+    match = engine.load("tesla")(found.student, found.start, found.target, seen, lr, lambda distances: k)
     # With all theta_i constant, L is a function of the images through the sum of the gradients alone.
-    states = adjoint.trajectory(student, start, batches_of(images, labels, drawn), lr)
-    pixels, rate = images.clone().requires_grad_(), lr.clone().requires_grad_()
-    logits = labels.clone().requires_grad_(soft)
-    total = torch.zeros_like(start)
+    states, _ = adjoint.trajectory(found.student, found.start, found.target, found.batches, lr)
+    pixels, rate = found.images.clone().requires_grad_(), lr.clone().requires_grad_()
+    logits = found.labels.clone().requires_grad_(soft)
+    total = torch.zeros_like(found.start)
     for i in range(k):
         theta = states[i].clone().requires_grad_()
-        index = drawn.indices[i]
-        x = augment.apply(drawn.augmentations[i], pixels[index])
+        index = found.plan.indices[i]
+        x = augment.apply(found.plan.augmentations[i], pixels[index])
         p = probabilities(logits, CLASSES).double()[index]
-        total = total + torch.autograd.grad(student.loss(theta, x, p, drawn.weights[i]), theta, create_graph=True)[0]
-    loss = objective.loss(start - rate * total, start, target)
-    wanted = [pixels, rate] + ([logits] if soft else [])
-    found = torch.autograd.grad(loss, wanted)
-    assert relative(batches.image_gradient, found[0]) < 1e-10
-    assert relative(match.lr_gradient, found[1]) < 1e-10
-    if soft:
-        assert relative(batches.logit_gradient, found[2]) < 1e-10
+        loss = found.student.loss(theta, x, p, found.plan.weights[i])
+        total = total + torch.autograd.grad(loss, theta, create_graph=True)[0]
+    loss = objective.loss(found.start - rate * total, found.start, found.target)
+    wanted = torch.autograd.grad(loss, [pixels, rate] + ([logits] if soft else []))
+    by_images, by_logits = seen.gradients()
+    assert relative(by_images, wanted[0]) < 1e-10
+    assert relative(match.lr_gradient, wanted[1]) < 1e-10
+    if by_logits is not None:
+        assert relative(by_logits, wanted[2]) < 1e-10
 
 
 def test_tesla_is_exact_for_one_step_and_drifts_with_more() -> None:
-    student, start, target, images, labels, drawn = case(IMAGES, "none", soft=False)
+    found = case(IMAGES)
 
     def gap(k: int) -> float:
-        gradients = []
+        gradients: list[Tensor] = []
         for name in ("tesla", "adjoint"):
-            batches = batches_of(images, labels, drawn)
-            engine.load(name)(student, start, target, batches, torch.tensor(0.5), lambda distances: k)
-            gradients.append(batches.image_gradient)
+            seen = found.batches
+            engine.load(name)(found.student, found.start, found.target, seen, torch.tensor(0.5), lambda distances: k)
+            gradients.append(seen.gradients()[0])
         return relative(*gradients)
 
     assert gap(1) < 1e-12
     assert gap(STEPS) > gap(2) > 1e-3
+
+
+def test_bfloat16_and_float32_stay_near_the_exact_gradient() -> None:
+    exact = case(4, DSA)
+    lr = torch.tensor(0.1)
+    seen = exact.batches
+    adjoint.match(exact.student, exact.start, exact.target, seen, lr, lambda distances: STEPS)
+    wanted = seen.gradients()[0]
+    for dtype, tolerance in ((None, 1e-4), (torch.bfloat16, 0.2)):
+        torch.set_default_dtype(torch.float32)
+        found = Case(
+            Student.of(exact.student.module.float(), dtype),
+            exact.start.float(),
+            exact.target.float(),
+            exact.images.float(),
+            exact.labels,
+            Plan(exact.plan.indices, exact.plan.weights.float(), exact.plan.augmentations),
+        )
+        seen = found.batches
+        match = adjoint.match(found.student, found.start, found.target, seen, lr.float(), lambda distances: STEPS)
+        assert match.lr_gradient.dtype == seen.gradients()[0].dtype == torch.float32
+        assert relative(seen.gradients()[0].double(), wanted) < tolerance
+        torch.set_default_dtype(torch.float64)

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from attcli import registry
+from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.networks.norms import halvings
-from attcli.scoring.protocol import Protocol, accuracy, train
+from attcli.scoring.protocol import Protocol, accuracy, fresh, train
 
 PUBLISHED = [
     ("convnet", 10, 32, {"depth": 1}, 331_530),
@@ -109,5 +110,7 @@ def test_every_network_learns_at_8x8(name: str) -> None:
     images = torch.from_numpy(digits.images[:count]).float() / 8 - 1
     labels = torch.from_numpy(digits.labels[:count])
     protocol = Protocol("exact", epochs, 20, 0.9, 0.0, "none")
-    student, theta = train(Architecture(name, 1, 10, 8, {}), images, labels, lr, protocol, (0, "learn", 0))
+    architecture, key = Architecture(name, 1, 10, 8, {}), (0, "learn", 0)
+    student = Student.of(architecture.build())
+    theta = train(student, fresh(architecture, key), images, labels, 10, lr, protocol, key)
     assert accuracy(student, theta, images, labels) > 60

@@ -6,9 +6,16 @@ import torch
 from attcli.matching.parameters import vector
 from attcli.matching.student import Student
 from attcli.networks import Architecture
-from attcli.scoring.protocol import Protocol, accuracy, schedule, train
+from attcli.scoring.protocol import Protocol, StoppedError, accuracy, fresh, schedule, train
 
 ARCHITECTURE = Architecture("mlp", 1, 2, 4, {})
+
+
+def trained(images, labels, chosen: Protocol, repeat: int = 0):
+    """A student and the parameters that it is trained to."""
+    key = (0, "x", repeat)
+    student = Student.of(ARCHITECTURE.build())
+    return student, train(student, fresh(ARCHITECTURE, key), images, labels, 2, 0.05, chosen, key)
 
 
 def protocol(name: str = "exact", epochs: int = 1000) -> Protocol:
@@ -32,27 +39,25 @@ def test_released_is_1001_passes_502_of_them_before_the_reset() -> None:
 def test_training_separates_what_can_be_separated_and_repeats_itself() -> None:
     images = torch.cat([torch.ones(3, 1, 4, 4), -torch.ones(3, 1, 4, 4)])
     labels = torch.tensor([0, 0, 0, 1, 1, 1])
-    student, theta = train(ARCHITECTURE, images, labels, 0.05, protocol(epochs=30), (0, "x", 0))
+    student, theta = trained(images, labels, protocol(epochs=30))
     assert accuracy(student, theta, images, labels) == 100
     assert accuracy(student, theta, images, 1 - labels) == 0
-    again = train(ARCHITECTURE, images, labels, 0.05, protocol(epochs=30), (0, "x", 0))[1]
-    other = train(ARCHITECTURE, images, labels, 0.05, protocol(epochs=30), (0, "x", 1))[1]
+    again = trained(images, labels, protocol(epochs=30))[1]
+    other = trained(images, labels, protocol(epochs=30), 1)[1]
     assert torch.equal(theta, again)
     assert not torch.equal(theta, other)
 
 
 def test_released_and_exact_differ_by_the_reset() -> None:
     images, labels = torch.randn(4, 1, 4, 4), torch.tensor([0, 1, 0, 1])
-    found = [
-        train(ARCHITECTURE, images, labels, 0.05, protocol(name, 6), (0, "x", 0))[1] for name in ("exact", "released")
-    ]
+    found = [trained(images, labels, protocol(name, 6))[1] for name in ("exact", "released")]
     assert not torch.equal(*found)
 
 
 def test_soft_labels_are_learned_from() -> None:
     images = torch.cat([torch.ones(2, 1, 4, 4), -torch.ones(2, 1, 4, 4)])
     logits = torch.tensor([[4.0, -4.0]] * 2 + [[-4.0, 4.0]] * 2)
-    student, theta = train(ARCHITECTURE, images, logits, 0.05, protocol(epochs=30), (0, "x", 0))
+    student, theta = trained(images, logits, protocol(epochs=30))
     assert accuracy(student, theta, images, torch.tensor([0, 0, 1, 1])) == 100
 
 
@@ -64,3 +69,10 @@ def test_accuracy_counts_every_image(count: int) -> None:
     labels = module(images).argmax(dim=1)
     labels[0] = 1 - labels[0]
     assert accuracy(student, theta, images, labels) == pytest.approx(100 * (count - 1) / count)
+
+
+def test_training_stops_when_asked() -> None:
+    student, key = Student.of(ARCHITECTURE.build()), (0, "x", 0)
+    images, labels = torch.randn(4, 1, 4, 4), torch.tensor([0, 1, 0, 1])
+    with pytest.raises(StoppedError):
+        train(student, fresh(ARCHITECTURE, key), images, labels, 2, 0.05, protocol(), key, lambda: True)

@@ -1,0 +1,87 @@
+"""The step functions replayed as CUDA graphs: one launch a step instead of hundreds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attcli.matching.steps import Derivatives, Steps
+
+WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A captured graph with the tensors that it reads and those that it writes."""
+
+    graph: "torch.cuda.CUDAGraph"
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor | None, ...]
+
+    def replay(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+        """Run it on these inputs; the outputs are overwritten by the next replay."""
+        for kept, value in zip(self.inputs, inputs, strict=True):
+            kept.copy_(value, non_blocking=True)
+        self.graph.replay()
+        return self.outputs
+
+
+def record(function: Callable[..., tuple[Tensor | None, ...]], inputs: tuple[Tensor, ...]) -> Recording:
+    """Capture `function` for inputs of these shapes, after warming up as capturing demands."""
+    kept = tuple(value.detach().clone() for value in inputs)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARM_UP):
+            function(*kept)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        outputs = function(*kept)
+    return Recording(graph, kept, outputs)
+
+
+@dataclass
+class Graphed:
+    """Steps whose functions are captured at their first call for a shape, and replayed from then on."""
+
+    steps: Steps
+    _recordings: dict[tuple[object, ...], Recording] = field(default_factory=dict)
+
+    def _run(
+        self, name: str, function: Callable[..., tuple[Tensor | None, ...]], *inputs: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        key = (name, *(value.shape for value in inputs))
+        if key not in self._recordings:
+            self._recordings[key] = record(function, inputs)
+        return self._recordings[key].replay(inputs)
+
+    def apart(self) -> "Graphed":
+        """New recordings: a replay writes to its recording's own tensors."""
+        return Graphed(self.steps.apart())
+
+    def loss(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
+        """The loss, eager."""
+        return self.steps.loss(theta, x, p, w)
+
+    def gradient_and_logits(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """G and the outputs."""
+        found: Any = self._run("g", self.steps.gradient_and_logits, theta, x, p, w)
+        return found[0], found[1]
+
+    def gradient(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
+        """G."""
+        return self.gradient_and_logits(theta, x, p, w)[0]
+
+    def derivatives(
+        self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor, lam: Tensor, *, labels: bool = False
+    ) -> Derivatives:
+        """H."""
+
+        def h(*inputs: Tensor) -> tuple[Tensor | None, ...]:
+            return tuple(self.steps.derivatives(*inputs, labels=labels))
+
+        found: Any = self._run(f"h{labels}", h, theta, x, p, w, lam)
+        return Derivatives(*found)

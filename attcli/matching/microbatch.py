@@ -1,0 +1,91 @@
+"""The step functions in slices of a batch: exact, since the loss is a sum over images, and in a slice's memory.
+
+On a CPU, slices whose activations fit the caches are also faster than one large batch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from attcli.matching.steps import Derivatives, Steps
+
+
+def sliced(batch: int, at_most: int) -> int:
+    """The size of equal slices, none above `at_most`, that a batch is cut into (the last is filled up)."""
+    return -(-batch // -(-batch // at_most))
+
+
+@dataclass(frozen=True)
+class MicroBatched:
+    """Steps that take a batch in slices of `size` images, the last filled up with images of weight 0.
+
+    For networks without batch statistics only: under batch normalisation a slice's gradient is not the batch's.
+    """
+
+    steps: Steps
+    size: int
+
+    def apart(self) -> "MicroBatched":
+        """The same slices of steps for another thread."""
+        return MicroBatched(self.steps.apart(), self.size)
+
+    def loss(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
+        """The loss of the whole batch."""
+        return self.steps.loss(theta, x, p, w)
+
+    def _slices(self, x: Tensor, p: Tensor, w: Tensor) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+        """How many images of the batch each slice has, and the slice."""
+        for first in range(0, len(x), self.size):
+            part = slice(first, first + self.size)
+            count = min(self.size, len(x) - first)
+            missing = self.size - count
+            yield (
+                count,
+                F.pad(x[part], (0, 0, 0, 0, 0, 0, 0, missing)) if missing else x[part],
+                F.pad(p[part], (0, 0, 0, missing)) if missing else p[part],
+                F.pad(w[part], (0, missing)) if missing else w[part],
+            )
+
+    def gradient(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
+        """G, summed over the slices."""
+        if len(x) == self.size:
+            return self.steps.gradient(theta, x, p, w)
+        total = torch.zeros_like(theta)
+        for _, *part in self._slices(x, p, w):
+            total += self.steps.gradient(theta, *part)
+        return total
+
+    def gradient_and_logits(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """G, summed over the slices, and the outputs of all."""
+        if len(x) == self.size:
+            return self.steps.gradient_and_logits(theta, x, p, w)
+        total, logits = torch.zeros_like(theta), torch.empty_like(p)
+        done = 0
+        for count, *part in self._slices(x, p, w):
+            g, found = self.steps.gradient_and_logits(theta, *part)
+            total += g
+            logits[done : done + count] = found[:count]
+            done += count
+        return total, logits
+
+    def derivatives(
+        self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor, lam: Tensor, *, labels: bool = False
+    ) -> Derivatives:
+        """H: what concerns theta is summed over the slices, what concerns the images is each slice's own."""
+        if len(x) == self.size:
+            return self.steps.derivatives(theta, x, p, w, lam, labels=labels)
+        inner, by_theta, by_x = theta.new_zeros(()), torch.zeros_like(theta), torch.empty_like(x)
+        by_p = torch.empty_like(p) if labels else None
+        done = 0
+        for count, xs, ps, ws in self._slices(x, p, w):
+            found = self.steps.derivatives(theta, xs, ps, ws, lam, labels=labels)
+            inner += found.inner
+            by_theta += found.theta
+            by_x[done : done + count] = found.x[:count]
+            if by_p is not None and found.p is not None:
+                by_p[done : done + count] = found.p[:count]
+            done += count
+        return Derivatives(inner, by_theta, by_x, by_p)

@@ -1,0 +1,51 @@
+"""Many small networks trained side by side.
+
+On a CPU each training keeps to one core and several run at once: splitting a batch of a few images among cores costs
+more than it gains. So a network's result does not depend on how many cores there are, or on what else is trained.
+"""
+
+import threading
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+Job = Callable[[Callable[[], bool]], V]
+"""A training: it is handed a function that says whether to stop early, and raises when it does."""
+
+
+@contextmanager
+def trained_apart(device: torch.device) -> Iterator[Callable[[Mapping[K, Job[V]]], Iterator[tuple[K, V]]]]:
+    """A function that runs jobs and yields each one's key and result as soon as it is there.
+
+    Inside, this thread too computes on one core of a CPU. Whatever ends the iteration early stops the jobs first.
+    """
+    cores = torch.get_num_threads()
+    if device.type != "cpu":
+        yield _in_turn
+        return
+    torch.set_num_threads(1)
+    stop = threading.Event()
+    pool = ThreadPoolExecutor(cores, "training", initializer=torch.set_num_threads, initargs=(1,))
+
+    def each(jobs: Mapping[K, Job[V]]) -> Iterator[tuple[K, V]]:
+        keys = {pool.submit(job, stop.is_set): key for key, job in jobs.items()}
+        for done in as_completed(keys):
+            yield keys[done], done.result()
+
+    try:
+        yield each
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(cores)
+
+
+def _in_turn(jobs: Mapping[K, Job[V]]) -> Iterator[tuple[K, V]]:
+    for key, job in jobs.items():
+        yield key, job(lambda: False)

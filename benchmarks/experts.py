@@ -1,0 +1,44 @@
+"""An expert's epoch over 5,000 images against a DataLoader's, each batch augmented on the host."""
+
+import time
+from typing import Any
+
+import torch
+
+from attcli import execution
+from attcli.experts.sgd import Optimiser, train_epoch
+from attcli.matching.parameters import vector
+from attcli.runtime import stream
+from benchmarks.problem import CONVNET, DSA, images
+from benchmarks.references import train
+from benchmarks.timing import compare
+
+COUNT = {"cpu": 5_000, "cuda": 50_000}
+BATCH = 512
+
+
+def run(device: str, rounds: int | None, only: str) -> list[dict[str, Any]]:
+    """The epoch, compiled and eager."""
+    on = torch.device(device)
+    x, y = images(COUNT[on.type])
+    there = x.to(on), y.to(on)
+    student = execution.student(CONVNET.build, on, "float32")
+    work = execution.Work((3, 32, 32), 10, BATCH, len(x), filled_up=True)
+    module = CONVNET.build().to(on)
+    theta = vector(module)
+    results = []
+    for asked in ("compiled", "graph" if on.type == "cuda" else "eager"):
+        if only not in f"epoch-{asked}":
+            continue
+        begun = time.perf_counter()
+        steps = execution.steps(student, CONVNET.build, work, on, asked)
+        prepared = time.perf_counter() - begun
+
+        def ours(steps: Any = steps) -> None:
+            options = {"classes": 10, "batch": BATCH, "strategy": DSA, "generator": stream(0, "benchmark")}
+            train_epoch(steps, theta.clone(), Optimiser(0.01, 0.0, 0.0), *there, **options).tolist()  # type: ignore[arg-type]
+
+        found = compare(ours, lambda: train(module, x, y, 1, BATCH, lr=0.01, momentum=0.0, decay=0.0), rounds or 3)
+        found["ours"] |= {"prepared_s": round(prepared, 1), "images": len(x)}
+        results.append({"name": f"experts/epoch-{asked}", **found})
+    return results

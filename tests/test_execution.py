@@ -1,0 +1,88 @@
+"""How an execution is chosen, and what happens where it can't be had."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from loguru import logger
+from torch import Tensor, nn
+
+from attcli import execution
+from attcli.errors import UserError
+from attcli.execution import Work
+from attcli.matching.microbatch import MicroBatched
+from attcli.matching.student import Student
+from attcli.networks import Architecture
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+CONVNET = Architecture("convnet", 3, 10, 32, {})
+WORK = Work(image=(3, 32, 32), classes=10, batch=10, images=1000)
+
+
+def test_flops_are_those_of_the_convolutions() -> None:
+    layers = 2 * 27 * 128 * 1024 + 2 * 1152 * 128 * 256 + 2 * 1152 * 128 * 64 + 2 * 2048 * 10
+    assert execution.flops(CONVNET.build, WORK) == layers * 1000 * 3
+    assert execution.flops(CONVNET.build, Work((3, 32, 32), 10, 10, 1000, derivatives=True)) == layers * 1000 * 12
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "amount", "chosen"),
+    [
+        ("auto", CPU, 1e12, "eager"),
+        ("auto", CPU, 1e15, "compiled"),
+        ("auto", CUDA, 1e12, "graph"),
+        ("auto", CUDA, 1e16, "compiled"),
+        ("eager", CUDA, 1e16, "eager"),
+        ("compiled", CPU, 1.0, "compiled"),
+        ("graph", CUDA, 1.0, "graph"),
+    ],
+)
+def test_choice(asked: str, device: torch.device, amount: float, chosen: str) -> None:
+    assert execution.choose(asked, device, amount) == chosen
+
+
+def test_graphs_need_a_gpu() -> None:
+    with pytest.raises(UserError, match="needs a GPU; use auto"):
+        execution.choose("graph", CPU, 1.0)
+
+
+def test_batches_are_cut_on_a_cpu_and_whole_on_a_gpu() -> None:
+    student = Student.of(CONVNET.build())
+    big = Work((3, 32, 32), 10, 500, 1000)
+    assert execution.slices(student, None, CPU, big) == 32
+    assert execution.slices(student, None, CUDA, big) == 500
+    assert execution.slices(student, 50, CUDA, big) == 50
+    assert execution.slices(student, 50, CPU, WORK) == 10
+
+
+def test_a_network_with_batch_statistics_takes_whole_batches_only() -> None:
+    student = Student.of(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(3600, 10)))
+    big = Work((3, 32, 32), 10, 500, 1000)
+    assert execution.slices(student, None, CPU, big) == 500
+    with pytest.raises(UserError, match=r"normalises over the batch.*leave micro_batch out"):
+        execution.slices(student, 50, CPU, big)
+    with pytest.raises(UserError, match="choose a batch that divides the images"):
+        execution.slices(student, None, CPU, Work((3, 32, 32), 10, 500, 1000, filled_up=True))
+
+
+def test_a_failing_compiler_gives_way_to_eager_steps_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def call(*inputs: Tensor) -> Tensor:
+            raise RuntimeError("no C++ compiler here\nlong story")
+
+        return call
+
+    monkeypatch.setattr("attcli.matching.compiled._compile", broken)
+    student, lines = Student.of(CONVNET.build()), []
+    sink = logger.add(lines.append, format="{message}")
+    made = execution.steps(student, CONVNET.build, WORK, CPU, "compiled")
+    logger.remove(sink)
+    assert made is student
+    assert "execution compiled failed (no C++ compiler here); going on without it" in "".join(lines)
+
+
+def test_slices_are_what_large_batches_go_through() -> None:
+    student = Student.of(CONVNET.build())
+    made = execution.steps(student, CONVNET.build, Work((3, 32, 32), 10, 100, 1000), CPU, "eager")
+    assert isinstance(made, MicroBatched)
+    assert made.size == 25
