@@ -71,11 +71,21 @@ def _given(**flags: Any) -> dict[str, Any]:
 def _resolve(
     flags: dict[str, Any], sets: list[str] | None, params: Path | None, recipe: str | None = None
 ) -> "Resolved":
+    """The settings. With a recipe's name, those of it alone: params.yaml is not read."""
     from attcli.settings import resolve
     from attcli.settings.layers import assignment
 
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in flags.items()}
-    return resolve({**dict(assignment(text) for text in sets or []), **plain}, params, recipe=recipe)
+    if recipe:
+        method, dataset, ipc = recipe.split("/")
+        plain = {
+            "distill.method": method,
+            "prepare.dataset": dataset,
+            "distill.ipc": int(ipc.removeprefix("ipc")),
+            **plain,
+        }
+    given = {**dict(assignment(text) for text in sets or []), **plain}
+    return resolve(given, params, recipe=recipe, ignore_params=recipe is not None)
 
 
 def _stage(
@@ -85,6 +95,7 @@ def _stage(
     params: Path | None,
     *,
     dry_run: bool = False,
+    recipe: str | None = None,
     act: Callable[[ModuleType, "Run"], Any] = lambda stage, run: stage.run(run),
     **options: Any,
 ) -> Any:
@@ -94,7 +105,7 @@ def _stage(
     """
     from attcli.settings.completeness import check_under_dvc
 
-    resolved = _resolve(flags, sets, params)
+    resolved = _resolve(flags, sets, params, recipe)
     check_under_dvc(resolved)
     from loguru import logger
 
@@ -110,6 +121,10 @@ def _stage(
         from attcli.stages.forecast import forecast
 
         typer.echo(forecast(run, name))
+        if recipe:
+            from attcli.stages.cost import cost
+
+            typer.echo(cost(settings))
         return None
     runtime.device(settings.runtime.device)
     runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
@@ -214,7 +229,12 @@ def evaluate(
     synthetic: Annotated[Path | None, typer.Argument(help="The set to score; default: the distilled one.")] = None,
     archs: Annotated[str | None, typer.Option(help="Architectures, as convnet,vgg11: evaluate.archs.")] = None,
     repeats: Annotated[int | None, typer.Option(help="Networks an architecture: evaluate.repeats.")] = None,
-    snapshots: Annotated[bool, typer.Option("--snapshots", help="Score the snapshots on validation images.")] = False,
+    snapshots: Annotated[
+        bool, typer.Option("--snapshots", help="Score the snapshots: the last, and the best on validation images.")
+    ] = False,
+    literature: Annotated[
+        bool, typer.Option("--literature", help="With --snapshots: also the maximum over tests of all of them.")
+    ] = False,
     dataset: Dataset = None,
     seed: Seed = None,
     sets: Set = None,
@@ -229,6 +249,8 @@ def evaluate(
 ) -> None:
     """Train fresh networks on the set and on random real images, test them and print the scores."""
     with _reporting():
+        if literature and not snapshots:
+            raise UserError("--literature takes the maximum over snapshots; add --snapshots")
         if snapshots and synthetic:
             raise UserError("--snapshots scores the results' own snapshots; leave the file out, or use --artifacts DIR")
         flags = _given(
@@ -242,7 +264,9 @@ def evaluate(
         )
 
         def act(stage: ModuleType, run: "Run") -> dict[str, Any]:
-            found: dict[str, Any] = stage.run_snapshots(run) if snapshots else stage.run(run, synthetic)
+            found: dict[str, Any] = (
+                stage.run_snapshots(run, literature=literature) if snapshots else stage.run(run, synthetic)
+            )
             return found
 
         report = _stage("evaluate", flags, sets, params, dry_run=dry_run, act=act, auto=not no_auto, force=force)
@@ -251,6 +275,62 @@ def evaluate(
 
             table = snapshots_table if snapshots else scores_table
             typer.echo(json.dumps(report, indent=2) if as_json else table(report))
+
+
+@app.command()
+def diagnose(
+    file: Annotated[Path | None, typer.Argument(help="A run's history.h5; default: the results' own.")] = None,
+    metric: Annotated[str, typer.Option(help="Distance: l1 or l2.")] = "l1",
+    gammas: Annotated[str, typer.Option(help="Missed steps from which a mismatch counts.")] = "5,10,20,40",
+    every: Annotated[int, typer.Option(help="Iterations that mismatches are counted in.")] = 50,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; default: diagnosis beside the history.")] = None,
+    artifacts: Artifacts = None,
+) -> None:
+    """Draw how far the student's steps are from fitting the experts': PNG, SVG, and the data as CSV."""
+    with _reporting():
+        from attcli.stages import diagnose as stage
+
+        if metric not in ("l1", "l2"):
+            raise UserError(f"--metric {metric}: choose l1 or l2")
+        if not all(part.strip().isdigit() for part in gammas.split(",")):
+            raise UserError(f"--gammas {gammas}: write whole numbers, as 5,10,20")
+        resolved = _resolve(_given(runtime__artifacts=artifacts), None, None)
+        history = file or resolved.settings.runtime.artifacts / "history.h5"
+        chosen = [int(part) for part in gammas.split(",")]
+        for written in stage.run(history, out or history.parent / "diagnosis", metric, chosen, every):
+            typer.echo(str(written))
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(metavar="recipe", help="A recipe, as `attcli recipes` lists them.")],
+    sets: Set = None,
+    seed: Seed = None,
+    device: Device = None,
+    data_dir: DataDir = None,
+    artifacts: Annotated[Path | None, typer.Option(help="Where results go; default: reproduced/<recipe>.")] = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a recipe from nothing to its score beside the published one; --dry-run says what that costs."""
+    with _reporting():
+        from attcli.settings.recipes import get
+
+        recipe = get(name)
+        flags = _given(
+            seed=seed,
+            runtime__device=device,
+            runtime__data_dir=data_dir,
+            runtime__artifacts=artifacts or Path("reproduced") / recipe.name,
+        )
+        report = _stage("evaluate", flags, sets, None, dry_run=dry_run, recipe=recipe.name)
+        if report is not None:
+            from attcli.report import beside_published, scores_table
+
+            if as_json:
+                typer.echo(json.dumps({**report, "published": recipe.published}, indent=2))
+            else:
+                typer.echo(scores_table(report) + "\n" + beside_published(report, recipe.published))
 
 
 @app.command()

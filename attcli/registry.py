@@ -16,6 +16,7 @@ from attcli.errors import UserError
 
 PACKAGE = Path(__file__).parent
 NOT_NETWORKS = ("norms",)
+NOT_TRAINERS = ("training",)
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,12 @@ def source(name: str) -> ModuleType:
 def networks() -> tuple[str, ...]:
     """The names of all networks."""
     return tuple(name for name in _modules("networks") if name not in NOT_NETWORKS)
+
+
+@cache
+def trainers() -> tuple[str, ...]:
+    """The names of all ways to train an expert."""
+    return tuple(name for name in _modules("experts") if name not in NOT_TRAINERS)
 
 
 @cache

@@ -34,15 +34,43 @@ def scores_table(report: dict[str, Any]) -> str:
     return _text(table)
 
 
+RULES = {
+    "last": "last snapshot, tested",
+    "selected": "best on validation, tested",
+    "literature_maximum": "literature: maximum of tests",
+}
+
+
 def snapshots_table(report: dict[str, Any]) -> str:
-    """Accuracy of every snapshot on the validation images."""
-    archs = [name for name in report["snapshots"][0] if name != "iteration"]
-    table = Table(title="snapshots on validation images", caption="accuracy in %")
-    table.add_column("iteration", justify="right")
-    for arch in archs:
-        for kind in ("synthetic", "ema"):
+    """Accuracy of the snapshots by each rule, and where they were validated, of every one on the validation images."""
+    archs = [name for name in report["last"] if name not in ("iteration", "split")]
+    columns = [(arch, kind) for arch in archs for kind in report["last"][arch]]
+
+    def made(title: str, first: str) -> Table:
+        table = Table(title=title, caption="accuracy in %")
+        table.add_column(first)
+        for arch, kind in columns:
             table.add_column(f"{arch} {kind}", justify="right")
+        return table
+
+    rules = made("snapshots on test images", "rule")
+    for rule, text in RULES.items():
+        if rule in report:
+            rules.add_row(text, *(_cell(report[rule][arch][kind]) for arch, kind in columns))
+    if "snapshots" not in report:
+        return _text(rules)
+    validated = made("snapshots on validation images", "iteration")
     for row in report["snapshots"]:
-        cells = [_cell(row[arch][kind]) for arch in archs for kind in ("synthetic", "ema")]
-        table.add_row(str(row["iteration"]), *cells)
-    return _text(table)
+        validated.add_row(str(row["iteration"]), *(_cell(row[arch][kind]) for arch, kind in columns))
+    return _text(validated) + "\n" + _text(rules)
+
+
+def beside_published(report: dict[str, Any], published: dict[str, Any] | None) -> str:
+    """A recipe's score in one line, beside the published one."""
+    if not published:
+        return "nothing is published for this recipe"
+    found = report["scores"].get(published["network"], {})
+    ours = ", ".join(f"{kind} {_cell(found[kind])}" for kind in ("synthetic", "ema") if kind in found)
+    spread = f" ± {published['sd']}" if published.get("sd") is not None else ""
+    doubt = f"; doubtful: {published['doubt']}" if published.get("doubt") else ""
+    return f"{published['network']}: {ours}; published {published['accuracy']}{spread} ({published['table']}{doubt})"

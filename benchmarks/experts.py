@@ -1,12 +1,13 @@
 """An expert's epoch over 5,000 images against a DataLoader's, each batch augmented on the host."""
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from attcli import execution
-from attcli.experts.sgd import Optimiser, train_epoch
+from attcli.experts.training import Optimiser, train_epoch
 from attcli.matching.parameters import vector
 from attcli.runtime import stream
 from benchmarks.problem import CONVNET, DSA, images
@@ -17,7 +18,7 @@ COUNT = {"cpu": 5_000, "cuda": 50_000}
 BATCH = 512
 
 
-def run(device: str, rounds: int | None, only: str) -> list[dict[str, Any]]:
+def run(device: str, rounds: int | None, only: str) -> Iterator[dict[str, Any]]:
     """The epoch, compiled and eager."""
     on = torch.device(device)
     x, y = images(COUNT[on.type])
@@ -26,7 +27,6 @@ def run(device: str, rounds: int | None, only: str) -> list[dict[str, Any]]:
     work = execution.Work((3, 32, 32), 10, BATCH, len(x), filled_up=True)
     module = CONVNET.build().to(on)
     theta = vector(module)
-    results = []
     for asked in ("compiled", "graph" if on.type == "cuda" else "eager"):
         if only not in f"epoch-{asked}":
             continue
@@ -40,5 +40,4 @@ def run(device: str, rounds: int | None, only: str) -> list[dict[str, Any]]:
 
         found = compare(ours, lambda: train(module, x, y, 1, BATCH, lr=0.01, momentum=0.0, decay=0.0), rounds or 3)
         found["ours"] |= {"prepared_s": round(prepared, 1), "images": len(x)}
-        results.append({"name": f"experts/epoch-{asked}", **found})
-    return results
+        yield {"name": f"experts/epoch-{asked}", **found}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from attcli.data.sources import digits
-from attcli.experts.sgd import Optimiser, train_epoch
+from attcli.experts.training import Optimiser, train_epoch
 from attcli.matching.parameters import vector
 from attcli.matching.student import Student
 from attcli.networks import Architecture

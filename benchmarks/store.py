@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,22 +58,20 @@ def reader(who: str, folder: str) -> Callable[[], object]:
     return ours
 
 
-def run(device: str, rounds: int | None, only: str) -> list[dict[str, Any]]:
+def run(device: str, rounds: int | None, only: str) -> Iterator[dict[str, Any]]:
     """Writing and reading; the memory of reading."""
     folder = Path(tempfile.mkdtemp(prefix="attcli-benchmark-"))
     try:
         _rows()
-        results = []
         if only in "write":
             written = compare(lambda: write_ours(folder), lambda: write_reference(folder), rounds or 5)
-            results.append({"name": "store/write", **written})
+            yield {"name": "store/write", **written}
         if only in "read":
             write_ours(folder)
             write_reference(folder)
             found = compare(reader("ours", str(folder)), reader("reference", str(folder)), rounds or 5)
             peaks = [peak_memory(reader, who, str(folder)) for who in ("ours", "reference")]
             found["ours"]["peak_bytes"], found["reference"]["peak_bytes"] = peaks
-            results.append({"name": "store/read", "memory_ratio": round(peaks[0] / peaks[1], 4), **found})
-        return results
+            yield {"name": "store/read", "memory_ratio": round(peaks[0] / peaks[1], 4), **found}
     finally:
         shutil.rmtree(folder)

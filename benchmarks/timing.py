@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 
-def machine(device: torch.device) -> dict[str, Any]:
+def machine(device: torch.device | str) -> dict[str, Any]:
     """What the figures were measured on."""
+    device = torch.device(device)
     model = next((line.split(":")[1].strip() for line in _cpu() if line.startswith("model name")), platform.processor())
     found = {"device": str(device), "cpu": model, "threads": torch.get_num_threads(), "torch": torch.__version__}
     if device.type == "cuda":

@@ -1,17 +1,19 @@
 """The command line: what it prints, and how it refuses."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pytest
 
 from attcli import __version__
 from attcli.settings.layers import names
 from tests.conftest import SMALL, Cli
 
-COMMANDS = ("prepare", "buffer", "distill", "evaluate", "config", "recipes")
+COMMANDS = ("prepare", "buffer", "distill", "evaluate", "config", "recipes", "diagnose", "reproduce")
 
 
 def refused(cli: Cli, *words: str, small: bool = False) -> str:
@@ -79,6 +81,50 @@ def test_snapshots_table(cli: Cli) -> None:
     cli.small("distill")
     output = cli.small("evaluate", "--snapshots")
     assert "snapshots on validation images" in output
+    assert "best on validation, tested" in output
+    assert "literature" not in output
+    assert "literature: maximum of tests" in cli.small("evaluate", "--snapshots", "--literature")
+
+
+def test_diagnosis_of_a_run(cli: Cli) -> None:
+    cli.small("distill")
+    written = cli("diagnose", "--gammas", "1,2", "--every", "4").split()
+    assert {Path(path).name for path in written} == {
+        f"{table}.{kind}" for table in ("distances", "mismatches", "matched") for kind in ("csv", "png", "svg")
+    }
+    folder = Path("artifacts/diagnosis")
+    with h5py.File("artifacts/history.h5") as file:
+        l1 = file["l1"][()]
+    matched = [line.split(",") for line in (folder / "matched.csv").read_text().splitlines()]
+    assert matched[0] == ["iteration", "nearest", "matched"]
+    assert [int(row[1]) for row in matched[1:]] == [int(row.argmin()) + 1 for row in l1]
+    assert [row[1] for row in matched[1:]] == [row[2] for row in matched[1:]]  # ATT matches the nearest
+    counted = [list(map(int, line.split(","))) for line in (folder / "mismatches.csv").read_text().splitlines()[1:]]
+    missed = 5 - (l1.argmin(axis=1) + 1)
+    assert counted == [
+        [0, int((missed[:4] >= 1).sum()), int((missed[:4] >= 2).sum())],
+        [4, int((missed[4:] >= 1).sum()), int((missed[4:] >= 2).sum())],
+    ]
+    header, first = (folder / "distances.csv").read_text().splitlines()[:2]
+    assert header.split(",")[:2] == ["step", "iteration_0"]
+    assert float(first.split(",")[1]) == pytest.approx(float(l1[0, 0]), rel=1e-6)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    cli("diagnose", "--gammas", "1,2", "--every", "4")
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert before["distances.png"].startswith(b"\x89PNG")
+    assert b"<svg" in before["distances.svg"]
+
+
+def test_reproduce_says_the_cost_and_the_published_value(cli: Cli) -> None:
+    plan = cli("reproduce", "att/cifar10/ipc10", "--dry-run")
+    assert "would train 100 experts of 21 epochs" in plan
+    assert re.search(r"distill +up to [\d.]+ (days|h|min)", plan)
+    assert re.search(r"memory +about [\d.]+ GB", plan)
+    assert list(Path().iterdir()) == []
+    small = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
+    output = cli("reproduce", "att/digits/ipc1", *small)
+    assert "nothing is published for this recipe" in output
+    assert Path("reproduced/att/digits/ipc1/scores.json").exists()
 
 
 def test_dry_run_says_what_would_run_and_makes_nothing(cli: Cli) -> None:
@@ -148,6 +194,14 @@ def test_recipes(cli: Cli) -> None:
         ),
         (("distill", "--time-limit", "soon"), "--time-limit soon: write it as 90s, 30m or 2h"),
         (("buffer", "--epochs", "few"), "buffer.epochs: "),
+        (("evaluate", "--literature"), "--literature takes the maximum over snapshots; add --snapshots"),
+        (("diagnose",), "artifacts/history.h5 is missing; run `attcli distill`"),
+        (("diagnose", "--gammas", "x"), "--gammas x: write whole numbers, as 5,10,20"),
+        (("diagnose", "--metric", "l3"), "--metric l3: choose l1 or l2"),
+        (("diagnose", "--every", "0"), "--gammas and --every must be at least 1"),
+        (("reproduce", "att/cifar10/ipc11"), "unknown recipe 'att/cifar10/ipc11'; did you mean"),
+        (("distill", "--method", "att+dattm"), "unknown method 'dattm'; did you mean 'datm'?"),
+        (("buffer", "--set", "buffer.trainer=gsam"), "unknown trainer 'gsam'"),
         (("evaluate", "--snapshots", "set.h5"), "--snapshots scores the results' own snapshots"),
         (("evaluate", "set.h5"), "set.h5 is missing"),
     ],

@@ -3,6 +3,8 @@
 A selector maps the distances (2, N) of steps 1..N to the target (rows L1 and L2) to a step k in 1..N.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -23,3 +25,6 @@ def nearest(distances: Tensor, metric: str = "l1") -> int:
     row = distances[METRICS.index(metric)]
     row = torch.where(row.isfinite(), row, torch.inf)
     return row.shape[0] - int(row.flip(0).argmin())
+
+
+SELECTORS: dict[str, Callable[[Tensor, str], int]] = {"last": last, "nearest": nearest}

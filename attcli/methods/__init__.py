@@ -1,24 +1,63 @@
-"""Matching methods: frozen records of small functions, one file each, found by their file's name."""
+"""Matching methods: what each one chooses on the axes that the settings have; one file each, found by its name.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+A method is a frozen record of choices by name, free of torch: the settings take them where nothing else is said, and
+the functions of those names stand in `attcli.matching`, `attcli.experts` and the stages. So every axis can also be
+set on its own, and methods combine: `att+datm` chooses what either of them changes in MTT.
+"""
+
+from dataclasses import asdict, dataclass, fields
 from importlib import import_module
 
-from torch import Tensor
+from attcli import registry
+from attcli.errors import UserError
+
+BASE = "mtt"
 
 
 @dataclass(frozen=True)
 class Method:
-    """Which span of an expert is matched (`window`) and with which of the student's steps (`select`).
+    """One choice an axis.
 
-    `window(minimum, maximum)` gives the range of start epochs; `select(distances, metric)` the step k in 1..N.
+    trainer: how experts are trained (sgd, or ftd's flat trajectories); select: the student's step that is matched
+    (last, nearest); window: where start epochs are drawn from (fixed, expanding); labels: hard, learned as logits, or
+    the target expert's (teacher); init: real images, noise, or images that experts get right (correct); max_loss: the
+    matching loss above which an update is rejected; engine: how the gradient is computed.
     """
 
-    window: Callable[[int, int], tuple[int, int]]
-    select: Callable[[Tensor, str], int]
+    trainer: str
+    select: str
+    window: str
+    labels: str
+    init: str
+    max_loss: float | None
+    engine: str
+
+    def settings(self) -> dict[str, object]:
+        """The choices by the settings' dotted names."""
+        return {("buffer." if name == "trainer" else "distill.") + name: v for name, v in asdict(self).items()}
 
 
 def load(name: str) -> Method:
-    """The method of that name; settings have made sure that there is one."""
+    """The method of that name, or several joined by `+`. UserError for an unknown one, or two that contradict."""
+    parts = [registry.known("method", part, registry.methods()) for part in name.split("+")]
+    chosen: dict[str, object] = {}
+    by: dict[str, str] = {}
+    base = _one(BASE)
+    for part in parts:
+        method = _one(part)
+        for axis in (field.name for field in fields(Method)):
+            value = getattr(method, axis)
+            if value == getattr(base, axis):
+                continue
+            if axis in chosen and chosen[axis] != value:
+                raise UserError(
+                    f"methods {by[axis]} and {part} contradict in {axis} ({chosen[axis]}, {value}); "
+                    f"name one of them and set the other's choices with --set"
+                )
+            chosen[axis], by[axis] = value, part
+    return Method(**{**asdict(base), **chosen})
+
+
+def _one(name: str) -> Method:
     method: Method = import_module(f"attcli.methods.{name}").METHOD
     return method

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from attcli.matching import select
 from attcli.methods import mtt
 
-METHOD = replace(mtt.METHOD, select=select.nearest)
+METHOD = replace(mtt.METHOD, select="nearest")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attcli import runtime
-from attcli.experts.sgd import Optimiser, train_epoch
+from attcli.experts.training import Optimiser, train_epoch
 from attcli.matching.parameters import vector
 from attcli.matching.steps import Steps
 from attcli.matching.student import Student

@@ -13,7 +13,7 @@ def check(settings: Settings) -> None:
     registry.known("architecture", settings.network.arch, registry.networks())
     for arch in settings.evaluate.archs:
         registry.known("architecture", arch, registry.networks())
-    registry.known("method", settings.distill.method, registry.methods())
+    registry.known("trainer", settings.buffer.trainer, registry.trainers())
     for name, strategy in (
         ("buffer.augment", settings.buffer.augment),
         ("distill.augment", settings.distill.augment),
@@ -32,6 +32,17 @@ def _spans(settings: Settings) -> None:
             f"distill.min_start_epoch {distill.min_start_epoch} leaves no start epoch below "
             f"distill.max_start_epoch {distill.max_start_epoch}; lower it"
         )
+    current = distill.current_max_start_epoch
+    if current is not None and not distill.min_start_epoch < current <= distill.max_start_epoch:
+        raise UserError(
+            f"distill.current_max_start_epoch {current} is not between min_start_epoch {distill.min_start_epoch} and "
+            f"max_start_epoch {distill.max_start_epoch}; set it to null to begin with all start epochs"
+        )
+    if settings.label_epoch is not None and settings.label_epoch > settings.epochs:
+        raise UserError(
+            f"distill.label_epoch {settings.label_epoch} is beyond the experts' {settings.epochs} epochs; lower it or "
+            f"raise buffer.epochs"
+        )
     if settings.epochs < settings.matched_epochs:
         raise UserError(
             f"buffer.epochs {settings.epochs} is too few: matching reads {settings.matched_epochs} epochs "
@@ -49,7 +60,7 @@ def _counts(settings: Settings, info: registry.DatasetInfo) -> None:
         )
     if prepare.validation:
         smallest -= -(-prepare.validation * smallest // total)
-    if distill.init == "real" and distill.ipc > smallest:
+    if distill.init != "noise" and distill.ipc > smallest:
         raise UserError(
             f"distill.ipc {distill.ipc} is more than the {smallest} training images of the smallest class of "
             f"{info.name}; lower it or set distill.init=noise"

@@ -127,6 +127,31 @@ def _explain(error: ValidationError, origin: Mapping[str, str]) -> UserError:
     return UserError(f"{name}: {message}, not {first['input']!r}{source}; see `attcli config --schema`")
 
 
+def _choices(method: str) -> dict[str, Any]:
+    """What a method chooses on its axes. Its module is imported here, since methods may not be needed at all."""
+    from attcli import methods
+
+    return methods.load(method).settings()
+
+
+def _of_recipe(recipe: recipes.Recipe, method: str) -> dict[str, Any]:
+    """A recipe's values. For methods joined by `+` the choices of the recipe's own method give way to theirs."""
+    values = recipe.settings()
+    if "+" not in method:
+        return values
+    own = _choices(recipe.name.split("/")[0])
+    return {name: value for name, value in values.items() if name not in own or value != own[name]}
+
+
+def _without_another_methods_choices(
+    params: Mapping[str, Any], method: str, choices: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A params file's values; where it is for another method than the one asked for, without that method's choices."""
+    if params.get("distill.method", method) == method:
+        return dict(params)
+    return {name: value for name, value in params.items() if name not in choices}
+
+
 def resolve(
     flags: Mapping[str, Any] | None = None,
     params: Path | None = None,
@@ -153,13 +178,14 @@ def resolve(
         return next((layer[name] for _, layer in upper if name in layer), default)
 
     defaults = Settings()
-    wanted = recipe or recipes.name_of(
-        asked("distill.method", defaults.distill.method),
-        asked("prepare.dataset", defaults.prepare.dataset),
-        asked("distill.ipc", defaults.distill.ipc),
-    )
-    chosen = recipes.get(wanted) if recipe else recipes.all_recipes().get(wanted)
-    layers = [*upper, (f"recipe {wanted}", chosen.settings() if chosen else {})]
+    method = asked("distill.method", defaults.distill.method)
+    dataset, ipc = asked("prepare.dataset", defaults.prepare.dataset), asked("distill.ipc", defaults.distill.ipc)
+    chosen = recipes.get(recipe) if recipe else recipes.find(str(method), dataset, ipc)
+    of_recipe = _of_recipe(chosen, str(method)) if chosen else {}
+    name = chosen.name if chosen else recipes.name_of(method, dataset, ipc)
+    of_method = _choices(str(asked("distill.method", of_recipe.get("distill.method", method))))
+    upper[-1] = (str(path), _without_another_methods_choices(from_params, method, of_method))
+    layers = [*upper, (f"recipe {name}", of_recipe), (f"method {method}", of_method)]
     values: dict[str, Any] = {}
     origin = dict.fromkeys(names(), "default")
     for source, layer in reversed(layers):
@@ -172,4 +198,4 @@ def resolve(
     except ValidationError as error:
         raise _explain(error, origin) from None
     check(settings)
-    return Resolved(settings, origin, wanted, chosen is not None)
+    return Resolved(settings, origin, name, chosen is not None)

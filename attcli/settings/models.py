@@ -58,13 +58,16 @@ class Network(Section):
 class Buffer(Section):
     """How the experts are trained, and how many of them for how long."""
 
-    trainer: Literal["sgd"] = Field("sgd", description="how an expert is trained")
+    trainer: str = Field("sgd", description="how an expert is trained: sgd, or ftd for flat trajectories")
     experts: PositiveInt = Field(100, description="number of experts")
     epochs: PositiveInt | Literal["auto"] = Field("auto", description="epochs an expert; auto: what matching reads")
     lr: PositiveFloat = Field(0.01, description="SGD learning rate")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD momentum")
     weight_decay: NonNegativeFloat = Field(0.0, description="SGD weight decay")
     batch: PositiveInt = Field(512, description="images a batch")
+    rho: PositiveFloat = Field(0.01, description="ftd: radius of the ascent step")
+    alpha: NonNegativeFloat = Field(0.3, description="ftd: weight of the surrogate gap")
+    adaptive: bool = Field(True, description="ftd: the ascent is scaled by the parameters")
     augment: str = Field(DSA, description="DSA strategy, or none")
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32", description="what experts compute in; parameters and sums stay in float32"
@@ -75,18 +78,33 @@ class Buffer(Section):
 class Distill(Section):
     """The method, and how the synthetic set is initialised and optimised."""
 
-    method: str = Field("att", description="matching method")
+    method: str = Field("att", description="matching method, or several joined by +, as att+datm")
     ipc: PositiveInt = Field(1, description="images per class")
     iterations: PositiveInt = Field(6000, description="updates of the synthetic set, exactly")
     syn_steps: PositiveInt = Field(80, description="N_S: the student's steps (for ATT the most)")
     expert_epochs: PositiveInt = Field(4, description="M: the expert's epochs that are matched")
     min_start_epoch: NonNegativeInt = Field(0, description="first start epoch")
     max_start_epoch: PositiveInt = Field(2, description="T+: start epochs are below this")
+    window: Literal["fixed", "expanding"] = Field("fixed", description="range of start epochs: fixed, or growing to T+")
+    current_max_start_epoch: PositiveInt | None = Field(None, description="expanding window: T+ at first; default: T+")
+    expansion_end: PositiveInt = Field(3000, description="expanding window: the iteration at which it reaches T+")
     engine: Literal["adjoint", "unroll", "tesla"] = Field(
         "adjoint", description="exact in constant memory, exact with the whole graph, or TESLA's approximation"
     )
+    select: Literal["last", "nearest"] = Field("nearest", description="the student's step that is matched")
     select_metric: Literal["l1", "l2"] = Field("l1", description="distance of the nearest step: l1 as released")
-    init: Literal["real", "noise"] = Field("real", description="initial images: random real ones, or noise")
+    labels: Literal["hard", "learned", "teacher"] = Field(
+        "hard", description="classes, logits that are learned, or the target expert's logits anew each iteration"
+    )
+    lr_labels: NonNegativeFloat = Field(2.0, description="learned labels: learning rate of the logits")
+    momentum_labels: float = Field(0.9, ge=0, lt=1, description="learned labels: momentum of the logits")
+    init: Literal["real", "noise", "correct"] = Field(
+        "real", description="initial images: random real ones, noise, or real ones that experts get right"
+    )
+    label_epoch: NonNegativeInt | None = Field(
+        None, description="epoch of the experts that judge and label initial images; default: their last"
+    )
+    max_loss: PositiveFloat | None = Field(None, description="an update whose matching loss is above this is rejected")
     lr_img: NonNegativeFloat = Field(100.0, description="learning rate of the images")
     momentum_img: float = Field(0.5, ge=0, lt=1, description="momentum of the images")
     lr_init: PositiveFloat = Field(0.01, description="initial learning rate of the student")
@@ -169,6 +187,13 @@ class Settings(Section):
     def epochs(self) -> int:
         """The epochs an expert is trained for."""
         return self.matched_epochs if self.buffer.epochs == "auto" else self.buffer.epochs
+
+    @property
+    def label_epoch(self) -> int | None:
+        """The epoch of the experts that judges and labels initial images; none where nothing asks for it."""
+        if self.distill.init != "correct" and self.distill.labels == "hard":
+            return None
+        return self.epochs if self.distill.label_epoch is None else self.distill.label_epoch
 
 
 CONTENT = ("seed", "prepare", "network", "buffer", "distill", "evaluate")

@@ -1,4 +1,4 @@
-"""Published hyper-parameters, one YAML file a dataset, each value with its source."""
+"""Published hyper-parameters: a folder a method, a YAML file a dataset, each value with its source."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -43,7 +43,7 @@ def name_of(method: str, dataset: str, ipc: int) -> str:
 def all_recipes() -> dict[str, Recipe]:
     """Every recipe by name, in the order of the files."""
     found: dict[str, Recipe] = {}
-    for path in sorted(FOLDER.glob("*.yaml")):
+    for path in sorted(FOLDER.glob("*/*.yaml")):
         content = read_yaml(path)
         sources: dict[str, str] = content["sources"]
         shared = content.get("shared", {})
@@ -54,6 +54,12 @@ def all_recipes() -> dict[str, Recipe]:
                 values[key] = Value(value, sources[source], doubt[0] if doubt else None)
             found[name] = Recipe(name, entry["title"], values, entry.get("published"))
     return found
+
+
+def find(method: str, dataset: str, ipc: int) -> Recipe | None:
+    """The recipe for a method, dataset and ipc; for methods joined by `+`, that of the last one that has one."""
+    names = (name_of(part, dataset, ipc) for part in (method, *reversed(method.split("+"))))
+    return next((all_recipes()[name] for name in names if name in all_recipes()), None)
 
 
 def get(name: str) -> Recipe:

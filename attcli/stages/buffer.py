@@ -8,9 +8,10 @@ import torch
 from loguru import logger
 from torch import Tensor
 
-from attcli import execution, runtime
+from attcli import execution, registry, runtime
+from attcli import experts as trainers
 from attcli.errors import UserError
-from attcli.experts.sgd import Optimiser, train_epoch
+from attcli.experts.training import Optimiser, train_epoch
 from attcli.matching.parameters import vector
 from attcli.networks import Architecture
 from attcli.progress import Track, track
@@ -45,11 +46,20 @@ def spec(network: Network) -> dict[str, object]:
 def identity(settings: Settings, dataset_sha256: str) -> tuple[str, dict[str, object]]:
     """The fingerprint of the experts, and the settings that it hashes; how many, and how long, is no part of it."""
     chosen: dict[str, object] = {
-        "buffer": {**content(settings.buffer, "experts", "epochs"), "seed": settings.seed_of("buffer")},
+        "buffer": {
+            **content(settings.buffer, "experts", "epochs", *_idle(settings)),
+            "seed": settings.seed_of("buffer"),
+        },
         "network": spec(settings.network),
         "prepare": prepare.identity(settings)[1],
     }
     return artefact.fingerprint("buffer", ALGORITHM, chosen, {"dataset": dataset_sha256}), chosen
+
+
+def _idle(settings: Settings) -> set[str]:
+    """The options of other trainers than the one that is asked for, which change nothing."""
+    everything = {option for name in registry.trainers() for option in trainers.options(name)}
+    return everything - set(trainers.options(settings.buffer.trainer))
 
 
 def read_dataset(run: Run) -> dataset.Dataset:
@@ -126,6 +136,8 @@ class _Trainer:
             how.execution,
             how.micro_batch,
         )
+        given = wanted.model_dump(include=set(trainers.options(wanted.trainer)))
+        self._descent = trainers.load(wanted.trainer, **given)
         layout = student.layout
         about = {
             **data.about,
@@ -179,6 +191,7 @@ class _Trainer:
             classes=self._architecture.classes,
             batch=buffer.batch,
             strategy=buffer.augment,
+            descent=self._descent,
             generator=runtime.stream(self._settings.seed_of("buffer"), "expert-epoch", index, trajectory.epochs),
         )
         loss, accuracy = measured.tolist()

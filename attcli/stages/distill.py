@@ -11,18 +11,18 @@ import torch
 from loguru import logger
 from torch import Tensor
 
-from attcli import execution, methods, runtime
-from attcli.data.loader import of_each_class
+from attcli import execution, runtime
 from attcli.errors import UserError
 from attcli.matching import engine
 from attcli.matching.batches import Plan, SyntheticBatches, plan, probabilities
 from attcli.matching.engine import Match
 from attcli.matching.parameterisation import Pixels
+from attcli.matching.select import SELECTORS
 from attcli.matching.steps import Steps
-from attcli.networks import Architecture
+from attcli.matching.window import WINDOWS
 from attcli.progress import track
 from attcli.settings import Evaluate, Settings
-from attcli.stages import buffer, outcome
+from attcli.stages import buffer, initial, outcome
 from attcli.stages.interrupt import deferred
 from attcli.stages.run import Run, content, may_write
 from attcli.store import artefact, dataset, experts, history, synthetic
@@ -36,7 +36,8 @@ def identity(settings: Settings, data_sha256: str, experts_digest: str) -> tuple
     """The fingerprint of a distillation, and the settings that it hashes; how long it runs is no part of it."""
     chosen: dict[str, object] = {
         "distill": {
-            **content(settings.distill, "iterations", "save_every", "max_bad_updates"),
+            **content(settings.distill, "method", "iterations", "save_every", "max_bad_updates"),
+            "label_epoch": settings.label_epoch,
             "seed": settings.seed_of("distill"),
             "experts": settings.buffer.experts,
         },
@@ -56,12 +57,13 @@ def run(run: Run) -> None:
     try:
         for header in trajectories.headers:
             buffer.compatible(run, header, data)
-        if trajectories.epochs < settings.matched_epochs:
+        needed = max(settings.matched_epochs, settings.label_epoch or 0)
+        if trajectories.epochs < needed:
             raise UserError(
-                f"the experts in {run.experts} have {trajectories.epochs} epochs, matching reads "
-                f"{settings.matched_epochs}; run `{experts.MAKER}`"
+                f"the experts in {run.experts} have {trajectories.epochs} epochs, distilling reads {needed}; "
+                f"run `{experts.MAKER}`"
             )
-        fingerprint, chosen = identity(settings, data.sha256, trajectories.digest(settings.matched_epochs))
+        fingerprint, chosen = identity(settings, data.sha256, trajectories.digest(needed))
         may_write(run, run.synthetic, synthetic.KIND, synthetic.MAKER, fingerprint, chosen)
         with run.working("distill", fingerprint) as folder:
             header = _header(settings, data, fingerprint, chosen)
@@ -91,14 +93,14 @@ def _distill(
     wanted, save_every = settings.distill.iterations, settings.distill.save_every
     results = outcome.Outcome(run, data, header, folder)
     results.adopt()
+    distiller = Distiller(settings, trajectories)
     found = results.resume(wanted)
-    state = found or _begin(settings, data)
+    distiller.start(found or initial.begin(settings, data, trajectories, distiller.student, distiller.device))
     if found:
-        logger.info("going on after iteration {} of {}", state.iteration, wanted)
-    distiller = Distiller(settings, trajectories, state)
+        logger.info("going on after iteration {} of {}", found.iteration, wanted)
     begun = saved = time.monotonic()
     try:
-        with closing(distiller), deferred() as stop, track("iterations", wanted, state.iteration) as progress:
+        with closing(distiller), deferred() as stop, track("iterations", wanted, distiller.state.iteration) as progress:
             while distiller.state.iteration < wanted and not stop.asked:
                 record = distiller.iterate()
                 results.records.append(record)
@@ -121,33 +123,6 @@ def _distill(
     logger.info("{} after iteration {} {}", run.synthetic, distiller.state.iteration, counts or "")
 
 
-def _begin(settings: Settings, data: dataset.Dataset) -> synthetic.State:
-    """The state before the first iteration: images class by class, real ones or noise."""
-    distill, seed = settings.distill, settings.seed_of("distill")
-    classes = len(data.about["classes"])
-    labels = torch.arange(classes).repeat_interleave(distill.ipc)
-    generator = runtime.stream(seed, "initial-images")
-    if distill.init == "real":
-        try:
-            chosen = of_each_class(data.labels["train"], [distill.ipc] * classes, generator)
-        except ValueError as error:
-            raise UserError(f"{error} of distill.ipc; lower it or set distill.init=noise") from None
-        images = data.inputs("train", chosen)
-    else:
-        shape = (len(labels), data.about["channels"], data.about["resolution"], data.about["resolution"])
-        images = torch.randn(shape, generator=generator)
-    return synthetic.State(
-        iteration=0,
-        images=images,
-        labels=labels,
-        lr=torch.tensor(distill.lr_init),
-        ema=images.clone(),
-        momentum_images=torch.zeros_like(images),
-        momentum_lr=torch.zeros(()),
-        counts={"lr_projected": 0, "skipped": 0, "skipped_in_a_row": 0},
-    )
-
-
 class Drawn(NamedTuple):
     """What chance decides in an iteration, and the rows (2, P) of the expert's span."""
 
@@ -160,52 +135,59 @@ class Drawn(NamedTuple):
 class Distiller:
     """The outer loop's body: one call of `iterate` is one update of the synthetic set."""
 
-    def __init__(self, settings: Settings, trajectories: experts.Experts, state: synthetic.State) -> None:
+    def __init__(self, settings: Settings, trajectories: experts.Experts) -> None:
         self._settings = settings.distill
+        self._runtime = settings.runtime
         self._seed = settings.seed_of("distill")
         self._trajectories = trajectories
-        self._method = methods.load(settings.distill.method)
         self._match = engine.load(settings.distill.engine)
-        self._device = runtime.device(settings.runtime.device)
-        architecture = buffer.architecture(settings.network, trajectories.about)
-        self._classes = architecture.classes
+        self._window = WINDOWS[settings.distill.window]
         self._parameterisation = Pixels()
-        self._steps = self._made(architecture, settings, state)
         self._reader = ThreadPoolExecutor(1, "expert-rows")
         self._coming: dict[int, Future[Drawn]] = {}
-        tensors = {name: getattr(state, name).to(self._device) for name in synthetic.TENSORS}
-        self.state = replace(state, **tensors)
+        self._architecture = buffer.architecture(settings.network, trajectories.about)
+        self.device = runtime.device(settings.runtime.device)
+        execution.set_precision(settings.distill.precision)
+        self.student = execution.student(self._architecture.build, self.device, settings.distill.precision)
+        self.state: synthetic.State
 
-    def _made(self, architecture: Architecture, settings: Settings, state: synthetic.State) -> Steps:
+    def start(self, state: synthetic.State) -> None:
+        """Go on from a state, on the device; its images decide the shapes of the student's step functions."""
+        self.state = replace(state, **{name: getattr(state, name).to(self.device) for name in synthetic.TENSORS})
+        self._steps = self._made()
+
+    def _made(self) -> Steps:
         """The student's step functions; the unroll engine has its own way through the network."""
-        distill, chosen = settings.distill, settings.runtime
-        execution.set_precision(distill.precision)
-        student = execution.student(architecture.build, self._device, distill.precision)
-        if distill.engine == "unroll":
-            return student
-        images = self._parameterisation.images(state.images)
-        batch = min(distill.batch_syn or len(images), len(images))
+        settings = self._settings
+        if settings.engine == "unroll":
+            return self.student
+        images = self._parameterisation.images(self.state.images)
+        batch = min(settings.batch_syn or len(images), len(images))
         work = execution.Work(
             image=tuple(images.shape[1:]),
-            classes=self._classes,
+            classes=self._architecture.classes,
             batch=batch,
-            images=batch * distill.syn_steps * distill.iterations,
+            images=batch * settings.syn_steps * settings.iterations,
             filled_up=len(images) % batch > 0,
             derivatives=True,
+            labels=settings.labels == "learned",
         )
-        return execution.steps(student, architecture.build, work, self._device, chosen.execution, chosen.micro_batch)
+        build, how = self._architecture.build, self._runtime
+        return execution.steps(self.student, build, work, self.device, how.execution, how.micro_batch)
 
     def _ahead(self, iteration: int) -> Drawn:
         """What an iteration works on: expert, start epoch and the student's batches, from (seed, iteration) alone."""
         settings = self._settings
         generator = runtime.stream(self._seed, "iteration", iteration)
         expert = int(torch.randint(len(self._trajectories), (), generator=generator))
-        first, end = self._method.window(settings.min_start_epoch, settings.max_start_epoch)
+        last = settings.max_start_epoch
+        current = settings.current_max_start_epoch or last
+        first, end = self._window(settings.min_start_epoch, current, last, settings.expansion_end, iteration)
         start_epoch = int(torch.randint(first, end, (), generator=generator))
         images = len(self.state.labels)
         drawn = plan(images, settings.batch_syn or images, settings.syn_steps, settings.augment, generator)
         rows = torch.from_numpy(self._trajectories.rows(expert, (start_epoch, start_epoch + settings.expert_epochs)))
-        return Drawn(expert, start_epoch, drawn, rows.pin_memory() if self._device.type == "cuda" else rows)
+        return Drawn(expert, start_epoch, drawn, rows.pin_memory() if self.device.type == "cuda" else rows)
 
     def _draw(self) -> Drawn:
         """The draws of this iteration, made while the one before it ran; the next one's are begun."""
@@ -219,26 +201,33 @@ class Distiller:
         """Stop reading ahead."""
         self._reader.shutdown(cancel_futures=True)
 
+    def _select(self, distances: Tensor) -> int:
+        return SELECTORS[self._settings.select](distances, self._settings.select_metric)
+
+    def _labels(self, images: Tensor, target: Tensor) -> Tensor:
+        """The labels of this iteration: the set's own, or the target expert's logits for the images (TESLA)."""
+        if self._settings.labels != "teacher":
+            return self.state.labels
+        with torch.no_grad():
+            return torch.cat([self.student.logits(target, part) for part in images.split(initial.TOGETHER)])
+
     def iterate(self) -> history.Record:
         """Match one span of one expert and update the set, unless something in it is not finite."""
         begun = time.perf_counter()
         drawn = self._draw()
-        start, target = drawn.rows.to(self._device, non_blocking=True)
+        start, target = drawn.rows.to(self.device, non_blocking=True)
+        images = self._parameterisation.images(self.state.images)
+        labels = self._labels(images, target)
         batches = SyntheticBatches(
-            self._parameterisation.images(self.state.images),
-            probabilities(self.state.labels, self._classes).to(self.state.images),
-            drawn.plan.to(self._device),
+            images,
+            probabilities(labels, self._architecture.classes).to(images),
+            drawn.plan.to(self.device),
+            learned_labels=self._settings.labels == "learned",
         )
-        match = self._match(
-            self._steps,
-            start,
-            target,
-            batches,
-            self.state.lr,
-            lambda distances: self._method.select(distances, self._settings.select_metric),
-        )
-        gradient = self._parameterisation.pull_back(self.state.images, batches.gradients()[0])
-        accepted = self._update(match, gradient)
+        match = self._match(self._steps, start, target, batches, self.state.lr, self._select)
+        by_images, by_labels = batches.gradients()
+        gradient = self._parameterisation.pull_back(self.state.images, by_images)
+        accepted = self._update(match, gradient, labels, by_labels)
         l1, l2 = match.distances.cpu().numpy()
         return history.Record(
             iteration=self.state.iteration - 1,
@@ -253,27 +242,28 @@ class Distiller:
             l2=l2,
         )
 
-    def _update(self, match: Match, gradient: Tensor) -> bool:
-        """Momentum SGD on the images and the student's learning rate, which stays above its minimum; then the EMA."""
+    def _update(self, match: Match, gradient: Tensor, labels: Tensor, by_labels: Tensor | None) -> bool:
+        """Momentum SGD on the images, learned labels and the student's learning rate; then the EMA of the images.
+
+        Nothing moves where something is not finite, or the loss is above the threshold.
+        """
         settings, state = self._settings, self.state
-        counts = dict(state.counts)
         momentum_images = settings.momentum_img * state.momentum_images + gradient
         momentum_lr = settings.momentum_lr * state.momentum_lr + match.lr_gradient
+        momentum_labels = state.momentum_labels
         images = state.images - settings.lr_img * momentum_images
         lr = state.lr - settings.lr_lr * momentum_lr
-        finite = torch.stack([match.loss.isfinite(), images.isfinite().all(), lr.isfinite()])
-        if not bool(finite.all()):
-            counts["skipped"] += 1
-            counts["skipped_in_a_row"] += 1
+        if by_labels is not None:
+            momentum_labels = settings.momentum_labels * momentum_labels + by_labels
+            labels = labels - settings.lr_labels * momentum_labels
+        finite = torch.stack([part.isfinite().all() for part in (match.loss, images, lr, labels)]).all()
+        if not bool(finite):
+            return self._skip()
+        counts = {**state.counts, "skipped_in_a_row": 0}
+        if settings.max_loss is not None and float(match.loss) > settings.max_loss:
+            counts["rejected"] += 1
             self.state = replace(state, iteration=state.iteration + 1, counts=counts)
-            logger.warning("iteration {}: not finite, skipped", state.iteration)
-            if counts["skipped_in_a_row"] >= settings.max_bad_updates:
-                raise UserError(
-                    f"{counts['skipped_in_a_row']} updates in a row were not finite at iteration {state.iteration}; "
-                    f"lower distill.lr_img or distill.lr_init"
-                )
             return False
-        counts["skipped_in_a_row"] = 0
         if float(lr) < settings.min_lr:
             counts["lr_projected"] += 1
             lr = lr.clamp(min=settings.min_lr)
@@ -281,10 +271,27 @@ class Distiller:
             state,
             iteration=state.iteration + 1,
             images=images,
+            labels=labels,
             lr=lr,
             ema=settings.ema_decay * state.ema + (1 - settings.ema_decay) * images,
             momentum_images=momentum_images,
+            momentum_labels=momentum_labels,
             momentum_lr=momentum_lr,
             counts=counts,
         )
         return True
+
+    def _skip(self) -> bool:
+        """Count an update that is not finite. UserError after too many in a row."""
+        state = self.state
+        counts = dict(state.counts)
+        counts["skipped"] += 1
+        counts["skipped_in_a_row"] += 1
+        self.state = replace(state, iteration=state.iteration + 1, counts=counts)
+        logger.warning("iteration {}: not finite, skipped", state.iteration)
+        if counts["skipped_in_a_row"] >= self._settings.max_bad_updates:
+            raise UserError(
+                f"{counts['skipped_in_a_row']} updates in a row were not finite at iteration {state.iteration}; "
+                f"lower distill.lr_img or distill.lr_init"
+            )
+        return False

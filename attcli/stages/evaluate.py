@@ -62,25 +62,53 @@ def run(run: Run, path: Path | None = None) -> dict[str, Any]:
     return report
 
 
-def run_snapshots(run: Run) -> dict[str, Any]:
-    """Score every snapshot on the validation images, which no training saw and no published number uses."""
+def run_snapshots(run: Run, *, literature: bool = False) -> dict[str, Any]:
+    """Scores of the snapshots, by three rules that are never mixed; each says which images decided.
+
+    `last`: the last snapshot, tested. `selected`: for each architecture and kind the snapshot that is best on the
+    validation images, tested once. With `literature` also `literature_maximum`: the best of the tests of all
+    snapshots, which chooses on the test images, as the literature reports it. UserError where nothing can be scored.
+    """
     files = synthetic.snapshots(run.snapshots)
     if not files:
         raise UserError(f"{run.snapshots} holds no snapshots; run `{synthetic.MAKER}`")
-    settings, rows = run.settings.evaluate, []
-    for file in files:
-        scorer = _Scorer(run, synthetic.read(file, synthetic.SNAPSHOT), split="validation")
-        row: dict[str, Any] = {"iteration": synthetic.iteration_of(file)}
-        kinds = ("synthetic", "ema")
-        cases = [(arch, kind, r) for arch in settings.archs for kind in kinds for r in range(settings.repeats)]
-        with scorer.working(), track(file.stem, len(cases)) as progress:
-            found = scorer.scores(cases, progress)
-        for arch in settings.archs:
-            row[arch] = {kind: _summary_of(found, arch, kind) for kind in kinds}
-        rows.append(row)
-    report = {"snapshots": rows, "split": "validation"}
+    report: dict[str, Any] = {"last": row(run, files[-1], "test")}
+    validated = run.settings.prepare.validation > 0
+    if validated:
+        rows = [row(run, file, "validation") for file in files]
+        report |= {"snapshots": rows, "selected": _best(rows, lambda i: row(run, files[i], "test"))}
+    elif not literature:
+        raise UserError(
+            f"{run.dataset} has no validation images; run `{dataset.MAKER}` with --set prepare.validation=N, or add "
+            f"--literature to choose on the test images, as the literature does"
+        )
+    if literature:
+        tested = [row(run, file, "test") for file in files]
+        report |= {"tests": tested, "literature_maximum": _best(tested, lambda i: tested[i])}
     write_text(run.scores.with_name("snapshot-scores.json"), json.dumps(report, indent=2) + "\n")
     return report
+
+
+def row(run: Run, file: Path, split: str) -> dict[str, Any]:
+    """A snapshot's scores on a split, by architecture and kind."""
+    scorer, settings = _Scorer(run, synthetic.read(file, synthetic.SNAPSHOT), split), run.settings.evaluate
+    cases = [(arch, kind, r) for arch in settings.archs for kind in LEARNED for r in range(settings.repeats)]
+    with scorer.working(), track(f"{file.stem}, {split}", len(cases)) as progress:
+        found = scorer.scores(cases, progress)
+    scores = {arch: {kind: _summary_of(found, arch, kind) for kind in LEARNED} for arch in settings.archs}
+    return {"iteration": synthetic.iteration_of(file), "split": split, **scores}
+
+
+def _best(rows: list[dict[str, Any]], score: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
+    """For each architecture and kind the iteration whose row is best, and what `score` finds for it."""
+    archs = [name for name in rows[0] if name not in ("iteration", "split")]
+    found: dict[str, Any] = {}
+    for arch in archs:
+        for kind in LEARNED:
+            best = max(range(len(rows)), key=lambda i: rows[i][arch][kind]["mean"])
+            reached = score(best)[arch][kind]
+            found.setdefault(arch, {})[kind] = {"iteration": rows[best]["iteration"], **reached}
+    return found
 
 
 def summary(values: list[float]) -> dict[str, float | int | None]:
@@ -96,7 +124,8 @@ def _summary_of(found: dict[Case, float], arch: str, kind: str) -> dict[str, flo
     return summary([found[case] for case in sorted(found) if case[:2] == (arch, kind)])
 
 
-KINDS = ("synthetic", "ema", "random")
+LEARNED = ("synthetic", "ema")
+KINDS = (*LEARNED, "random")
 
 
 def _describe(found: synthetic.SyntheticSet) -> dict[str, Any]:
@@ -261,10 +290,8 @@ class _Scorer:
     def _random(self, arch: str, repeat: int, stop: Callable[[], bool]) -> dict[str, Any]:
         """As many random real images of each class, with the best of several learning rates on held-out images."""
         classes = len(self._found.about["classes"])
-        hard = self._labels.argmax(dim=1) if self._labels.is_floating_point() else self._labels
         generator = runtime.stream(self._seed, "random-images", repeat)
-        counts = hard.bincount(minlength=classes).tolist()
-        chosen = of_each_class(self._real.train_labels, counts, generator)
+        chosen = of_each_class(self._real.train_labels, [self._found.about["ipc"]] * classes, generator)
         images = self._real.train(chosen)
         labels = self._real.train_labels[chosen].to(self._device)
         held_out = self._held_out(chosen, generator)

@@ -32,11 +32,12 @@ class State:
     lr: Tensor
     ema: Tensor
     momentum_images: Tensor
+    momentum_labels: Tensor
     momentum_lr: Tensor
     counts: dict[str, int]
 
 
-TENSORS = ("images", "labels", "lr", "ema", "momentum_images", "momentum_lr")
+TENSORS = ("images", "labels", "lr", "ema", "momentum_images", "momentum_labels", "momentum_lr")
 PUBLIC = ("images", "labels", "lr", "ema")
 
 

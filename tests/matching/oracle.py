@@ -11,26 +11,49 @@ from attcli import augment
 from attcli.matching.batches import Plan
 
 
+def tesla(
+    module: nn.Module, start: Tensor, target: Tensor, images: Tensor, labels: Tensor, lr: Tensor, plan: Plan, k: int
+) -> tuple[Tensor, list[Tensor]]:
+    """The matching loss after k steps, and TESLA's gradients: each step's parameters are taken as constants."""
+    images, lr = images.clone().requires_grad_(), lr.clone().requires_grad_()
+    labels = labels.clone().requires_grad_(labels.is_floating_point())
+    theta, total = start.clone(), torch.zeros_like(start)
+    for step in range(k):
+        keep, constant = plan.weights[step] > 0, theta.detach().requires_grad_()
+        loss = _loss(module, constant, images, labels, plan, step, keep)
+        (g,) = torch.autograd.grad(loss, constant, create_graph=True)
+        total = total + g
+        theta = theta - lr.detach() * g.detach()
+    loss = (start - lr * total - target).pow(2).sum() / (start - target).pow(2).sum()
+    wanted = [images, lr] + ([labels] if labels.is_floating_point() else [])
+    return loss, list(torch.autograd.grad(loss, wanted))
+
+
+def _loss(
+    module: nn.Module, theta: Tensor, images: Tensor, labels: Tensor, plan: Plan, step: int, keep: Tensor
+) -> Tensor:
+    index = plan.indices[step][keep]
+    operation, uniform = plan.augmentations[step]
+    x = augment.apply(augment.Draw(operation, uniform[keep] if operation else uniform), images[index])
+    parameters, offset = {}, 0
+    for name, p in module.named_parameters():
+        parameters[name] = theta[offset : offset + p.numel()].view(p.shape)
+        offset += p.numel()
+    y = labels[index]
+    return nn.functional.cross_entropy(
+        functional_call(module, parameters, (x,)), y.softmax(dim=1) if y.is_floating_point() else y
+    )
+
+
 def unroll(
     module: nn.Module, start: Tensor, target: Tensor, images: Tensor, labels: Tensor, lr: Tensor, plan: Plan, k: int
 ) -> tuple[Tensor, list[Tensor]]:
     """The matching loss after k steps, and its gradients in images, lr and, if labels are logits, labels."""
     images, lr, start = images.clone().requires_grad_(), lr.clone().requires_grad_(), start.clone().requires_grad_()
     labels = labels.clone().requires_grad_(labels.is_floating_point())
-    shapes = [(name, p.shape) for name, p in module.named_parameters()]
     theta = start
     for step in range(k):
-        keep = plan.weights[step] > 0
-        index = plan.indices[step][keep]
-        operation, uniform = plan.augmentations[step]
-        x = augment.apply(augment.Draw(operation, uniform[keep] if operation else uniform), images[index])
-        parameters, offset = {}, 0
-        for name, shape in shapes:
-            parameters[name] = theta[offset : offset + shape.numel()].view(shape)
-            offset += shape.numel()
-        outputs = functional_call(module, parameters, (x,))
-        y = labels[index]
-        loss = nn.functional.cross_entropy(outputs, y.softmax(dim=1) if y.is_floating_point() else y)
+        loss = _loss(module, theta, images, labels, plan, step, plan.weights[step] > 0)
         (g,) = torch.autograd.grad(loss, theta, create_graph=True)
         theta = theta - lr * g
     loss = (theta - target).pow(2).sum() / (start.detach() - target).pow(2).sum()

@@ -1,21 +1,20 @@
 """The engines against the plain full unroll, in float64."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from attcli import augment
-from attcli.matching import adjoint, batches, engine, objective, select
-from attcli.matching.batches import Plan, probabilities
+from attcli.matching import adjoint, batches, engine, select
+from attcli.matching.batches import Plan
 from attcli.matching.compiled import Compiled
 from attcli.matching.graphed import Graphed
 from attcli.matching.microbatch import MicroBatched, sliced
 from attcli.matching.steps import Steps
 from attcli.matching.student import Student, has_batch_statistics
-from tests.matching.cases import CLASSES, DSA, IMAGES, STEPS, Case, case, relative
-from tests.matching.oracle import unroll
+from tests.matching.cases import DSA, IMAGES, STEPS, Case, case, relative
+from tests.matching.oracle import tesla, unroll
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -27,13 +26,15 @@ def _float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-def assert_exact(found: Case, steps: Steps, name: str, k: int, tolerance: float = 1e-10) -> None:
-    """The engine's loss and all its gradients are those of the plain unroll."""
+def assert_exact(
+    found: Case, steps: Steps, name: str, k: int, tolerance: float = 1e-10, wanted_by: Callable = unroll
+) -> None:
+    """The engine's loss and all its gradients are those of the plain unroll, or of another oracle."""
     lr = torch.tensor(0.1).to(found.start)
     seen = found.batches
     match = engine.load(name)(steps, found.start, found.target, seen, lr, lambda distances: k)
     by_images, by_logits = seen.gradients()
-    loss, wanted = unroll(
+    loss, wanted = wanted_by(
         found.student.module, found.start, found.target, found.images, found.labels, lr, found.plan, k
     )
     assert relative(match.loss, loss) < tolerance
@@ -177,30 +178,10 @@ def test_gradcheck() -> None:
 
 
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
-def test_tesla_is_what_its_authors_describe(soft: bool) -> None:
+@pytest.mark.parametrize("size", [5, 2], ids=["whole", "micro-batches"])
+def test_tesla_is_what_its_authors_describe(soft: bool, size: int) -> None:
     found = case(5, DSA, soft=soft)
-    lr, k = torch.tensor(0.1), 5
-    seen = found.batches
-    match = engine.load("tesla")(found.student, found.start, found.target, seen, lr, lambda distances: k)
-    # With all theta_i constant, L is a function of the images through the sum of the gradients alone.
-    states, _ = adjoint.trajectory(found.student, found.start, found.target, found.batches, lr)
-    pixels, rate = found.images.clone().requires_grad_(), lr.clone().requires_grad_()
-    logits = found.labels.clone().requires_grad_(soft)
-    total = torch.zeros_like(found.start)
-    for i in range(k):
-        theta = states[i].clone().requires_grad_()
-        index = found.plan.indices[i]
-        x = augment.apply(found.plan.augmentations[i], pixels[index])
-        p = probabilities(logits, CLASSES).double()[index]
-        loss = found.student.loss(theta, x, p, found.plan.weights[i])
-        total = total + torch.autograd.grad(loss, theta, create_graph=True)[0]
-    loss = objective.loss(found.start - rate * total, found.start, found.target)
-    wanted = torch.autograd.grad(loss, [pixels, rate] + ([logits] if soft else []))
-    by_images, by_logits = seen.gradients()
-    assert relative(by_images, wanted[0]) < 1e-10
-    assert relative(match.lr_gradient, wanted[1]) < 1e-10
-    if by_logits is not None:
-        assert relative(by_logits, wanted[2]) < 1e-10
+    assert_exact(found, MicroBatched(found.student, size), "tesla", 5, wanted_by=tesla)
 
 
 def test_tesla_is_exact_for_one_step_and_drifts_with_more() -> None:

@@ -34,10 +34,6 @@ def test_metrics_are_told_apart() -> None:
     assert select.last(distances) == 3
 
 
-def test_fixed_window() -> None:
-    assert window.fixed(3, 7) == (3, 7)
-
-
 def test_every_pass_of_a_plan_is_a_permutation_with_a_short_last_batch() -> None:
     drawn = plan(images=7, batch=3, steps=8, strategy="none", generator=stream(0, "x"))
     assert drawn.indices.shape == (8, 3)
@@ -67,3 +63,10 @@ def test_layout_round_trip() -> None:
     for name, parameter in module.named_parameters():
         assert torch.equal(named[name], parameter)
     assert torch.equal(layout.flatten(named), theta)
+
+
+def test_windows() -> None:
+    assert window.fixed(3, 5, 9, 100, 7) == (3, 9)
+    # DATM's CIFAR-10 setting for ten images a class: from 10 to 20 within 1,000 iterations.
+    ends = [window.expanding(0, 10, 20, 1000, iteration)[1] for iteration in (0, 99, 100, 550, 999, 1000, 5000)]
+    assert ends == [10, 10, 11, 15, 19, 20, 20]

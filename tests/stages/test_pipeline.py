@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from attcli.errors import UserError
-from attcli.stages import buffer, distill, evaluate, prepare
+from attcli.stages import buffer, distill, evaluate, initial, prepare
 from attcli.stages.run import Run
 from attcli.store import artefact, dataset, experts, synthetic
 
@@ -254,11 +254,16 @@ def test_noise_initialisation_and_sub_batches(make_run: MakeRun) -> None:
     assert found.labels.tolist() == sorted(found.labels.tolist())
 
 
+def begun(run: Run, data: dataset.Dataset) -> synthetic.State:
+    """What a distillation from real images with hard labels starts from; no expert is asked."""
+    return initial.begin(run.settings, data, None, None, torch.device("cpu"))
+
+
 def test_real_initialisation_is_class_by_class(make_run: MakeRun) -> None:
     run = make_run(distill__ipc=3)
     prepare.run(run)
     data = dataset.read(run.dataset)
-    state = distill._begin(run.settings, data)
+    state = begun(run, data)
     train = data.inputs("train")
     for image, label in zip(state.images, state.labels, strict=True):
         matches = (train == image).flatten(1).all(dim=1)
@@ -290,7 +295,7 @@ def test_updates_that_are_not_finite_touch_nothing_and_end_the_run(
     with pytest.raises(UserError, match=r"3 updates in a row were not finite at iteration 4; lower distill\.lr_img"):
         distill.run(run)
     after = synthetic.read(run.synthetic)
-    assert after.about["counts"] == {"lr_projected": 0, "skipped": 3, "skipped_in_a_row": 3}
+    assert after.about["counts"] == {"lr_projected": 0, "skipped": 3, "skipped_in_a_row": 3, "rejected": 0}
     assert after.lr == before.lr
     for kind in before.variants:
         assert torch.equal(after.variants[kind], before.variants[kind])
@@ -318,7 +323,7 @@ def test_ema_by_hand(make_run: MakeRun) -> None:
     run = make_run(distill__save_every=1, distill__iterations=3)
     distill.run(run)
     data = dataset.read(run.dataset)
-    ema = distill._begin(run.settings, data).images
+    ema = begun(run, data).images
     for path in synthetic.snapshots(run.snapshots):
         state = synthetic.read_snapshot(path)
         ema = 0.9 * ema + 0.1 * state.images
@@ -342,7 +347,7 @@ def test_the_picture_shows_the_images_as_they_would_look(make_run: MakeRun) -> N
     run = make_run(distill__iterations=1, distill__lr_img=0.0)
     distill.run(run)
     data = dataset.read(run.dataset)
-    state = distill._begin(run.settings, data)
+    state = begun(run, data)
     picture = np.asarray(Image.open(run.grid).convert("L")).astype(float)
     original = data.images["train"][(data.inputs("train") == state.images[0]).flatten(1).all(dim=1)][0, 0]
     shown = picture[2:50, 2:50].reshape(8, 6, 8, 6).mean(axis=(1, 3))
@@ -366,9 +371,30 @@ def test_snapshots_are_scored_on_validation(make_run: MakeRun) -> None:
     distill.run(run)
     report = evaluate.run_snapshots(run)
     assert [row["iteration"] for row in report["snapshots"]] == [2, 4, 6]
-    assert report["split"] == "validation"
-    final = evaluate.run_snapshots(make_run())
-    assert final == report
+    assert {row["split"] for row in report["snapshots"]} == {"validation"}
+    assert report["last"]["iteration"] == 6
+    assert report["last"]["split"] == "test"
+    assert report["last"]["convnet"] == {
+        kind: evaluate.run(run)["scores"]["convnet"][kind] for kind in ("synthetic", "ema")
+    }
+    selected = report["selected"]["convnet"]["synthetic"]
+    best = max(report["snapshots"], key=lambda row: row["convnet"]["synthetic"]["mean"])
+    assert selected["iteration"] == best["iteration"]
+    assert "literature_maximum" not in report
+    assert evaluate.run_snapshots(make_run()) == report
+
+
+def test_the_literatures_maximum_is_over_tests_and_labelled(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "none", prepare__validation=0)
+    distill.run(run)
+    report = evaluate.run_snapshots(run, literature=True)
+    assert "selected" not in report
+    assert [(row["iteration"], row["split"]) for row in report["tests"]] == [(2, "test"), (4, "test"), (6, "test")]
+    for kind in ("synthetic", "ema"):
+        found = report["literature_maximum"]["convnet"][kind]
+        assert found["mean"] == max(row["convnet"][kind]["mean"] for row in report["tests"])
+        (row,) = [row for row in report["tests"] if row["iteration"] == found["iteration"]]
+        assert found == {"iteration": row["iteration"], **row["convnet"][kind]}
 
 
 def test_snapshots_need_a_validation_split(make_run: MakeRun, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from attcli import augment
-from attcli.experts.sgd import Optimiser, train_epoch
+from attcli.experts.training import Optimiser, train_epoch
 from attcli.matching.parameters import vector
 from attcli.matching.student import Student
 from attcli.networks import Architecture

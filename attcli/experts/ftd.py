@@ -1,0 +1,42 @@
+"""FTD's experts: SGD along GSAM's direction, so that trajectories stay flat (CVPR 2023; GSAM, ICLR 2022).
+
+With g the gradient at theta and g' that at theta + e, both of the same augmented batch and with global norms:
+
+    e  = rho theta^2 g / || |theta| g ||     (adaptive), or rho g / ||g||
+    g' <- g' - alpha (g - cos(g, g') ||g|| g' / ||g'||)
+"""
+
+import torch
+from torch import Tensor
+
+from attcli.experts.training import Descent
+from attcli.matching.steps import Steps
+
+OPTIONS = ("rho", "alpha", "adaptive")
+TINY = 1e-12
+
+
+def ascent(theta: Tensor, g: Tensor, rho: float, adaptive: bool) -> Tensor:
+    """E (P,): the step to where the loss is about highest within the radius rho."""
+    scaled = theta.abs() * g if adaptive else g
+    step: Tensor = rho * (theta.abs() * scaled if adaptive else scaled) / (scaled.norm() + TINY)
+    return step
+
+
+def decomposed(g: Tensor, raised: Tensor, alpha: float) -> Tensor:
+    """The gradient `raised` (P,) at the raised point, less alpha times the part of g that is orthogonal to it."""
+    length, raised_length = g.norm(), raised.norm()
+    cosine = torch.dot(g, raised) / (raised_length * length + TINY)
+    orthogonal: Tensor = g - cosine * length * raised / (raised_length + TINY)
+    return raised - alpha * orthogonal
+
+
+def descent(rho: float, alpha: float, adaptive: bool) -> Descent:
+    """GSAM's direction."""
+
+    def along(steps: Steps, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        g, logits = (found.clone() for found in steps.gradient_and_logits(theta, x, p, w))
+        raised = steps.gradient(theta + ascent(theta, g, rho, adaptive), x, p, w)
+        return decomposed(g, raised, alpha), logits
+
+    return along

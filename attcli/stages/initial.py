@@ -1,0 +1,132 @@
+"""What a distillation starts from: real images, noise, or images that experts get right; and soft labels' logits."""
+
+import torch
+from loguru import logger
+from torch import Tensor
+
+from attcli import runtime
+from attcli.data.loader import of_each_class
+from attcli.errors import UserError
+from attcli.matching.student import Student
+from attcli.settings import Settings
+from attcli.store import dataset, experts, synthetic
+
+TOGETHER = 250
+"""Images that an expert judges at a time."""
+
+
+def begin(
+    settings: Settings, data: dataset.Dataset, trajectories: experts.Experts, student: Student, device: torch.device
+) -> synthetic.State:
+    """The state before the first iteration, on the CPU: images class by class, ipc of each.
+
+    UserError if a class has too few images.
+    """
+    distill = settings.distill
+    generator = runtime.stream(settings.seed_of("distill"), "initial-images")
+    classes = len(data.about["classes"])
+    hard = torch.arange(classes).repeat_interleave(distill.ipc)
+    judges = _Judges(trajectories, settings.label_epoch, student, device)
+    if distill.init == "noise":
+        shape = (len(hard), data.about["channels"], data.about["resolution"], data.about["resolution"])
+        images = torch.randn(shape, generator=generator)
+    else:
+        try:
+            if distill.init == "correct":
+                chosen = _correct(data, judges, distill.ipc, generator)
+            else:
+                chosen = of_each_class(data.labels["train"], [distill.ipc] * classes, generator)
+        except ValueError as error:
+            raise UserError(f"{error} of distill.ipc; lower it or set distill.init=noise") from None
+        images = data.inputs("train", chosen)
+    labels = hard if distill.labels == "hard" else judges.soft_labels(images, hard)
+    return synthetic.State(
+        iteration=0,
+        images=images,
+        labels=labels,
+        lr=torch.tensor(distill.lr_init),
+        ema=images.clone(),
+        momentum_images=torch.zeros_like(images),
+        momentum_labels=torch.zeros_like(labels) if distill.labels == "learned" else torch.zeros(0),
+        momentum_lr=torch.zeros(()),
+        counts={"lr_projected": 0, "skipped": 0, "skipped_in_a_row": 0, "rejected": 0},
+    )
+
+
+class _Judges:
+    """The experts after one epoch, asked for their outputs."""
+
+    def __init__(
+        self, trajectories: experts.Experts, epoch: int | None, student: Student, device: torch.device
+    ) -> None:
+        self._trajectories, self._epoch, self._student, self._device = trajectories, epoch, student, device
+
+    def __len__(self) -> int:
+        return len(self._trajectories)
+
+    def logits(self, expert: int, images: Tensor) -> Tensor:
+        """An expert's outputs (n, K) for network inputs (n, C, H, W), on the CPU."""
+        assert self._epoch is not None
+        theta = torch.from_numpy(self._trajectories.rows(expert, (self._epoch, self._epoch))[0]).to(self._device)
+        with torch.no_grad():
+            parts = [self._student.logits(theta, part.to(self._device)) for part in images.split(TOGETHER)]
+        return torch.cat(parts).cpu()
+
+    def soft_labels(self, images: Tensor, hard: Tensor) -> Tensor:
+        """The mean logits (n, K) of the experts that are right about each image (DATM).
+
+        Where none is right, it is the mean of all, its largest value exchanged with that of the true class.
+        """
+        total = torch.zeros(len(images), int(hard.max()) + 1)
+        of_right, right = torch.zeros_like(total), torch.zeros(len(images), 1)
+        for expert in range(len(self)):
+            found = self.logits(expert, images)
+            correct = (found.argmax(dim=1) == hard).unsqueeze(1)
+            total += found
+            of_right += found * correct
+            right += correct
+        every = total / len(self)
+        rows = torch.arange(len(images))
+        best = every.argmax(dim=1)
+        exchanged = every.clone()
+        exchanged[rows, best], exchanged[rows, hard] = every[rows, hard], every[rows, best]
+        if missed := int((right == 0).sum()):
+            logger.warning(
+                "no expert is right about {} of {} initial images; their labels are amended", missed, len(hard)
+            )
+        return torch.where(right > 0, of_right / right.clamp(min=1), exchanged)
+
+
+def _correct(data: dataset.Dataset, judges: _Judges, ipc: int, generator: torch.Generator) -> Tensor:
+    """Indices of ipc training images a class, in random order, that the first expert, or else a later one, gets right.
+
+    A class with too few of them is filled up with other images of it. ValueError if it has fewer than ipc.
+    """
+    labels = data.labels["train"]
+    found = []
+    for c in range(len(data.about["classes"])):
+        (members,) = torch.nonzero(labels == c, as_tuple=True)
+        if len(members) < ipc:
+            raise ValueError(f"class {c} has {len(members)} images, fewer than {ipc}")
+        waiting = members[torch.randperm(len(members), generator=generator)]
+        taken = waiting[:0]
+        for expert in range(len(judges)):
+            passed = []
+            for part in waiting.split(TOGETHER):
+                short = ipc - len(taken)
+                right = judges.logits(expert, data.inputs("train", part)).argmax(dim=1) == c if short else part < 0
+                chosen = torch.nonzero(right)[:short, 0]
+                taken = torch.cat([taken, part[chosen]])
+                kept = torch.ones(len(part), dtype=torch.bool)
+                kept[chosen] = False
+                passed.append(part[kept])
+            waiting = torch.cat(passed)
+            if len(taken) == ipc:
+                break
+        if len(taken) < ipc:
+            logger.warning(
+                "experts get only {} images of class {} right; {} others join", len(taken), c, ipc - len(taken)
+            )
+            taken = torch.cat([taken, waiting[: ipc - len(taken)]])
+        found.append(taken)
+    return torch.cat(found)

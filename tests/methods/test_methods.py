@@ -1,0 +1,207 @@
+"""Every method, and combinations: several outer iterations in float64 against an independent oracle."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from attcli import methods, registry, runtime
+from attcli.errors import UserError
+from attcli.methods import Method
+from attcli.settings import Settings
+from attcli.stages import buffer, initial, prepare
+from attcli.stages.distill import Distiller
+from attcli.stages.run import Run
+from attcli.store import dataset, synthetic
+from tests.conftest import settings_in
+from tests.matching.oracle import tesla, unroll
+
+COMBINATIONS = ("att+datm", "att+ftd", "att+tesla", "tesla+datm", "ftd+datm+att+tesla")
+EXPERTS, EPOCHS, ITERATIONS = 3, 6, 4
+
+
+@pytest.fixture(autouse=True)
+def _float64() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+class Walks:
+    """Experts whose trajectories are random walks in float64."""
+
+    def __init__(self, settings: Settings, about: dict[str, object]) -> None:
+        self.about = about
+        build = buffer.architecture(settings.network, about).build
+        self._rows = []
+        for expert in range(EXPERTS):
+            theta = torch.cat([p.detach().reshape(-1) for p in runtime.seeded(build, 0, "walk", expert).parameters()])
+            generator = torch.Generator().manual_seed(expert)
+            steps = 0.03 * torch.randn((EPOCHS, len(theta)), generator=generator)
+            self._rows.append(torch.cat([theta[None], theta + steps.cumsum(dim=0)]))
+
+    def __len__(self) -> int:
+        return EXPERTS
+
+    def rows(self, expert: int, epochs: tuple[int, int]) -> np.ndarray:
+        return torch.stack([self._rows[expert][epoch] for epoch in epochs]).numpy()
+
+
+class Doubled:
+    """A dataset whose network inputs are in float64."""
+
+    def __init__(self, data: dataset.Dataset) -> None:
+        self.about, self.labels, self._data = data.about, data.labels, data
+
+    def inputs(self, split: str, chosen: Tensor) -> Tensor:
+        return self._data.inputs(split, chosen).double()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Doubled:
+    """The digits."""
+    run = Run(settings_in(tmp_path))
+    prepare.run(run)
+    return Doubled(dataset.read(run.dataset))
+
+
+def begin(folder: Path, data: Doubled, **changes: object) -> tuple[Settings, Distiller]:
+    """A distiller in float64 before its first iteration."""
+    chosen = {"network__width": 4, "distill__syn_steps": 4, "distill__lr_lr": 1e-3, "distill__lr_labels": 5.0}
+    settings = settings_in(folder, **{**chosen, "buffer__epochs": EPOCHS, **changes})
+    walks = Walks(settings, data.about)
+    distiller = Distiller(settings, walks)
+    state = initial.begin(settings, data, walks, distiller.student, distiller.device)
+    doubled = {
+        name: getattr(state, name).double() for name in synthetic.TENSORS if getattr(state, name).is_floating_point()
+    }
+    distiller.start(replace(state, **doubled))
+    return settings, distiller
+
+
+class Oracle:
+    """The outer loop as the papers describe it, with torch's own optimisers and the plain full unroll."""
+
+    def __init__(self, settings: Settings, distiller: Distiller) -> None:
+        self.settings, self.distiller = settings.distill, distiller
+        state = distiller.state
+        self.images, self.lr = state.images.clone().requires_grad_(), state.lr.clone().requires_grad_()
+        self.labels, self.ema = state.labels.clone(), state.images.clone()
+        chosen = self.settings
+        self.optimisers = [
+            torch.optim.SGD([self.images], lr=chosen.lr_img, momentum=chosen.momentum_img),
+            torch.optim.SGD([self.lr], lr=chosen.lr_lr, momentum=chosen.momentum_lr),
+        ]
+        if chosen.labels == "learned":
+            self.labels.requires_grad_()
+            learned = torch.optim.SGD([self.labels], lr=chosen.lr_labels, momentum=chosen.momentum_labels)
+            self.optimisers.append(learned)
+
+    def iterate(self, iteration: int) -> tuple[int, Tensor, bool]:
+        """The matched step, the loss, and whether the update was made."""
+        drawn, chosen = self.distiller._ahead(iteration), self.settings
+        start, target = drawn.rows
+        module, images, lr = self.distiller.student.module, self.images.detach(), self.lr.detach()
+        labels = self.labels.detach()
+        if chosen.labels == "teacher":
+            labels = self.distiller.student.logits(target, images).detach()
+
+        def at(k: int, oracle=unroll) -> tuple[Tensor, list[Tensor]]:
+            return oracle(module, start, target, images, labels, lr, drawn.plan, k)
+
+        k = chosen.syn_steps
+        if chosen.select == "nearest":
+            # The loss at every step tells the L2 distance, by which this test selects.
+            k = 1 + int(np.argmin([float(at(step)[0].detach()) for step in range(1, k + 1)]))
+        loss, gradients = at(k, tesla if chosen.engine == "tesla" else unroll)
+        loss = loss.detach()
+        if chosen.max_loss is not None and loss > chosen.max_loss:
+            return k, loss, False
+        self.images.grad, self.lr.grad = gradients[:2]
+        if chosen.labels == "learned":
+            self.labels.grad = gradients[2]
+        for optimiser in self.optimisers:
+            optimiser.step()
+        if chosen.labels == "teacher":
+            self.labels = labels
+        self.ema = chosen.ema_decay * self.ema + (1 - chosen.ema_decay) * self.images.detach()
+        return k, loss, True
+
+
+@pytest.mark.parametrize("name", [*registry.methods(), *COMBINATIONS])
+@pytest.mark.parametrize("labels", [None, "teacher"])
+def test_outer_iterations_are_the_oracles(name: str, labels: str | None, tmp_path: Path, data: Doubled) -> None:
+    changes = {"distill__labels": labels} if labels else {}
+    method = methods.load(name)
+    settings, distiller = begin(
+        tmp_path,
+        data,
+        distill__method=name,
+        distill__select_metric="l2",
+        distill__max_start_epoch=4,
+        distill__current_max_start_epoch=1,
+        distill__expansion_end=3,
+        distill__max_loss=method.max_loss and 1.3,
+        **changes,
+    )
+    assert settings.distill.select == method.select
+    assert settings.buffer.trainer == method.trainer
+    assert settings.distill.engine == method.engine
+    oracle = Oracle(settings, distiller)
+    made = []
+    for iteration in range(ITERATIONS):
+        record = distiller.iterate()
+        step, loss, accepted = oracle.iterate(iteration)
+        made.append(accepted)
+        assert (record.step, record.accepted) == (step, accepted)
+        assert record.loss == pytest.approx(float(loss), rel=1e-7)
+    state = distiller.state
+    distiller.close()
+    assert torch.allclose(state.images, oracle.images, rtol=0, atol=1e-9)
+    assert torch.allclose(state.lr, oracle.lr, rtol=1e-9)
+    assert torch.allclose(state.ema, oracle.ema, rtol=0, atol=1e-9)
+    assert torch.allclose(state.labels.double(), oracle.labels.double(), rtol=0, atol=1e-9)
+    assert state.counts["rejected"] == made.count(False)
+
+
+def test_a_rejected_update_moves_nothing(tmp_path: Path, data: Doubled) -> None:
+    _, distiller = begin(tmp_path, data, distill__method="datm", distill__max_loss=1e-6)
+    before = distiller.state
+    record = distiller.iterate()
+    after = distiller.state
+    distiller.close()
+    assert record.accepted == 0
+    assert after.counts["rejected"] == 1
+    assert after.iteration == 1
+    for name in synthetic.TENSORS:
+        assert torch.equal(getattr(before, name), getattr(after, name))
+
+
+@pytest.mark.parametrize("name", registry.methods())
+def test_every_method_file_keeps_the_contract(name: str, tmp_path: Path) -> None:
+    method = methods.load(name)
+    settings = settings_in(tmp_path, distill__method=name)
+    for setting, value in method.settings().items():
+        section, key = setting.split(".")
+        assert getattr(getattr(settings, section), key) == value
+
+
+def test_combinations_choose_what_their_parts_change() -> None:
+    both = methods.load("att+datm")
+    assert both == replace(methods.load("datm"), select="nearest")
+    assert methods.load("datm+att") == both
+    assert methods.load("mtt+att") == methods.load("att")
+
+
+def test_methods_that_contradict_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = methods._one
+    other: Method = replace(real("mtt"), window="fixed", labels="teacher")
+    monkeypatch.setattr(methods, "_one", lambda name: other if name == "tesla" else real(name))
+    with pytest.raises(UserError, match=r"methods datm and tesla contradict in labels \(learned, teacher\)"):
+        methods.load("datm+tesla")
+    with pytest.raises(UserError, match="unknown method 'dattm'; did you mean 'datm'"):
+        methods.load("att+dattm")
