@@ -22,17 +22,25 @@ class Plan:
 
     def to(self, device: torch.device) -> "Plan":
         """The same draws on a device, sent in one copy."""
-        parts = (self.indices, self.weights, self.augmentations.uniform)
         if device.type == "cpu":
             return self
-        packed = torch.cat([part.contiguous().view(torch.uint8).reshape(-1) for part in parts])
+        parts = (self.indices, self.weights, self.augmentations.uniform)
+        packed = pack(parts)
         if device.type == "cuda":
             packed = packed.pin_memory()
-        sent = packed.to(device, non_blocking=True).split([part.numel() * part.element_size() for part in parts])
-        indices, weights, uniform = (
-            piece.view(part.dtype).view(part.shape) for piece, part in zip(sent, parts, strict=True)
-        )
+        indices, weights, uniform = unpack(packed.to(device, non_blocking=True), parts)
         return Plan(indices, weights, replace(self.augmentations, uniform=uniform))
+
+
+def pack(parts: tuple[Tensor, ...]) -> Tensor:
+    """The bytes of all parts, one after the other; parts with larger elements come first, so that all are aligned."""
+    return torch.cat([part.contiguous().view(torch.uint8).reshape(-1) for part in parts])
+
+
+def unpack(packed: Tensor, parts: tuple[Tensor, ...]) -> list[Tensor]:
+    """The parts again, as views of the packed bytes; `parts` gives types and shapes."""
+    pieces = packed.split([part.numel() * part.element_size() for part in parts])
+    return [piece.view(part.dtype).view(part.shape) for piece, part in zip(pieces, parts, strict=True)]
 
 
 def plan(images: int, batch: int, steps: int, strategy: str, generator: torch.Generator) -> Plan:

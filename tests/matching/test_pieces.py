@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attcli.matching import select, window
-from attcli.matching.batches import plan, probabilities
+from attcli.matching.batches import pack, plan, probabilities, unpack
 from attcli.matching.parameters import Layout, vector
 from attcli.networks import Architecture
 from attcli.runtime import stream
@@ -70,3 +70,14 @@ def test_windows() -> None:
     # DATM's CIFAR-10 setting for ten images a class: from 10 to 20 within 1,000 iterations.
     ends = [window.expanding(0, 10, 20, 1000, iteration)[1] for iteration in (0, 99, 100, 550, 999, 1000, 5000)]
     assert ends == [10, 10, 11, 15, 19, 20, 20]
+
+
+@pytest.mark.parametrize("strategy", ["crop_scale", "none"])
+def test_draws_packed_into_one_copy_are_the_same(strategy: str) -> None:
+    drawn = plan(7, 3, 5, strategy, stream(0, "a"))
+    parts = (drawn.indices, drawn.weights, drawn.augmentations.uniform)
+    packed = pack(parts)
+    assert packed.dtype == torch.uint8
+    for before, after in zip(parts, unpack(packed.clone(), parts), strict=True):
+        assert before.dtype == after.dtype
+        assert torch.equal(before, after)

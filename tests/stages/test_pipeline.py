@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from attcli.errors import UserError
+from attcli.matching.student import Student
 from attcli.stages import buffer, distill, evaluate, initial, prepare
 from attcli.stages.run import Run
 from attcli.store import artefact, dataset, experts, synthetic
@@ -433,3 +434,38 @@ def test_every_engine_distils(make_run: MakeRun, tmp_path: Path) -> None:
         found[name] = synthetic.read(run.synthetic).variants["synthetic"]
     assert torch.allclose(found["adjoint"], found["unroll"], atol=1e-5)
     assert not torch.allclose(found["adjoint"], found["tesla"], atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["datm", "att+datm", "ftd", "tesla"])
+def test_methods_resume_to_the_same_bytes(method: str, make_run: MakeRun, tmp_path: Path) -> None:
+    # Up to the epoch that labels the images, which a longer training would change.
+    settings = {"distill__method": method, "buffer__epochs": 3, "distill__expansion_end": 3, "distill__max_loss": 9.0}
+    whole = make_run(tmp_path / "whole", **settings)
+    distill.run(whole)
+    parts = make_run(tmp_path / "parts", **settings, distill__iterations=2)
+    distill.run(parts)
+    distill.run(make_run(tmp_path / "parts", **settings))
+    assert whole.synthetic.read_bytes() == parts.synthetic.read_bytes()
+    found = synthetic.read(whole.synthetic)
+    assert found.labels.is_floating_point() == ("datm" in method)
+    report = evaluate.run(whole)
+    assert report["scores"]["convnet"]["random"]["n"] == 2
+
+
+def test_the_same_choices_are_the_same_work_under_any_name(make_run: MakeRun) -> None:
+    distill.run(make_run(distill__method="att"))
+    before = make_run().synthetic.stat().st_mtime_ns
+    distill.run(make_run(distill__method="mtt", distill__select="nearest"))  # nothing to do, and nothing to refuse
+    assert make_run().synthetic.stat().st_mtime_ns >= before
+
+
+def test_teacher_labels_are_the_target_experts(make_run: MakeRun) -> None:
+    run = make_run(distill__labels="teacher", distill__iterations=1, distill__lr_img=0.0)
+    distill.run(run)
+    found = synthetic.read(run.synthetic)
+    with h5py.File(run.history) as history_file:
+        expert, start = int(history_file["expert"][0]), int(history_file["start_epoch"][0])
+    theta = torch.from_numpy(experts.read(experts.path(run.experts, expert))[1].parameters[start + 2])
+    module = buffer.architecture(run.settings.network, dataset.read(run.dataset).about).build()
+    wanted = Student.of(module).logits(theta, found.variants["synthetic"])
+    assert torch.allclose(found.labels, wanted, atol=1e-5)
