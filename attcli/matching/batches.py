@@ -8,8 +8,8 @@ from torch import Tensor
 from attcli import augment
 from attcli.matching.engine import Batch
 
-WINDOW = {"cpu": 64, "cuda": 4096}
-"""Images that are augmented together: many where launching costs more than computing, few where caches are small."""
+WINDOW = {"cpu": 1, "cuda": 4096}
+"""Images that are augmented together, at least a step's: many where launching costs more than computing."""
 
 
 @dataclass(frozen=True)
