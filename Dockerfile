@@ -11,9 +11,10 @@ ENV DEBIAN_FRONTEND=noninteractive \
     DVC_NO_ANALYTICS=1 \
     PATH=/opt/attcli/bin:$PATH
 
+# g++ and python3-dev: torch.compile builds its kernels' launchers with them.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates git python3 python3-venv \
+    && apt-get install -y --no-install-recommends ca-certificates g++ git python3 python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 10001 attcli \
     && install -d -o attcli /work

@@ -58,6 +58,12 @@ def _reporting() -> Iterator[None]:
     except UserError as error:
         typer.echo(f"attcli: {error}", err=True)
         raise typer.Exit(USER_ERROR) from None
+    except OSError as error:
+        if error.errno is None:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"attcli: {place}{error.strerror}; mend that and run it again: what was finished is kept", err=True)
+        raise typer.Exit(USER_ERROR) from None
     except KeyboardInterrupt:
         typer.echo("attcli: interrupted; what is done is saved, run it again to go on", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -111,6 +117,7 @@ def _stage(
 
     from attcli import progress, runtime
     from attcli.stages.run import Run
+    from attcli.store.files import writable
 
     settings = resolved.settings
     progress.configure(settings.runtime.verbosity)
@@ -126,10 +133,20 @@ def _stage(
 
             typer.echo(cost(settings))
         return None
+    for setting in ("artifacts", "work_dir"):
+        writable(getattr(settings.runtime, setting), f"runtime.{setting}")
     runtime.device(settings.runtime.device)
     runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
+    import torch
+
     with runtime.stoppable():
-        return act(import_module(f"attcli.stages.{name}"), run)
+        try:
+            return act(import_module(f"attcli.stages.{name}"), run)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"{settings.runtime.device} has too little memory ({str(error).splitlines()[0]}); "
+                f"set runtime.micro_batch, or lower it"
+            ) from None
 
 
 @app.command()
@@ -219,7 +236,7 @@ def distill(
             runtime__data_dir=data_dir,
             runtime__artifacts=artifacts,
         )
-        limit = _seconds(time_limit) if time_limit else None
+        limit = None if time_limit is None else _seconds(time_limit)
         options: dict[str, Any] = {"auto": not no_auto, "force": force, "time_limit": limit}
         _stage("distill", flags, sets, params, dry_run=dry_run, **options)
 
@@ -310,6 +327,7 @@ def reproduce(
     data_dir: DataDir = None,
     artifacts: Annotated[Path | None, typer.Option(help="Where results go; default: reproduced/<recipe>.")] = None,
     dry_run: DryRun = False,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe from nothing to its score beside the published one; --dry-run says what that costs."""
@@ -323,7 +341,13 @@ def reproduce(
             runtime__data_dir=data_dir,
             runtime__artifacts=artifacts or Path("reproduced") / recipe.name,
         )
-        report = _stage("evaluate", flags, sets, None, dry_run=dry_run, recipe=recipe.name)
+
+        def act(stage: ModuleType, run: "Run") -> dict[str, Any]:
+            import_module("attcli.stages.distill").run(run)
+            found: dict[str, Any] = stage.run(run)
+            return found
+
+        report = _stage("evaluate", flags, sets, None, dry_run=dry_run, recipe=recipe.name, act=act, force=force)
         if report is not None:
             from attcli.report import beside_published, scores_table
 
@@ -411,9 +435,12 @@ def _epochs(text: str | None) -> Any:
 def _seconds(text: str) -> float:
     units = {"s": 1, "m": 60, "h": 3600}
     try:
-        return float(text[:-1]) * units[text[-1]] if text[-1] in units else float(text)
-    except ValueError:
-        raise UserError(f"--time-limit {text}: write it as 90s, 30m or 2h") from None
+        found = float(text[:-1]) * units[text[-1]] if text[-1] in units else float(text)
+    except (ValueError, IndexError):
+        found = 0.0
+    if not found > 0:
+        raise UserError(f"--time-limit {text}: write it as 90s, 30m or 2h")
+    return found
 
 
 def _version(value: bool) -> None:

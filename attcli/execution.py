@@ -1,7 +1,8 @@
 """How the step functions are executed: eagerly, as CUDA graphs, or compiled; whole batches or slices of them.
 
 None of it changes what is computed beyond rounding. What `auto` picks depends on the device and on the amount of work
-that the settings ask for, never on timing or on how much of it is done, so that a resumed run computes as before.
+that the settings ask for, never on timing or on how much of it is done, so that a run that is resumed with the same
+settings computes as before. One that is extended may go on by other means; `runtime.execution` fixes them.
 """
 
 import time

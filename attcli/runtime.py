@@ -22,14 +22,19 @@ _global_generator = Lock()
 
 
 def device(name: str) -> torch.device:
-    """The device of that name; `auto` is a GPU if there is one. UserError where it cannot be had."""
+    """The device of that name, made the current one; `auto` is a GPU if there is one. UserError if it can't be had."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(name)
+        available = chosen.type in ("cpu", "cuda")
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError):
-        raise UserError(f"device {name!r} is not available here; use --device cpu, cuda, cuda:N or auto") from None
+        available = False
+    if not available:
+        raise UserError(f"device {name!r} is not available here; use --device cpu, cuda, cuda:N or auto")
+    if chosen.type == "cuda" and chosen.index is not None:
+        torch.cuda.set_device(chosen)
     return chosen
 
 

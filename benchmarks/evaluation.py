@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from attcli import execution
-from attcli.scoring.parallel import trained_apart
+from attcli.scoring.parallel import in_this_thread, trained_apart
 from attcli.scoring.protocol import Protocol, accuracy, fresh
 from attcli.scoring.protocol import train as train_by_protocol
 from benchmarks.problem import CONVNET, DSA, images
@@ -38,8 +38,10 @@ def run(device: str, rounds: int | None, only: str) -> Iterator[dict[str, Any]]:
 
     def one(repeat: int, stop: Any) -> float:
         key = (0, "benchmark", repeat)
-        theta = train_by_protocol(steps.apart(), fresh(CONVNET, key).to(on), *there, 10, 0.01, protocol, key, stop)
-        return accuracy(student.apart(), theta, *test)
+        theta = train_by_protocol(
+            in_this_thread(steps, on), fresh(CONVNET, key).to(on), *there, 10, 0.01, protocol, key, stop
+        )
+        return accuracy(in_this_thread(student, on), theta, *test)
 
     def ours() -> None:
         with trained_apart(on) as each:

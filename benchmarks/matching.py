@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attcli import execution
-from attcli.matching import adjoint, select
+from attcli.matching import engine, select
 from attcli.matching.batches import SyntheticBatches, plan, probabilities
 from attcli.runtime import stream
 from benchmarks.problem import CONVNET, DSA, images, span
@@ -28,6 +28,8 @@ class Case:
     ours: dict[str, Any] | None = None
     reference: dict[str, Any] | None = None
     """How ours is executed; and the reference, if it is not the unroll but ours, executed otherwise."""
+    exact: bool = True
+    """Whether both should find the same gradients; where not, their distance is what is to be known."""
 
 
 CASES = {
@@ -35,6 +37,7 @@ CASES = {
     "ipc1-ns80-half": Case(1, 80, "half"),
     "ipc1-ns80-nearest": Case(1, 80, "nearest", 3),
     "ipc1-ns80-eager": Case(1, 80, "full", 3, {"asked": "eager"}),
+    "ipc1-ns80-tesla": Case(1, 80, "full", 3, {"engine": "tesla"}, {}, exact=False),
     "ipc10-ns20-full": Case(10, 20, "full", 3),
     "ipc50-ns4-micro50": Case(50, 4, "full", 3, {"micro_batch": 50}, {"micro_batch": 500}),
 }
@@ -48,15 +51,17 @@ FLAT = (10, 40, 160)
 
 def _ours(case: Case, how: dict[str, Any], device: torch.device) -> Callable[[], tuple[Tensor, Tensor, int]]:
     start, target, x, labels, lr, drawn = _problem(case, device)
+    how = {"engine": "adjoint", "asked": "compiled", **how}
+    matched_by = engine.load(how.pop("engine"))
     student = execution.student(CONVNET.build, device, "float32")
     count = len(x)
     work = execution.Work((3, 32, 32), 10, count, count, derivatives=True)
-    steps = execution.steps(student, CONVNET.build, work, device, **{"asked": "compiled", **how})
+    steps = execution.steps(student, CONVNET.build, work, device, **how)
     targets = probabilities(labels, 10).float()
 
     def act() -> tuple[Tensor, Tensor, int]:
         batches = SyntheticBatches(x, targets, drawn.to(device))
-        match = adjoint.match(steps, start, target, batches, lr, lambda distances: _matched(case, distances))
+        match = matched_by(steps, start, target, batches, lr, lambda distances: _matched(case, distances))
         return batches.gradients()[0], match.lr_gradient, match.step
 
     return act
@@ -95,7 +100,7 @@ def prepare(who: str, name: str, device: str, steps: int | None = None) -> Calla
 
 
 def run(device: str, rounds: int | None, only: str) -> Iterator[dict[str, Any]]:
-    """All cases; both must find the same gradients."""
+    """All cases; both must find the same gradients where both are exact."""
     for name, case in CASES.items():
         if only not in name:
             continue
@@ -104,7 +109,7 @@ def run(device: str, rounds: int | None, only: str) -> Iterator[dict[str, Any]]:
         compiled = time.perf_counter() - begun
         reference: Any = prepare("reference", name, device)
         error = max(float((a - b).norm() / b.norm()) for a, b in zip(ours()[:2], reference()[:2], strict=True))
-        assert error <= FAR, f"{name}: the engine and the reference differ by {error}"
+        assert error <= FAR or not case.exact, f"{name}: the engine and the reference differ by {error}"
         found = compare(ours, reference, rounds or case.rounds)
         peaks = [peak_memory(prepare, who, name, device) for who in ("ours", "reference")]
         found["ours"]["peak_bytes"], found["reference"]["peak_bytes"] = peaks

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from attcli.settings.layers import assignment
+from attcli.stages.evaluate import KINDS, LEARNED
 from benchmarks.runs import scored
 from benchmarks.timing import machine
 
@@ -20,7 +21,7 @@ def _spread(values: list[float]) -> float | None:
 
 def _summary(reports: list[dict[str, Any]], arch: str, kind: str) -> dict[str, Any]:
     """The mean over distillations; the spreads over networks (mean of each distillation's), and over distillations."""
-    found = [report["scores"][arch][kind] for report in reports]
+    found = [report[arch][kind] for report in reports if kind in report[arch]]
     within = [entry["sd"] for entry in found if entry["sd"] is not None]
     return {
         "mean": round(mean(entry["mean"] for entry in found), 2),
@@ -43,9 +44,13 @@ def main(
     ),
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
-    """Distil with every method and score all sets beside random real images."""
+    """Distil with every method and score the last set of each, beside random real images; all on the test images.
+
+    The random images are scored with the first distillation of the first method, whose student's learning rate is one
+    of the three that they are tried with.
+    """
     given = dict(assignment(text) for text in sets or [])
-    rows: dict[str, Any] = {}
+    rows: dict[str, Any] = {arch: {} for arch in archs.split(",")}
     for method in methods.split(","):
         reports = []
         for seed in range(seeds):
@@ -57,16 +62,25 @@ def main(
                 "evaluate.archs": archs,
                 **given,
             }
-            reports.append(scored(folder, f"{method}-{dataset}-ipc{ipc}-seed{seed}", changes))
-        for arch in archs.split(","):
-            for kind in ("synthetic", "ema", "random"):
-                rows.setdefault(arch, {}).setdefault(method, {})[kind] = _summary(reports, arch, kind)
-            shown = "  ".join(f"{kind} {entry['mean']:.2f}" for kind, entry in rows[arch][method].items())
-            typer.echo(f"{method:10} {arch:10} {shown}")
+            first = not any(rows.values()) and not reports
+            name = f"{dataset}-ipc{ipc}-{method}-seed{seed}"
+            reports.append(scored(folder, name, changes, "test", KINDS if first else LEARNED))
+        for arch, row in rows.items():
+            added = {} if row else {"random": {"real": _summary(reports, arch, "random")}}
+            added[method] = {kind: _summary(reports, arch, kind) for kind in LEARNED}
+            for name, entries in added.items():
+                shown = "  ".join(_shown(kind, entry) for kind, entry in entries.items())
+                typer.echo(f"{arch:10} {name:10} {shown}")
+            row.update(added)
         if json_file:
             about = {"dataset": dataset, "ipc": ipc, "set": given}
             found = {"machine": machine("cpu"), "about": about, "results": rows}
             json_file.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def _shown(kind: str, entry: dict[str, Any]) -> str:
+    spreads = [f"{name} {entry[f'sd_{name}']}" for name in ("networks", "distillations") if entry[f"sd_{name}"]]
+    return f"{kind} {entry['mean']:.2f} (sd {', '.join(spreads)})"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Whole runs on real images: what the method matrix and the stability test are made of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ from attcli.stages.run import Run
 from attcli.store import synthetic
 
 
-def scored(folder: Path, name: str, changes: Mapping[str, Any], snapshots: bool = False) -> dict[str, Any]:
-    """The report of one run, from nothing or from what is there; experts of equal settings are shared.
+def scored(
+    folder: Path, name: str, changes: Mapping[str, Any], split: str, kinds: Sequence[str] = evaluate.LEARNED
+) -> dict[str, Any]:
+    """The scores on a split of a distilled set's last state, by architecture and kind; what is there is not repeated.
 
-    `changes` are settings by dotted name, over the recipe of their method, dataset and ipc. With `snapshots` the last
-    state is scored on validation images instead of the test images.
+    `changes` are settings by dotted name, over the recipe of their method, dataset and ipc. Runs whose experts have
+    equal settings share them.
     """
     flags = {
         **changes,
@@ -27,7 +29,5 @@ def scored(folder: Path, name: str, changes: Mapping[str, Any], snapshots: bool 
     progress.configure("quiet")
     runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
     run = Run(settings)
-    if snapshots:
-        distill.run(run)
-        return evaluate.row(run, synthetic.snapshots(run.snapshots)[-1], "validation")
-    return evaluate.run(run)
+    distill.run(run)
+    return evaluate.row(run, synthetic.snapshots(run.snapshots)[-1], split, kinds)

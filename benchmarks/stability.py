@@ -37,7 +37,7 @@ def _one(
     }
     name = f"{base['distill.method']}-img{by_images:g}-student{by_student:g}"
     try:
-        report = scored(folder, name, changes, snapshots=True)
+        report = scored(folder, name, changes, "validation", ("synthetic",))
     except UserError:
         return None
     return float(report["convnet"]["synthetic"]["mean"])

@@ -125,6 +125,11 @@ def test_reproduce_says_the_cost_and_the_published_value(cli: Cli) -> None:
     output = cli("reproduce", "att/digits/ipc1", *small)
     assert "nothing is published for this recipe" in output
     assert Path("reproduced/att/digits/ipc1/scores.json").exists()
+    longer = json.loads(cli("reproduce", "att/digits/ipc1", *small, "--set", "distill.iterations=8", "--json"))
+    assert longer["set"]["iteration"] == 8
+    other = ("reproduce", "att/digits/ipc1", *small, "--set", "distill.lr_img=3", "--json")
+    assert "distill.lr_img is 1.0 there, 3.0 asked for" in cli(*other, code=2)
+    assert json.loads(cli(*other, "--force"))["set"]["sha256"] != longer["set"]["sha256"]
 
 
 def test_dry_run_says_what_would_run_and_makes_nothing(cli: Cli) -> None:
@@ -137,6 +142,9 @@ def test_dry_run_says_what_would_run_and_makes_nothing(cli: Cli) -> None:
     cli.small("distill")
     output = cli.small("distill", "--dry-run")
     assert output.count("nothing to do") == 3
+    far = ("--set", "distill.init=correct", "--set", "buffer.epochs=4", "--force")
+    cli.small("distill", *far)
+    assert cli.small("distill", *far, "--dry-run").count("nothing to do") == 3
     output = cli.small("distill", "--dry-run", "--set", "buffer.experts=3", "--iterations", "8")
     assert "would train 3 of 9 epochs" in output
     assert "of 8 iterations" in output
@@ -192,6 +200,13 @@ def test_recipes(cli: Cli) -> None:
             ("distill", "--device", "cuda:99", "--dataset", "digits", "--set", "distill.ipc=1"),
             "device 'cuda:99' is not",
         ),
+        (("distill", "--device", "meta", "--dataset", "digits"), "device 'meta' is not available here"),
+        (("distill", "--set", "distill={lr_img: 5, ipc: 3}"), "unknown setting in --set"),
+        (("distill", "--set", "prepare.dataset=2024-13-45"), "unknown dataset '2024-13-45'"),
+        (("distill", "--set", "distill.augment=crop_none"), "unknown augmentation in distill.augment: 'none'"),
+        (("distill", "--set", "distill.augment=''"), "color, crop, cutout, flip, scale, rotate, or none"),
+        (("prepare", "--dataset", "digits", "--artifacts", "/dev/null/there"), "/dev/null is no folder"),
+        (("distill", "--time-limit", "0s"), "--time-limit 0s: write it as 90s, 30m or 2h"),
         (("distill", "--time-limit", "soon"), "--time-limit soon: write it as 90s, 30m or 2h"),
         (("buffer", "--epochs", "few"), "buffer.epochs: "),
         (("evaluate", "--literature"), "--literature takes the maximum over snapshots; add --snapshots"),

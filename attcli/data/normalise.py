@@ -6,6 +6,7 @@ U diag((s + eps)^1/2) U^T. U and s are kept rather than the two matrices: half t
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 
 import numpy as np
@@ -37,14 +38,14 @@ class Normaliser:
         if self.kind == "standardise":
             mean, std = self._standard(images)
             return (images - mean) / std
-        return self._matmul(images - self._mean(images), power=-0.5)
+        return _times(images - self._mean(images), self._whitening)
 
     def inverse(self, inputs: Tensor) -> Tensor:
         """Network inputs (N, C, H, W) back to images; values may lie outside [0, 1]."""
         if self.kind == "standardise":
             mean, std = self._standard(inputs)
             return inputs * std + mean
-        return self._matmul(inputs, power=0.5) + self._mean(inputs)
+        return _times(inputs, self._colouring) + self._mean(inputs)
 
     def _mean(self, like: Tensor) -> Tensor:
         return torch.from_numpy(self.mean).to(like).view(1, *like.shape[1:])
@@ -53,12 +54,23 @@ class Normaliser:
         assert self.std is not None
         return tuple(torch.from_numpy(part).to(like).view(1, -1, 1, 1) for part in (self.mean, self.std))  # type: ignore[return-value]
 
-    def _matmul(self, images: Tensor, power: float) -> Tensor:
+    @cached_property
+    def _whitening(self) -> Tensor:
+        return self._matrix(-0.5)
+
+    @cached_property
+    def _colouring(self) -> Tensor:
+        return self._matrix(0.5)
+
+    def _matrix(self, power: float) -> Tensor:
         assert self.vectors is not None
         assert self.values is not None
         vectors = torch.from_numpy(self.vectors).double()
-        matrix = (vectors * torch.from_numpy(self.values + self.eps).pow(power)) @ vectors.T
-        return (images.flatten(1) @ matrix.to(images)).view_as(images)
+        return (vectors * torch.from_numpy(self.values + self.eps).pow(power)) @ vectors.T
+
+
+def _times(images: Tensor, matrix: Tensor) -> Tensor:
+    return (images.flatten(1) @ matrix.to(images)).view_as(images)
 
 
 def fit(kind: str, images: Tensor, eps: float) -> Normaliser:

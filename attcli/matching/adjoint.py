@@ -26,9 +26,9 @@ class States:
 
     def __init__(self, start: Tensor, steps: int, storage: torch.device | None = None) -> None:
         self._device = start.device
-        storage = storage or _storage(start, steps)
-        pinned = storage.type == "cpu" and self._device.type == "cuda"
-        self._rows = torch.empty((steps + 1, len(start)), dtype=start.dtype, device=storage, pin_memory=pinned)
+        self.storage = storage or _storage(start, steps)
+        pinned = self.storage.type == "cpu" and self._device.type == "cuda"
+        self._rows = torch.empty((steps + 1, len(start)), dtype=start.dtype, device=self.storage, pin_memory=pinned)
         self[0] = start
 
     def __setitem__(self, step: int, theta: Tensor) -> None:
@@ -41,7 +41,8 @@ class States:
 def _storage(start: Tensor, steps: int) -> torch.device:
     if start.device.type == "cuda":
         needed = (steps + 1) * start.numel() * start.element_size()
-        if needed > HOST_SHARE * torch.cuda.mem_get_info(start.device)[0]:
+        cached = torch.cuda.memory_reserved(start.device) - torch.cuda.memory_allocated(start.device)
+        if needed > HOST_SHARE * (torch.cuda.mem_get_info(start.device)[0] + cached):
             return torch.device("cpu")
     return start.device
 

@@ -1,5 +1,6 @@
 """The step functions replayed as CUDA graphs: one launch a step instead of hundreds."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,8 +39,10 @@ def record(function: Callable[..., tuple[Tensor | None, ...]], inputs: tuple[Ten
             function(*kept)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        outputs = function(*kept)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*CUDA Graph is empty.*")
+        with torch.cuda.graph(graph):
+            outputs = function(*kept)
     return Recording(graph, kept, outputs)
 
 

@@ -1,14 +1,15 @@
 """Many small networks trained side by side.
 
 On a CPU each training keeps to one core and several run at once: splitting a batch of a few images among cores costs
-more than it gains. So a network's result does not depend on how many cores there are, or on what else is trained.
+more than it gains. So a network's result does not depend on how many cores there are, nor, where the same execution is
+picked for them, on how many networks are trained.
 """
 
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -17,6 +18,19 @@ V = TypeVar("V")
 
 Job = Callable[[Callable[[], bool]], V]
 """A training: it is handed a function that says whether to stop early, and raises when it does."""
+
+
+class _Separable(Protocol):
+    def apart(self) -> Any:
+        """The same for another thread."""
+
+
+S = TypeVar("S", bound=_Separable)
+
+
+def in_this_thread(shared: S, device: torch.device) -> S:
+    """What a training may use of what all share: its own on a CPU, where several run at once; the same on a GPU."""
+    return shared.apart() if device.type == "cpu" else shared
 
 
 @contextmanager

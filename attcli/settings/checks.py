@@ -14,13 +14,15 @@ def check(settings: Settings) -> None:
     for arch in settings.evaluate.archs:
         registry.known("architecture", arch, registry.networks())
     registry.known("trainer", settings.buffer.trainer, registry.trainers())
+    there = f"there are: {', '.join(OPERATIONS)}"
     for name, strategy in (
         ("buffer.augment", settings.buffer.augment),
         ("distill.augment", settings.distill.augment),
         ("evaluate.augment", settings.evaluate.augment),
     ):
-        for operation in (strategy or "none").split("_") if strategy != "none" else []:
-            registry.known(f"augmentation in {name}:", operation, (*OPERATIONS, "none"))
+        if strategy is not None and strategy != "none":
+            for operation in strategy.split("_"):
+                registry.known(f"augmentation in {name}:", operation, OPERATIONS, f"{there}, or none")
     _spans(settings)
     _counts(settings, info)
 

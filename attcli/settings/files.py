@@ -13,7 +13,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping; UserError if it cannot be read as one."""
     try:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
@@ -31,5 +31,5 @@ def parse_value(text: str) -> Any:
     """The value of `--set key=value`, read as YAML; words that are not YAML stay words."""
     try:
         return YAML(typ="safe", pure=True).load(text)
-    except YAMLError:
+    except (YAMLError, ValueError):
         return text

@@ -19,6 +19,14 @@ PARAMS = Path("params.yaml")
 PREFIX = "ATTCLI_"
 
 
+PARTS = {
+    "buffer.trainer": ("buffer.rho", "buffer.alpha", "buffer.adaptive"),
+    "distill.window": ("distill.current_max_start_epoch", "distill.expansion_end"),
+    "distill.labels": ("distill.lr_labels", "distill.momentum_labels", "distill.label_epoch"),
+}
+"""Settings that only one choice on an axis reads."""
+
+
 @dataclass(frozen=True)
 class Resolved:
     """The settings, and where each value (by dotted name) came from."""
@@ -91,7 +99,8 @@ def assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"--set {text}: write --set key=value, such as --set distill.lr_img=1000")
-    return next(iter(flat(_nested({name.strip(): parse_value(value)}), f"--set {text}").items()))
+    known(f"setting in --set {text}:", name.strip(), names(), listing="see `attcli config`")
+    return name.strip(), parse_value(value)
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,10 +155,14 @@ def _of_recipe(recipe: recipes.Recipe, method: str) -> dict[str, Any]:
 def _without_another_methods_choices(
     params: Mapping[str, Any], method: str, choices: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A params file's values; where it is for another method than the one asked for, without that method's choices."""
+    """A params file's values; where it is for another method than the one asked for, without that method's choices.
+
+    With a choice goes what only it reads, as a window's growth with the window.
+    """
     if params.get("distill.method", method) == method:
         return dict(params)
-    return {name: value for name, value in params.items() if name not in choices}
+    dropped = {*choices, *(name for choice in choices for name in PARTS.get(choice, ()))}
+    return {name: value for name, value in params.items() if name not in dropped}
 
 
 def resolve(

@@ -86,7 +86,9 @@ class Distill(Section):
     min_start_epoch: NonNegativeInt = Field(0, description="first start epoch")
     max_start_epoch: PositiveInt = Field(2, description="T+: start epochs are below this")
     window: Literal["fixed", "expanding"] = Field("fixed", description="range of start epochs: fixed, or growing to T+")
-    current_max_start_epoch: PositiveInt | None = Field(None, description="expanding window: T+ at first; default: T+")
+    current_max_start_epoch: PositiveInt | None = Field(
+        None, description="expanding window: T+ at first; default: the first start epoch alone"
+    )
     expansion_end: PositiveInt = Field(3000, description="expanding window: the iteration at which it reaches T+")
     engine: Literal["adjoint", "unroll", "tesla"] = Field(
         "adjoint", description="exact in constant memory, exact with the whole graph, or TESLA's approximation"
@@ -194,6 +196,11 @@ class Settings(Section):
         if self.distill.init != "correct" and self.distill.labels == "hard":
             return None
         return self.epochs if self.distill.label_epoch is None else self.distill.label_epoch
+
+    @property
+    def read_epochs(self) -> int:
+        """The epochs of an expert that distilling reads: those it matches, and the one that judges initial images."""
+        return max(self.matched_epochs, self.label_epoch or 0)
 
 
 CONTENT = ("seed", "prepare", "network", "buffer", "distill", "evaluate")

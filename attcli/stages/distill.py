@@ -32,9 +32,9 @@ SAVE_SECONDS = 300.0
 """Iterations that take long are saved this often, besides every `save_every` of them."""
 
 
-def identity(settings: Settings, data_sha256: str, experts_digest: str) -> tuple[str, dict[str, object]]:
-    """The fingerprint of a distillation, and the settings that it hashes; how long it runs is no part of it."""
-    chosen: dict[str, object] = {
+def chosen(settings: Settings) -> dict[str, object]:
+    """The settings that decide what a distillation computes; how long it runs is none of them."""
+    return {
         "distill": {
             **content(settings.distill, "method", "iterations", "save_every", "max_bad_updates"),
             "label_epoch": settings.label_epoch,
@@ -43,8 +43,13 @@ def identity(settings: Settings, data_sha256: str, experts_digest: str) -> tuple
         },
         "network": buffer.spec(settings.network),
     }
+
+
+def identity(settings: Settings, data_sha256: str, experts_digest: str) -> tuple[str, dict[str, object]]:
+    """The fingerprint of a distillation, and the settings that it hashes."""
     inputs = {"dataset": data_sha256, "experts": experts_digest}
-    return artefact.fingerprint("distill", ALGORITHM, chosen, inputs), chosen
+    decisive = chosen(settings)
+    return artefact.fingerprint("distill", ALGORITHM, decisive, inputs), decisive
 
 
 def run(run: Run) -> None:
@@ -57,22 +62,23 @@ def run(run: Run) -> None:
     try:
         for header in trajectories.headers:
             buffer.compatible(run, header, data)
-        needed = max(settings.matched_epochs, settings.label_epoch or 0)
-        if trajectories.epochs < needed:
+        if trajectories.epochs < settings.read_epochs:
             raise UserError(
-                f"the experts in {run.experts} have {trajectories.epochs} epochs, distilling reads {needed}; "
-                f"run `{experts.MAKER}`"
+                f"the experts in {run.experts} have {trajectories.epochs} epochs, distilling reads "
+                f"{settings.read_epochs}; run `{experts.MAKER}`"
             )
-        fingerprint, chosen = identity(settings, data.sha256, trajectories.digest(needed))
-        may_write(run, run.synthetic, synthetic.KIND, synthetic.MAKER, fingerprint, chosen)
+        fingerprint, decisive = identity(settings, data.sha256, trajectories.digest(settings.read_epochs))
+        may_write(run, run.synthetic, synthetic.KIND, synthetic.MAKER, fingerprint, decisive)
         with run.working("distill", fingerprint) as folder:
-            header = _header(settings, data, fingerprint, chosen)
+            header = _header(settings, data, fingerprint, decisive)
             _distill(run, data, trajectories, header, folder)
     finally:
         trajectories.close()
 
 
-def _header(settings: Settings, data: dataset.Dataset, fingerprint: str, chosen: dict[str, object]) -> artefact.Header:
+def _header(
+    settings: Settings, data: dataset.Dataset, fingerprint: str, decisive: dict[str, object]
+) -> artefact.Header:
     protocol = {**content(Evaluate(), "archs", "repeats", "random_lrs"), "augment": settings.distill.augment}
     about = {
         **data.about,
@@ -83,7 +89,7 @@ def _header(settings: Settings, data: dataset.Dataset, fingerprint: str, chosen:
         "protocol": protocol,
         "seed": settings.seed_of("distill"),
     }
-    return artefact.Header(synthetic.KIND, fingerprint, dict(chosen), about, runtime.versions())
+    return artefact.Header(synthetic.KIND, fingerprint, decisive, about, runtime.versions())
 
 
 def _distill(
@@ -104,6 +110,7 @@ def _distill(
             while distiller.state.iteration < wanted and not stop.asked:
                 record = distiller.iterate()
                 results.records.append(record)
+                distiller.give_up()
                 progress.advance(f"loss {record.loss:.4f}, step {record.step}, lr {record.lr:.5f}")
                 now, done = time.monotonic(), distiller.state.iteration
                 if done % save_every == 0 or done == wanted:
@@ -181,7 +188,7 @@ class Distiller:
         generator = runtime.stream(self._seed, "iteration", iteration)
         expert = int(torch.randint(len(self._trajectories), (), generator=generator))
         last = settings.max_start_epoch
-        current = settings.current_max_start_epoch or last
+        current = settings.current_max_start_epoch or settings.min_start_epoch + 1
         first, end = self._window(settings.min_start_epoch, current, last, settings.expansion_end, iteration)
         start_epoch = int(torch.randint(first, end, (), generator=generator))
         images = len(self.state.labels)
@@ -282,16 +289,20 @@ class Distiller:
         return True
 
     def _skip(self) -> bool:
-        """Count an update that is not finite. UserError after too many in a row."""
+        """Count an update that is not finite."""
         state = self.state
         counts = dict(state.counts)
         counts["skipped"] += 1
         counts["skipped_in_a_row"] += 1
         self.state = replace(state, iteration=state.iteration + 1, counts=counts)
         logger.warning("iteration {}: not finite, skipped", state.iteration)
-        if counts["skipped_in_a_row"] >= self._settings.max_bad_updates:
+        return False
+
+    def give_up(self) -> None:
+        """UserError where too many updates in a row were not finite."""
+        bad = self.state.counts["skipped_in_a_row"]
+        if bad >= self._settings.max_bad_updates:
             raise UserError(
-                f"{counts['skipped_in_a_row']} updates in a row were not finite at iteration {state.iteration}; "
+                f"{bad} updates in a row were not finite, the last at iteration {self.state.iteration - 1}; "
                 f"lower distill.lr_img or distill.lr_init"
             )
-        return False

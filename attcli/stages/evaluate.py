@@ -1,7 +1,7 @@
 """evaluate: fresh networks are trained on the synthetic set, and on random real images, and tested on real ones."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
+from loguru import logger
 from torch import Tensor
 
 from attcli import execution, runtime
@@ -18,11 +19,11 @@ from attcli.matching.steps import Steps
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.progress import Track, track
-from attcli.scoring.parallel import trained_apart
+from attcli.scoring.parallel import in_this_thread, trained_apart
 from attcli.scoring.protocol import Protocol, accuracy, fresh, train
 from attcli.settings import Settings
 from attcli.stages import buffer, distill, prepare
-from attcli.stages.run import Run
+from attcli.stages.run import Run, differences
 from attcli.store import artefact, dataset, synthetic
 from attcli.store.files import write_text
 from attcli.store.results import Results
@@ -30,6 +31,9 @@ from attcli.store.results import Results
 ALGORITHM = 1
 HELD_OUT = 2000
 """Where there is no validation split, a random baseline's learning rate is chosen on so many other training images."""
+
+LEARNED = ("synthetic", "ema")
+KINDS = (*LEARNED, "random")
 
 Case = tuple[str, str, int]
 """Architecture; synthetic, ema or random; repeat."""
@@ -47,16 +51,21 @@ class Real:
 
 
 def run(run: Run, path: Path | None = None) -> dict[str, Any]:
-    """Score the set in `path`, or the one among the results (distilled now if it is missing and may be)."""
+    """Score the set in `path`, or the one among the results (distilled now if it is missing and may be).
+
+    What is there is scored as it is; where other settings are asked for, or more iterations, a warning says so.
+    """
     if path is None and run.auto and not run.synthetic.exists():
         distill.run(run)
     found = synthetic.read(path or run.synthetic)
+    if path is None:
+        _warn_of_another(run, found)
     scorer = _Scorer(run, found)
-    settings = run.settings.evaluate
-    cases = [(arch, kind, r) for arch in settings.archs for kind in KINDS for r in range(settings.repeats)]
+    settings, kinds = run.settings.evaluate, scorer.kinds()
+    cases = [(arch, kind, r) for arch in settings.archs for kind in kinds for r in range(settings.repeats)]
     with scorer.working(), track("networks", len(cases)) as progress:
         accuracies = scorer.scores(cases, progress)
-    scores = {arch: {kind: _summary_of(accuracies, arch, kind) for kind in KINDS} for arch in settings.archs}
+    scores = {arch: {kind: _summary_of(accuracies, arch, kind) for kind in kinds} for arch in settings.archs}
     report = {"scores": scores, "protocol": scorer.description(), "set": _describe(found)}
     write_text(run.scores, json.dumps(report, indent=2) + "\n")
     return report
@@ -66,21 +75,22 @@ def run_snapshots(run: Run, *, literature: bool = False) -> dict[str, Any]:
     """Scores of the snapshots, by three rules that are never mixed; each says which images decided.
 
     `last`: the last snapshot, tested. `selected`: for each architecture and kind the snapshot that is best on the
-    validation images, tested once. With `literature` also `literature_maximum`: the best of the tests of all
-    snapshots, which chooses on the test images, as the literature reports it. UserError where nothing can be scored.
+    validation images, tested once; left out where there are none. With `literature` also `literature_maximum`: the
+    best of the tests of all snapshots, which chooses on the test images, as the literature reports it. UserError where
+    nothing can be scored.
     """
     files = synthetic.snapshots(run.snapshots)
     if not files:
         raise UserError(f"{run.snapshots} holds no snapshots; run `{synthetic.MAKER}`")
     report: dict[str, Any] = {"last": row(run, files[-1], "test")}
-    validated = run.settings.prepare.validation > 0
-    if validated:
+    if len(dataset.read(run.dataset).labels["validation"]):
         rows = [row(run, file, "validation") for file in files]
         report |= {"snapshots": rows, "selected": _best(rows, lambda i: row(run, files[i], "test"))}
-    elif not literature:
-        raise UserError(
-            f"{run.dataset} has no validation images; run `{dataset.MAKER}` with --set prepare.validation=N, or add "
-            f"--literature to choose on the test images, as the literature does"
+    else:
+        logger.warning(
+            "{} has no validation images, so that none is selected; to have some, prepare and distil with "
+            "--set prepare.validation=N",
+            run.dataset,
         )
     if literature:
         tested = [row(run, file, "test") for file in files]
@@ -89,14 +99,31 @@ def run_snapshots(run: Run, *, literature: bool = False) -> dict[str, Any]:
     return report
 
 
-def row(run: Run, file: Path, split: str) -> dict[str, Any]:
+def row(run: Run, file: Path, split: str, kinds: Sequence[str] = LEARNED) -> dict[str, Any]:
     """A snapshot's scores on a split, by architecture and kind."""
-    scorer, settings = _Scorer(run, synthetic.read(file, synthetic.SNAPSHOT), split), run.settings.evaluate
-    cases = [(arch, kind, r) for arch in settings.archs for kind in LEARNED for r in range(settings.repeats)]
+    found = synthetic.read(file, synthetic.SNAPSHOT)
+    if found.about["dataset_sha256"] != dataset.read(run.dataset).sha256:
+        raise UserError(
+            f"{file} was distilled from other images than those in {run.dataset} (another split or normaliser); "
+            f"prepare as then, or run `{synthetic.MAKER} --force`"
+        )
+    scorer, settings = _Scorer(run, found, split), run.settings.evaluate
+    cases = [(arch, kind, r) for arch in settings.archs for kind in kinds for r in range(settings.repeats)]
     with scorer.working(), track(f"{file.stem}, {split}", len(cases)) as progress:
-        found = scorer.scores(cases, progress)
-    scores = {arch: {kind: _summary_of(found, arch, kind) for kind in LEARNED} for arch in settings.archs}
+        accuracies = scorer.scores(cases, progress)
+    scores = {arch: {kind: _summary_of(accuracies, arch, kind) for kind in kinds} for arch in settings.archs}
     return {"iteration": synthetic.iteration_of(file), "split": split, **scores}
+
+
+def _warn_of_another(run: Run, found: synthetic.SyntheticSet) -> None:
+    """Say what the set among the results is, where it is not what the settings ask for."""
+    asked = distill.chosen(run.settings)
+    if differing := differences(found.settings, asked):
+        logger.warning("{} was distilled with other settings ({}); it is scored", run.synthetic, "; ".join(differing))
+    elif found.about["iteration"] < run.settings.distill.iterations:
+        wanted = run.settings.distill.iterations
+        message = "{} is from iteration {} of {}; it is scored as it is, `{}` goes on with it"
+        logger.warning(message, run.synthetic, found.about["iteration"], wanted, synthetic.MAKER)
 
 
 def _best(rows: list[dict[str, Any]], score: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
@@ -122,10 +149,6 @@ def summary(values: list[float]) -> dict[str, float | int | None]:
 
 def _summary_of(found: dict[Case, float], arch: str, kind: str) -> dict[str, float | int | None]:
     return summary([found[case] for case in sorted(found) if case[:2] == (arch, kind)])
-
-
-LEARNED = ("synthetic", "ema")
-KINDS = (*LEARNED, "random")
 
 
 def _describe(found: synthetic.SyntheticSet) -> dict[str, Any]:
@@ -168,9 +191,7 @@ class _Scorer:
         data = _dataset_for(run, found)
         self._device = runtime.device(settings.runtime.device)
         if not len(data.labels[split]):
-            raise UserError(
-                f"{run.dataset} has no {split} images; run `{dataset.MAKER}` with --set prepare.validation=N"
-            )
+            raise UserError(f"{run.dataset} has no {split} images; prepare and distil with --set prepare.validation=N")
         self._protocol = _protocol(settings, found)
         self._seed = settings.seed_of("evaluate")
         self._real = self._load(data)
@@ -192,6 +213,15 @@ class _Scorer:
         self._students: dict[str, Student] = {}
         self._steps: dict[str, Steps] = {}
         self._variants = {kind: images.to(self._device) for kind, images in found.variants.items()}
+
+    def kinds(self) -> tuple[str, ...]:
+        """What is scored: random real images only where every class has as many as the set, and some are left."""
+        ipc, labels = self._found.about["ipc"], self._real.train_labels
+        smallest = int(torch.bincount(labels, minlength=len(self._found.about["classes"])).min())
+        if ipc <= smallest and ipc * len(self._found.about["classes"]) < len(labels):
+            return KINDS
+        logger.warning("a class has {} training images: too few for a baseline of {} random ones", smallest, ipc)
+        return LEARNED
 
     def working(self) -> Any:
         """Hold the work folder while scoring."""
@@ -244,7 +274,7 @@ class _Scorer:
         if kind == "random":
             return self._random(arch, repeat, stop)
         theta = self._trained(arch, self._variants[kind], self._labels, self._found.lr, repeat, stop)
-        return {"accuracy": accuracy(self._students[arch].apart(), theta, *self._real.test)}
+        return {"accuracy": accuracy(in_this_thread(self._students[arch], self._device), theta, *self._real.test)}
 
     def _result_key(self, case: Case) -> tuple[str, ...]:
         arch, kind, repeat = case
@@ -284,7 +314,7 @@ class _Scorer:
     ) -> Tensor:
         architecture, key = self._architecture(arch), self._key(repeat)
         theta = fresh(architecture, key).to(self._device)
-        steps = self._steps[arch].apart()
+        steps = in_this_thread(self._steps[arch], self._device)
         return train(steps, theta, images, labels, architecture.classes, lr, self._protocol, key, stop)
 
     def _random(self, arch: str, repeat: int, stop: Callable[[], bool]) -> dict[str, Any]:
@@ -295,7 +325,7 @@ class _Scorer:
         images = self._real.train(chosen)
         labels = self._real.train_labels[chosen].to(self._device)
         held_out = self._held_out(chosen, generator)
-        student, best = self._students[arch].apart(), {"held_out": -1.0}
+        student, best = in_this_thread(self._students[arch], self._device), {"held_out": -1.0}
         for lr in (self._found.lr, *self._run.settings.evaluate.random_lrs):
             theta = self._trained(arch, images, labels, lr, repeat, stop)
             reached = accuracy(student, theta, *held_out)
@@ -308,8 +338,6 @@ class _Scorer:
             return self._real.validation
         order = torch.randperm(len(self._real.train_labels), generator=generator)
         others = order[~torch.isin(order, chosen)][:HELD_OUT]
-        if not len(others):
-            raise UserError("no training images are left to choose the baseline's learning rate on; lower distill.ipc")
         return self._real.train(others), self._real.train_labels[others].to(self._device)
 
 

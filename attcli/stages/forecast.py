@@ -87,8 +87,8 @@ def _distill(run: Run) -> str:
     found = _header(run.dataset, dataset.KIND)
     if found and all(experts.path(run.experts, i).exists() for i in range(settings.buffer.experts)):
         opened = experts.open_experts(run.experts, settings.buffer.experts)
-        if opened.epochs >= settings.matched_epochs:
-            digest = opened.digest(settings.matched_epochs)
+        if opened.epochs >= settings.read_epochs:
+            digest = opened.digest(settings.read_epochs)
             folder = run.work("distill", distill.identity(settings, found.sha256, digest)[0]) / "snapshots"
             done = max((i for i in map(synthetic.iteration_of, synthetic.snapshots(folder)) if i <= wanted), default=0)
         opened.close()

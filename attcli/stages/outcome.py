@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from attcli.stages.run import Run
+from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset, history, synthetic
 from attcli.store.files import atomic, publish
 
@@ -29,16 +29,25 @@ class Outcome:
         """The records since the last save."""
 
     def adopt(self) -> None:
-        """Take this distillation's snapshots that are among the results only into the work folder; drop others'."""
+        """Take this distillation's snapshots that are among the results only into the work folder; drop others'.
+
+        UserError where there are others' and they may not go.
+        """
+        fingerprint, settings = self._header.fingerprint, self._header.settings
         for file in synthetic.snapshots(self._run.snapshots):
-            header = artefact.header(file, synthetic.SNAPSHOT, synthetic.MAKER)
-            if header.fingerprint != self._header.fingerprint:
+            if not may_write(self._run, file, synthetic.SNAPSHOT, synthetic.MAKER, fingerprint, settings):
                 file.unlink()
             elif not (self._snapshots / file.name).exists():
                 publish(file, self._snapshots / file.name)
 
     def resume(self, iterations: int) -> synthetic.State | None:
-        """The latest saved state that is not beyond `iterations`; it and the snapshots before it are published."""
+        """The latest saved state that is not beyond `iterations`; it and the snapshots before it are published.
+
+        Later snapshots are no longer among the results; they stay in the work folder.
+        """
+        for file in synthetic.snapshots(self._run.snapshots):
+            if synthetic.iteration_of(file) > iterations:
+                file.unlink()
         usable = [p for p in synthetic.snapshots(self._snapshots) if synthetic.iteration_of(p) <= iterations]
         for file in usable:
             publish(file, self._run.snapshots / file.name)

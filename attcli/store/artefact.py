@@ -7,7 +7,7 @@ no times, so the same work gives the same bytes.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,18 +55,21 @@ def fingerprint(stage: str, algorithm: int, settings: Mapping[str, Any], inputs:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def write(path: Path, header: Header, arrays: Arrays, row_chunks: tuple[str, ...] = ()) -> str:
+def write(
+    path: Path, header: Header, arrays: Arrays, by_row: Mapping[str, Sequence[NDArray[Any]]] | None = None
+) -> str:
     """Write a file atomically and return its checksum.
 
-    Arrays in `row_chunks` are stored by row, each row with a checksum of its own, and left out of the file's: another
-    array holds their digests.
+    Arrays given `by_row`, as equal rows, are left out of the checksum: another array holds their rows' digests.
     """
-    digest = checksum(arrays, row_chunks)
+    digest = checksum(arrays)
     with atomic(path) as temporary, h5py.File(str(temporary), "w", libver="earliest") as file:
         for name, array in sorted(arrays.items()):
-            rows = name in row_chunks and array.size > 0
-            chunks = (1, *array.shape[1:]) if rows else None
-            file.create_dataset(name, data=array, chunks=chunks, fletcher32=rows or None)
+            file.create_dataset(name, data=array)
+        for name, rows in sorted((by_row or {}).items()):
+            whole = file.create_dataset(name, (len(rows), *rows[0].shape), rows[0].dtype)
+            for i, row in enumerate(rows):
+                whole[i] = row
         file.attrs["schema"] = SCHEMA
         file.attrs["kind"] = header.kind
         file.attrs["fingerprint"] = header.fingerprint

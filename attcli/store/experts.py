@@ -1,10 +1,11 @@
-"""expert-0000.h5: an expert's parameters at initialisation and after every epoch, one checked chunk a row.
+"""expert-0000.h5: an expert's parameters at initialisation and after every epoch, a row each, with its digest.
 
 A file of a training that was cut short is an expert of fewer epochs; training goes on from its last row.
 """
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,33 +59,29 @@ def present(folder: Path) -> list[Path]:
     return sorted(file for file in folder.glob("expert-*.h5") if re.fullmatch(r"expert-\d{4,}\.h5", file.name))
 
 
-def running_digests(rows: list[NDArray[np.float32]]) -> NDArray[np.uint8]:
-    """The SHA-256 of all rows up to each one (epochs + 1, 32): the identity of any first part of the trajectory."""
-    total, found = hashlib.sha256(), []
-    for row in rows:
-        total.update(np.ascontiguousarray(row).data)
-        found.append(np.frombuffer(total.digest(), np.uint8))
-    return np.stack(found)
+def row_digests(rows: Iterable[NDArray[np.float32]]) -> NDArray[np.uint8]:
+    """The SHA-256 of each row (rows, 32)."""
+    found = [hashlib.sha256(np.ascontiguousarray(row).data).digest() for row in rows]
+    return np.frombuffer(b"".join(found), np.uint8).reshape(-1, 32)
 
 
 def write(file: Path, header: artefact.Header, trajectory: Trajectory) -> None:
     """Write an expert, whole or so far."""
     arrays: artefact.Arrays = {
-        "parameters": np.stack(trajectory.parameters),
         "loss": np.asarray(trajectory.loss, np.float32),
         "accuracy": np.asarray(trajectory.accuracy, np.float32),
-        "digests": running_digests(trajectory.parameters),
+        "digests": row_digests(trajectory.parameters),
     }
     if trajectory.velocity is not None:
         arrays["velocity"] = trajectory.velocity
-    artefact.write(file, header, arrays, row_chunks=("parameters",))
+    artefact.write(file, header, arrays, by_row={"parameters": trajectory.parameters})
 
 
 def read(file: Path) -> tuple[artefact.Header, Trajectory]:
     """Read and verify a whole expert."""
     header, arrays = artefact.read(file, KIND, MAKER, covered=("parameters",))
     rows = list(arrays["parameters"])
-    if not np.array_equal(running_digests(rows), arrays["digests"]):
+    if not np.array_equal(row_digests(rows), arrays["digests"]):
         raise artefact.damaged(file, MAKER, "its digests do not match")
     return header, Trajectory(rows, arrays["loss"].tolist(), arrays["accuracy"].tolist(), arrays.get("velocity"))
 
@@ -122,15 +119,20 @@ class Experts:
 
     def digest(self, epochs: int) -> str:
         """A SHA-256 of every expert's rows up to that epoch, in hexadecimal."""
-        return hashlib.sha256(b"".join(file["digests"][epochs].tobytes() for file in self._files)).hexdigest()
+        parts = [file["digests"][: epochs + 1].tobytes() for file in self._files]
+        return hashlib.sha256(b"".join(parts)).hexdigest()
 
     def rows(self, expert: int, epochs: tuple[int, int]) -> NDArray[np.float32]:
         """The parameters (2, P) of an expert after two epochs. UserError if a stored row is damaged."""
         file = self._files[expert]
         try:
-            return np.stack([file["parameters"][epoch] for epoch in epochs])
+            found = np.stack([file["parameters"][epoch] for epoch in epochs])
+            expected = np.stack([file["digests"][epoch] for epoch in epochs])
         except (OSError, RuntimeError) as error:
             raise artefact.damaged(Path(file.filename), MAKER, error) from None
+        if not np.array_equal(row_digests(found), expected):
+            raise artefact.damaged(Path(file.filename), MAKER, "a row does not match its digest")
+        return found
 
     def close(self) -> None:
         """Close the files."""

@@ -32,6 +32,16 @@ def sweep(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def writable(folder: Path, setting: str) -> None:
+    """UserError if files can't be made in `folder`, which need not exist yet; `setting` is what names it."""
+    there = folder.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "may not be written to" if there.is_dir() else "is no folder"
+        raise UserError(f"nothing can be kept in {folder}: {there} {what}; choose another folder as {setting}")
+
+
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:

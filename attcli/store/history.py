@@ -23,7 +23,7 @@ class Record:
     """One iteration (from 0): the expert and its start epoch, the matched step, loss, lr after the update, seconds.
 
     `l1` and `l2` (N_S,) are the distances to the target after each of the student's steps; `accepted` is 0 where
-    the update was skipped because something was not finite.
+    the update was skipped because something was not finite, or rejected because the loss was above `max_loss`.
     """
 
     iteration: int

@@ -74,6 +74,7 @@ class SyntheticSet:
     """A distilled set as read from a file: variants by name (`synthetic`, `ema`), labels and learning rate."""
 
     about: dict[str, Any]
+    settings: dict[str, Any]
     variants: dict[str, Tensor]
     labels: Tensor
     lr: float
@@ -87,6 +88,7 @@ def read(path: Path, kind: str = KIND) -> SyntheticSet:
     kept = "normaliser/mean" in arrays
     return SyntheticSet(
         about=header.about,
+        settings=header.settings,
         variants={"synthetic": torch.from_numpy(arrays["images"]), "ema": torch.from_numpy(arrays["ema"])},
         labels=torch.from_numpy(arrays["labels"]),
         lr=float(arrays["lr"]),

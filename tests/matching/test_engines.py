@@ -90,24 +90,36 @@ def test_compiled_steps_are_exact(compiled: dict[str, Steps], arch: str, soft: b
         assert_exact(found, compiled[arch], "adjoint", 3)
 
 
+def on_gpu(found: Case) -> Case:
+    device = torch.device("cuda")
+    return Case(
+        Student.of(found.student.module.to(device)),
+        found.start.to(device),
+        found.target.to(device),
+        found.images.to(device),
+        found.labels.to(device),
+        found.plan.to(device),
+    )
+
+
 @GPU
 @pytest.mark.parametrize("made", [lambda student: student, lambda student: Compiled(student, channels_last=True)])
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 def test_graphs_are_exact(made, soft: bool) -> None:
-    with torch.device("cuda"):
-        on_cpu = case(4, DSA, soft=soft)
-    device = torch.device("cuda")
-    found = Case(
-        Student.of(on_cpu.student.module.to(device)),
-        on_cpu.start.to(device),
-        on_cpu.target.to(device),
-        on_cpu.images.to(device),
-        on_cpu.labels.to(device),
-        on_cpu.plan.to(device),
-    )
-    assert_exact(found, Graphed(made(found.student)), "adjoint", STEPS)
-    assert_exact(found, MicroBatched(Graphed(made(found.student)), 2), "adjoint", 4)
+    found = on_gpu(case(4, DSA, soft=soft))
+    graphed = Graphed(made(found.student))
+    assert_exact(found, graphed, "adjoint", STEPS)
+    assert_exact(found, MicroBatched(graphed, 2), "adjoint", 4)
+    assert_exact(found, graphed, "adjoint", 3)
+
+
+@GPU
+def test_states_in_host_memory_are_the_same_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adjoint, "HOST_SHARE", 0.0)
+    found = on_gpu(case(5, DSA))
+    assert adjoint.States(found.start, 1).storage.type == "cpu"
+    assert_exact(found, Graphed(found.student), "adjoint", STEPS)
 
 
 def test_slices_are_equal_and_none_is_above_the_limit() -> None:

@@ -78,6 +78,15 @@ def test_params_of_another_method_keep_all_but_its_choices() -> None:
     assert asked(distill__select="last").settings.distill.select == "last"
 
 
+def test_what_only_a_dropped_choice_reads_goes_with_it() -> None:
+    Path("params.yaml").write_text(
+        "prepare: {dataset: digits}\n"
+        "distill: {method: att, ipc: 1, window: fixed, current_max_start_epoch: null, expansion_end: 3000}\n"
+    )
+    distill = asked(distill__method="att+datm").settings.distill
+    assert (distill.window, distill.current_max_start_epoch, distill.expansion_end) == ("expanding", 1, 30)
+
+
 def test_a_lone_choice_in_params_stays() -> None:
     Path("params.yaml").write_text("prepare: {dataset: digits}\ndistill: {ipc: 1, select: last}\n")
     assert asked(distill__method="att").settings.distill.select == "last"

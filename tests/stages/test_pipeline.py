@@ -3,13 +3,15 @@
 import itertools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from loguru import logger
 from PIL import Image
 
 from attcli.errors import UserError
@@ -19,6 +21,17 @@ from attcli.stages.run import Run
 from attcli.store import artefact, dataset, experts, synthetic
 
 MakeRun = Callable[..., Run]
+
+
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """The warnings that are logged meanwhile."""
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(message.record["message"]), level="WARNING")
+    try:
+        yield lines
+    finally:
+        logger.remove(sink)
 
 
 def contents(run: Run) -> dict[str, object]:
@@ -293,13 +306,18 @@ def test_updates_that_are_not_finite_touch_nothing_and_end_the_run(
         return match
 
     monkeypatch.setattr(distill.engine, "load", lambda name: broken)
-    with pytest.raises(UserError, match=r"3 updates in a row were not finite at iteration 4; lower distill\.lr_img"):
+    with pytest.raises(UserError, match=r"3 updates in a row were not finite, the last at iteration 4; lower distill"):
         distill.run(run)
     after = synthetic.read(run.synthetic)
     assert after.about["counts"] == {"lr_projected": 0, "skipped": 3, "skipped_in_a_row": 3, "rejected": 0}
     assert after.lr == before.lr
     for kind in before.variants:
         assert torch.equal(after.variants[kind], before.variants[kind])
+    monkeypatch.undo()
+    distill.run(make_run(distill__iterations=8))
+    with h5py.File(run.history) as file:
+        assert file["iteration"][()].tolist() == list(range(8))
+        assert file["accepted"][()].tolist() == [1, 1, 0, 0, 0, 1, 1, 1]
 
 
 def test_history_and_ema_tell_what_happened(make_run: MakeRun) -> None:
@@ -398,13 +416,59 @@ def test_the_literatures_maximum_is_over_tests_and_labelled(make_run: MakeRun, t
         assert found == {"iteration": row["iteration"], **row["convnet"][kind]}
 
 
-def test_snapshots_need_a_validation_split(make_run: MakeRun, tmp_path: Path) -> None:
-    run = make_run(tmp_path / "none", prepare__validation=0)
+def test_without_validation_no_snapshot_is_selected(make_run: MakeRun) -> None:
+    run = make_run(prepare__validation=0)
     distill.run(run)
-    with pytest.raises(
-        UserError, match=r"has no validation images; run `attcli prepare` with --set prepare\.validation"
-    ):
-        evaluate.run_snapshots(run)
+    with logged() as lines:
+        assert set(evaluate.run_snapshots(run)) == {"last"}
+    assert "has no validation images, so that none is selected" in lines[0]
+
+
+def test_snapshots_are_not_scored_with_images_that_may_be_in_them(make_run: MakeRun) -> None:
+    distill.run(make_run(prepare__validation=0))
+    later = make_run(prepare__validation=100, force=True)
+    prepare.run(later)
+    with pytest.raises(UserError, match=r"was distilled from other images than those in .*dataset\.h5"):
+        evaluate.run_snapshots(later)
+
+
+def test_a_set_that_is_not_what_is_asked_for_is_scored_with_a_warning(make_run: MakeRun) -> None:
+    run = make_run(distill__iterations=3)
+    first = evaluate.run(run)
+    with logged() as lines:
+        assert evaluate.run(make_run()) == first
+    assert "is from iteration 3 of 6; it is scored as it is, `attcli distill` goes on with it" in lines[0]
+    with logged() as lines:
+        assert evaluate.run(make_run(distill__lr_img=2.0, distill__iterations=3)) == first
+    assert "other settings (distill.lr_img is 1.0 there, 2.0 asked for)" in lines[0]
+    with logged() as lines:
+        evaluate.run(run)
+    assert lines == []
+
+
+def test_no_baseline_where_a_class_has_too_few_images(make_run: MakeRun) -> None:
+    run = make_run(
+        prepare__limit_per_class=20, prepare__validation=50, distill__ipc=17, distill__init="noise", buffer__batch=64
+    )
+    with logged() as lines:
+        report = evaluate.run(run)
+    assert set(report["scores"]["convnet"]) == {"synthetic", "ema"}
+    assert any("a class has 15 training images: too few" in line for line in lines)
+
+
+def test_snapshots_beyond_the_asked_iterations_and_foreign_ones_are_no_results(make_run: MakeRun) -> None:
+    run = make_run()
+    distill.run(run)
+    later = run.snapshots / "iteration-0000006.h5"
+    distill.run(make_run(distill__iterations=4))
+    assert not later.exists()
+    assert evaluate.run_snapshots(make_run(distill__iterations=4))["last"]["iteration"] == 4
+    distill.run(run)
+    assert later.exists()
+    run.synthetic.unlink()
+    with pytest.raises(UserError, match=r"iteration-0000002\.h5 is another one \(distill\.lr_img is 1\.0 there"):
+        distill.run(make_run(distill__lr_img=2.0))
+    assert later.exists()
 
 
 def test_without_validation_the_baselines_learning_rate_is_chosen_on_other_training_images(make_run: MakeRun) -> None:
