@@ -30,7 +30,7 @@ lint: .venv/done
 	$(BIN)/hadolint Dockerfile
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 bench: .venv/done
 	$(BIN)/python -m benchmarks
