@@ -79,7 +79,9 @@ def main(
 
 
 def _shown(kind: str, entry: dict[str, Any]) -> str:
-    spreads = [f"{name} {entry[f'sd_{name}']}" for name in ("networks", "distillations") if entry[f"sd_{name}"]]
+    spreads = [
+        f"{name} {entry[f'sd_{name}']}" for name in ("networks", "distillations") if entry[f"sd_{name}"] is not None
+    ]
     return f"{kind} {entry['mean']:.2f} (sd {', '.join(spreads)})"
 
 
