@@ -17,6 +17,7 @@ from attcli.networks import Architecture
 from attcli.progress import Track, track
 from attcli.settings import Network, Settings
 from attcli.stages import prepare
+from attcli.stages.interrupt import Stop, deferred
 from attcli.stages.run import Run, content, differences, may_write, refuse
 from attcli.store import artefact, dataset, experts
 from attcli.store.files import publish
@@ -92,10 +93,12 @@ def run(run: Run) -> None:
         if missing:
             trainer = _Trainer(run, data, fingerprint, chosen)
             logger.info("training {} experts to {} epochs each, {} epochs in all", wanted, epochs, missing)
-            with track("expert epochs", wanted * epochs, wanted * epochs - missing) as progress:
+            with deferred() as stop, track("expert epochs", wanted * epochs, wanted * epochs - missing) as progress:
                 for index, (file, have) in enumerate(zip(files, done, strict=True)):
                     if have < epochs:
-                        experts.write(file, *trainer.train(index, epochs, file, progress))
+                        experts.write(file, *trainer.train(index, epochs, file, progress, stop))
+                    if stop.asked:
+                        break
                     publish(file, experts.path(run.experts, index))
         for index, file in enumerate(files):
             publish(file, experts.path(run.experts, index))
@@ -153,8 +156,13 @@ class _Trainer:
         theta = vector(runtime.seeded(self._architecture.build, seed, "expert-weights", index))
         return experts.Trajectory([theta.numpy()], [], [])
 
-    def train(self, index: int, epochs: int, file: Path, progress: Track) -> tuple[artefact.Header, experts.Trajectory]:
-        """Expert `index`, trained to `epochs`, going on from what `file` holds; a long training is saved there."""
+    def train(
+        self, index: int, epochs: int, file: Path, progress: Track, stop: Stop
+    ) -> tuple[artefact.Header, experts.Trajectory]:
+        """Expert `index`, trained to `epochs` or until asked to stop, going on from what `file` holds.
+
+        A long training is saved there meanwhile.
+        """
         buffer = self._settings.buffer
         trajectory = experts.read(file)[1] if file.exists() else self._begin(index)
         theta = torch.from_numpy(trajectory.parameters[-1].copy()).to(self._device)
@@ -163,7 +171,7 @@ class _Trainer:
             optimiser.velocity = torch.from_numpy(trajectory.velocity).to(self._device)
         saved, kept = time.monotonic(), trajectory.epochs
         try:
-            while trajectory.epochs < epochs:
+            while trajectory.epochs < epochs and not stop.asked:
                 trajectory = self._epoch(index, theta, optimiser, trajectory)
                 progress.advance(
                     f"expert {index}, loss {trajectory.loss[-1]:.3f}, accuracy {trajectory.accuracy[-1]:.1f} %"
