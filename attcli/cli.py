@@ -1,6 +1,7 @@
 """The command line: flags become settings, and a stage is called. Imports no torch, so that --help answers at once."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ Seed = Annotated[int | None, typer.Option(help="Default of every stage's seed: s
 Ipc = Annotated[int | None, typer.Option(help="Images per class: distill.ipc.")]
 Method = Annotated[str | None, typer.Option(help="Matching method: distill.method.")]
 ExpertCount = Annotated[int | None, typer.Option(help="Number of experts: buffer.experts.")]
+Iterations = Annotated[int | None, typer.Option(help="Updates, exactly: distill.iterations.")]
 Epochs = Annotated[str | None, typer.Option(help="Epochs an expert, or auto: buffer.epochs.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would run, what is there and what disk it takes.")]
 NoAuto = Annotated[bool, typer.Option("--no-auto", help="Do not make missing inputs.")]
@@ -58,6 +60,9 @@ def _reporting() -> Iterator[None]:
     except UserError as error:
         typer.echo(f"attcli: {error}", err=True)
         raise typer.Exit(USER_ERROR) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush fails nowhere
+        raise typer.Exit(0) from None
     except OSError as error:
         if error.errno is None:
             raise
@@ -74,6 +79,12 @@ def _given(**flags: Any) -> dict[str, Any]:
     return {name.replace("__", "."): value for name, value in flags.items() if value is not None}
 
 
+def _selectors(name: str) -> dict[str, Any]:
+    """The settings that a recipe's name `method/dataset/ipcN` decides."""
+    method, dataset, ipc = name.split("/")
+    return {"distill.method": method, "prepare.dataset": dataset, "distill.ipc": int(ipc.removeprefix("ipc"))}
+
+
 def _resolve(
     flags: dict[str, Any], sets: list[str] | None, params: Path | None, recipe: str | None = None
 ) -> "Resolved":
@@ -83,13 +94,7 @@ def _resolve(
 
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in flags.items()}
     if recipe:
-        method, dataset, ipc = recipe.split("/")
-        plain = {
-            "distill.method": method,
-            "prepare.dataset": dataset,
-            "distill.ipc": int(ipc.removeprefix("ipc")),
-            **plain,
-        }
+        plain = {**_selectors(recipe), **plain}
     given = {**dict(assignment(text) for text in sets or []), **plain}
     return resolve(given, params, recipe=recipe, ignore_params=recipe is not None)
 
@@ -110,6 +115,7 @@ def _stage(
     Settings are checked before torch is loaded, so that a mistake is told at once.
     """
     from attcli.settings.completeness import check_under_dvc
+    from attcli.settings.layers import PARAMS
 
     resolved = _resolve(flags, sets, params, recipe)
     check_under_dvc(resolved)
@@ -121,9 +127,17 @@ def _stage(
 
     settings = resolved.settings
     progress.configure(settings.runtime.verbosity)
-    if not resolved.recipe_found and resolved.content_not_from_params():
+    if resolved.overruled:
+        logger.warning(
+            "{} is for another run and decides what no flag does: recipe {} is not used; to use it, work in a folder "
+            "without a params.yaml",
+            PARAMS,
+            resolved.recipe,
+        )
+    elif not resolved.recipe_found and resolved.content_not_from_params():
         logger.warning("there is no recipe {}; what is not set has its default value", resolved.recipe)
     run = Run(settings, **options)
+    runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
     if dry_run:
         from attcli.stages.forecast import forecast
 
@@ -136,7 +150,6 @@ def _stage(
     for setting in ("artifacts", "work_dir"):
         writable(getattr(settings.runtime, setting), f"runtime.{setting}")
     runtime.device(settings.runtime.device)
-    runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
     import torch
 
     with runtime.stoppable():
@@ -208,7 +221,7 @@ def distill(
     method: Method = None,
     dataset: Dataset = None,
     ipc: Ipc = None,
-    iterations: Annotated[int | None, typer.Option(help="Updates, exactly: distill.iterations.")] = None,
+    iterations: Iterations = None,
     time_limit: Annotated[
         str | None, typer.Option(help="Stop after 90s, 30m or 2h, saved; run again to go on.")
     ] = None,
@@ -252,7 +265,11 @@ def evaluate(
     literature: Annotated[
         bool, typer.Option("--literature", help="With --snapshots: also the maximum over tests of all of them.")
     ] = False,
+    method: Method = None,
     dataset: Dataset = None,
+    ipc: Ipc = None,
+    iterations: Iterations = None,
+    experts: ExpertCount = None,
     seed: Seed = None,
     sets: Set = None,
     params: Params = None,
@@ -268,12 +285,19 @@ def evaluate(
     with _reporting():
         if literature and not snapshots:
             raise UserError("--literature takes the maximum over snapshots; add --snapshots")
+        _refuse_json(dry_run, as_json)
+        if dry_run and synthetic and not synthetic.exists():
+            raise UserError(f"{synthetic} is missing; name a set's file")
         if snapshots and synthetic:
             raise UserError("--snapshots scores the results' own snapshots; leave the file out, or use --artifacts DIR")
         flags = _given(
             evaluate__archs=archs,
             evaluate__repeats=repeats,
+            distill__method=method,
             prepare__dataset=dataset,
+            distill__ipc=ipc,
+            distill__iterations=iterations,
+            buffer__experts=experts,
             seed=seed,
             runtime__device=device,
             runtime__data_dir=data_dir,
@@ -332,14 +356,21 @@ def reproduce(
 ) -> None:
     """Run a recipe from nothing to its score beside the published one; --dry-run says what that costs."""
     with _reporting():
+        from attcli.settings.layers import assignment
         from attcli.settings.recipes import get
 
         recipe = get(name)
+        _refuse_json(dry_run, as_json)
+        given, own = dict(assignment(text) for text in sets or []), _selectors(recipe.name)
+        for key in given.keys() & own.keys():
+            if given[key] != own[key]:
+                raise UserError(f"{name} decides {key}; choose another recipe, or run `attcli evaluate` with --set")
+        elsewhere = artifacts or (None if "runtime.artifacts" in given else Path("reproduced") / recipe.name)
         flags = _given(
             seed=seed,
             runtime__device=device,
             runtime__data_dir=data_dir,
-            runtime__artifacts=artifacts or Path("reproduced") / recipe.name,
+            runtime__artifacts=elsewhere,
         )
 
         def act(stage: ModuleType, run: "Run") -> dict[str, Any]:
@@ -395,7 +426,8 @@ def recipes(context: typer.Context) -> None:
             from attcli.settings.recipes import all_recipes
 
             for name, recipe in all_recipes().items():
-                typer.echo(f"{name:28}  {recipe.title}")
+                doubtful = sum(bool(entry.doubt) for entry in recipe.values.values())
+                typer.echo(f"{name:28}  {recipe.title}" + (f" ({doubtful} doubtful values)" if doubtful else ""))
 
 
 @recipes_app.command("show")
@@ -426,6 +458,11 @@ def recipes_use(name: str, force: Force = False) -> None:
             raise UserError(f"{PARAMS} is there already; --force overwrites it")
         write_text(PARAMS, params_of(get(name).name))
         typer.echo(f"wrote {PARAMS} from {name}")
+
+
+def _refuse_json(dry_run: bool, as_json: bool) -> None:
+    if dry_run and as_json:
+        raise UserError("--dry-run prints lines for people; leave --json out")
 
 
 def _epochs(text: str | None) -> Any:

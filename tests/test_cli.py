@@ -147,6 +147,7 @@ def test_dry_run_says_what_would_run_and_makes_nothing(cli: Cli) -> None:
     assert cli.small("distill", *far, "--dry-run").count("nothing to do") == 3
     output = cli.small("distill", "--dry-run", "--set", "buffer.experts=3", "--iterations", "8")
     assert "would train 3 of 9 epochs" in output
+    assert "(another one is there: needs --force)" in output
     assert "of 8 iterations" in output
 
 
@@ -207,6 +208,10 @@ def test_recipes(cli: Cli) -> None:
         (("distill", "--set", "distill.augment=''"), "color, crop, cutout, flip, scale, rotate, or none"),
         (("prepare", "--dataset", "digits", "--artifacts", "/dev/null/there"), "/dev/null is no folder"),
         (("distill", "--time-limit", "0s"), "--time-limit 0s: write it as 90s, 30m or 2h"),
+        (("distill", "--set", "distill.lr_img=.inf"), "distill.lr_img: input should be a finite number"),
+        (("evaluate", "--dry-run", "--json"), "--dry-run prints lines for people; leave --json out"),
+        (("evaluate", "set.h5", "--dry-run"), "set.h5 is missing"),
+        (("reproduce", "att/digits/ipc1", "--set", "distill.ipc=10"), "att/digits/ipc1 decides distill.ipc"),
         (("distill", "--time-limit", "soon"), "--time-limit soon: write it as 90s, 30m or 2h"),
         (("buffer", "--epochs", "few"), "buffer.epochs: "),
         (("evaluate", "--literature"), "--literature takes the maximum over snapshots; add --snapshots"),

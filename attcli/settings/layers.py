@@ -17,6 +17,8 @@ from attcli.settings.models import CONTENT, Runtime, Settings
 
 PARAMS = Path("params.yaml")
 PREFIX = "ATTCLI_"
+SELECTORS = ("distill.method", "prepare.dataset", "distill.ipc")
+"""What a recipe is found by."""
 
 
 PARTS = {
@@ -35,6 +37,8 @@ class Resolved:
     origin: dict[str, str]
     recipe: str
     recipe_found: bool
+    overruled: bool = False
+    """Whether params.yaml, made for another method, dataset or ipc than the flags ask for, decides the rest."""
 
     def content_not_from_params(self) -> list[str]:
         """The content settings that params.yaml does not hold."""
@@ -211,4 +215,7 @@ def resolve(
     except ValidationError as error:
         raise _explain(error, origin) from None
     check(settings)
-    return Resolved(settings, origin, name, chosen is not None)
+    contradicted = any(
+        flags is not None and flags.get(key, value) != value for key, value in from_params.items() if key in SELECTORS
+    )
+    return Resolved(settings, origin, name, chosen is not None, contradicted and len(from_params) > len(SELECTORS))

@@ -32,7 +32,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 class Section(BaseModel):
     """A section of params.yaml; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Prepare(Section):

@@ -97,9 +97,11 @@ def run(run: Run) -> None:
                 for index, (file, have) in enumerate(zip(files, done, strict=True)):
                     if have < epochs:
                         experts.write(file, *trainer.train(index, epochs, file, progress, stop))
-                    if stop.asked:
+                    if stop.asked or run.out_of_time():
                         break
                     publish(file, experts.path(run.experts, index))
+        if run.out_of_time():
+            return
         for index, file in enumerate(files):
             publish(file, experts.path(run.experts, index))
     logger.info("{} holds {} experts of at least {} epochs", run.experts, wanted, epochs)
@@ -116,6 +118,7 @@ class _Trainer:
 
     def __init__(self, run: Run, data: dataset.Dataset, fingerprint: str, chosen: dict[str, object]) -> None:
         self._settings = run.settings
+        self._out_of_time = run.out_of_time
         self._device = runtime.device(run.settings.runtime.device)
         self._images = data.inputs("train").to(self._device)
         self._labels = data.labels["train"].to(self._device)
@@ -159,7 +162,7 @@ class _Trainer:
     def train(
         self, index: int, epochs: int, file: Path, progress: Track, stop: Stop
     ) -> tuple[artefact.Header, experts.Trajectory]:
-        """Expert `index`, trained to `epochs` or until asked to stop, going on from what `file` holds.
+        """Expert `index`, trained to `epochs` or until it has to stop, going on from what `file` holds.
 
         A long training is saved there meanwhile.
         """
@@ -171,7 +174,7 @@ class _Trainer:
             optimiser.velocity = torch.from_numpy(trajectory.velocity).to(self._device)
         saved, kept = time.monotonic(), trajectory.epochs
         try:
-            while trajectory.epochs < epochs and not stop.asked:
+            while trajectory.epochs < epochs and not stop.asked and not self._out_of_time():
                 trajectory = self._epoch(index, theta, optimiser, trajectory)
                 progress.advance(
                     f"expert {index}, loss {trajectory.loss[-1]:.3f}, accuracy {trajectory.accuracy[-1]:.1f} %"

@@ -85,7 +85,9 @@ def _draw(file: Path, x: str, columns: Columns, titles: tuple[str, str, str], *,
         if name != x:
             label = name.replace("_", " ")
             if bars:
-                axes.step(columns[x], column, where="post", label=label)
+                starts = np.asarray(columns[x])
+                width = starts[1] - starts[0] if len(starts) > 1 else 1
+                axes.stairs(column, [*starts, starts[-1] + width], baseline=None, label=label)
             else:
                 axes.plot(columns[x], column, label=label, linewidth=2.5 if name == "mean" else 1.2)
     axes.set(title=titles[0], xlabel=titles[1], ylabel=titles[2])

@@ -24,7 +24,7 @@ from attcli.progress import track
 from attcli.settings import Evaluate, Settings
 from attcli.stages import buffer, initial, outcome
 from attcli.stages.interrupt import deferred
-from attcli.stages.run import Run, content, may_write
+from attcli.stages.run import OTHERWISE, Run, content, differences, may_write, refuse
 from attcli.store import artefact, dataset, experts, history, synthetic
 
 ALGORITHM = 1
@@ -57,7 +57,14 @@ def run(run: Run) -> None:
     settings = run.settings
     data = buffer.read_dataset(run)
     if run.auto:
+        if run.synthetic.exists() and not run.force:
+            there = artefact.header(run.synthetic, synthetic.KIND, synthetic.MAKER).settings
+            if differences(there, chosen(settings)):  # said before experts are trained in vain
+                raise refuse(run.synthetic, there, chosen(settings), OTHERWISE)
         buffer.run(run)
+        if run.out_of_time():
+            logger.warning("stopped by the time limit before the first iteration; run again to go on")
+            return
     trajectories = experts.open_experts(run.experts, settings.buffer.experts)
     try:
         for header in trajectories.headers:
@@ -104,7 +111,7 @@ def _distill(
     distiller.start(found or initial.begin(settings, data, trajectories, distiller.student, distiller.device))
     if found:
         logger.info("going on after iteration {} of {}", found.iteration, wanted)
-    begun = saved = time.monotonic()
+    saved = time.monotonic()
     try:
         with closing(distiller), deferred() as stop, track("iterations", wanted, distiller.state.iteration) as progress:
             while distiller.state.iteration < wanted and not stop.asked:
@@ -119,7 +126,7 @@ def _distill(
                 elif now - saved > SAVE_SECONDS:
                     results.save_latest(distiller.state)
                     saved = now
-                if run.time_limit and now - begun > run.time_limit and done < wanted:
+                if run.out_of_time() and done < wanted:
                     logger.warning(
                         "stopped by the time limit after iteration {} of {}; run again to go on", done, wanted
                     )

@@ -53,7 +53,8 @@ class Real:
 def run(run: Run, path: Path | None = None) -> dict[str, Any]:
     """Score the set in `path`, or the one among the results (distilled now if it is missing and may be).
 
-    What is there is scored as it is; where other settings are asked for, or more iterations, a warning says so.
+    The scores of the results' own set are written beside it. What is there is scored as it is; where other settings
+    are asked for, or more iterations, a warning says so.
     """
     if path is None and run.auto and not run.synthetic.exists():
         distill.run(run)
@@ -67,7 +68,8 @@ def run(run: Run, path: Path | None = None) -> dict[str, Any]:
         accuracies = scorer.scores(cases, progress)
     scores = {arch: {kind: _summary_of(accuracies, arch, kind) for kind in kinds} for arch in settings.archs}
     report = {"scores": scores, "protocol": scorer.description(), "set": _describe(found)}
-    write_text(run.scores, json.dumps(report, indent=2) + "\n")
+    if path is None:
+        write_text(run.scores, json.dumps(report, indent=2) + "\n")
     return report
 
 
@@ -117,8 +119,9 @@ def row(run: Run, file: Path, split: str, kinds: Sequence[str] = LEARNED) -> dic
 
 def _warn_of_another(run: Run, found: synthetic.SyntheticSet) -> None:
     """Say what the set among the results is, where it is not what the settings ask for."""
-    asked = distill.chosen(run.settings)
-    if differing := differences(found.settings, asked):
+    own, asked = found.about["dataset"], run.settings.prepare.dataset
+    differing = [f"prepare.dataset is {own} there, {asked} asked for"] if own != asked else []
+    if differing := differing + differences(found.settings, distill.chosen(run.settings)):
         logger.warning("{} was distilled with other settings ({}); it is scored", run.synthetic, "; ".join(differing))
     elif found.about["iteration"] < run.settings.distill.iterations:
         wanted = run.settings.distill.iterations
@@ -172,7 +175,7 @@ def _dataset_for(run: Run, found: synthetic.SyntheticSet) -> dataset.Dataset:
                 f"{run.dataset} has {what} {data.about[what]}, the set was distilled from {about[what]}; "
                 f"run `{dataset.MAKER} --dataset {about['dataset']} --force`"
             )
-    for what in ("kind", "eps"):
+    for what in ("kind", "eps") if found.normaliser is None else ():
         there, wanted = data.about["normaliser"][what], about["normaliser"][what]
         if there != wanted:
             raise UserError(

@@ -7,7 +7,7 @@ import torch
 from attcli import registry
 from attcli.matching.parameters import Layout
 from attcli.stages import buffer, distill, prepare
-from attcli.stages.run import Run
+from attcli.stages.run import Run, differences
 from attcli.store import artefact, dataset, experts, synthetic
 
 ORDER = ("prepare", "buffer", "distill", "evaluate")
@@ -90,12 +90,18 @@ def _distill(run: Run) -> str:
         if opened.epochs >= settings.read_epochs:
             digest = opened.digest(settings.read_epochs)
             folder = run.work("distill", distill.identity(settings, found.sha256, digest)[0]) / "snapshots"
-            done = max((i for i in map(synthetic.iteration_of, synthetic.snapshots(folder)) if i <= wanted), default=0)
+            kept = [synthetic.iteration_of(file) for file in synthetic.snapshots(folder)]
+            if latest := _header(folder.parent / "latest.h5", synthetic.SNAPSHOT):
+                kept.append(latest.about["iteration"])
+            done = max((iteration for iteration in kept if iteration <= wanted), default=0)
         opened.close()
+    there = _header(run.synthetic, synthetic.KIND)
+    other = there if there and differences(there.settings, distill.chosen(settings)) else None
     what = f"{settings.distill.method}, ipc {settings.distill.ipc}, {settings.distill.syn_steps} steps"
     if done == wanted:
         return f"nothing to do: {wanted} iterations ({what}) are done"
-    return f"would run {wanted - done} of {wanted} iterations ({what}), up to {_size(disk)} with its snapshots"
+    plan = f"would run {wanted - done} of {wanted} iterations ({what}), up to {_size(disk)} with its snapshots"
+    return plan + _overwriting(run, other)
 
 
 def _evaluate(run: Run) -> str:

@@ -29,7 +29,7 @@ class Outcome:
         """The records since the last save."""
 
     def adopt(self) -> None:
-        """Take this distillation's snapshots that are among the results only into the work folder; drop others'.
+        """Take what of this distillation is among the results only into the work folder; drop others' snapshots.
 
         UserError where there are others' and they may not go.
         """
@@ -39,6 +39,10 @@ class Outcome:
                 file.unlink()
             elif not (self._snapshots / file.name).exists():
                 publish(file, self._snapshots / file.name)
+        if self._run.history.exists():
+            header, arrays = artefact.read(self._run.history, history.KIND, history.MAKER)
+            if header.fingerprint == fingerprint:
+                history.adopt_part(self._parts, arrays)
 
     def resume(self, iterations: int) -> synthetic.State | None:
         """The latest saved state that is not beyond `iterations`; it and the snapshots before it are published.

@@ -1,8 +1,9 @@
 """What all stages share: where things lie, and what may be made or overwritten."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from attcli.settings import Settings
 from attcli.store import artefact
 from attcli.store.files import locked, sweep
 
+OTHERWISE = "--force overwrites it, --artifacts DIR writes elsewhere"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -22,6 +25,11 @@ class Run:
     auto: bool = True
     force: bool = False
     time_limit: float | None = None
+    begun: float = field(default_factory=time.monotonic)
+
+    def out_of_time(self) -> bool:
+        """Whether the time limit, in seconds since this invocation began, is over."""
+        return self.time_limit is not None and time.monotonic() - self.begun > self.time_limit
 
     @property
     def _out(self) -> Path:
@@ -110,4 +118,4 @@ def may_write(run: Run, path: Path, kind: str, maker: str, fingerprint: str, set
     if run.force:
         logger.warning("{} was made with other settings; it is overwritten", path)
         return False
-    raise refuse(path, header.settings, settings, "--force overwrites it, --artifacts DIR writes elsewhere")
+    raise refuse(path, header.settings, settings, OTHERWISE)

@@ -5,8 +5,10 @@ The header (HDF5 attributes): `kind`, `schema`, `fingerprint` (the identity of w
 no times, so the same work gives the same bytes.
 """
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,8 @@ from attcli.errors import UserError
 from attcli.store.files import atomic
 
 SCHEMA = 1
+NOT_OPENED = (errno.EACCES, errno.EAGAIN, errno.EMFILE, errno.EISDIR)
+"""Why a file that may well be whole is not opened, as errno names it."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -95,6 +99,9 @@ def open_file(path: Path, kind: str, maker: str) -> tuple[h5py.File, Header]:
             sha256=str(attributes["sha256"]),
         )
     except (OSError, KeyError, ValueError, RuntimeError) as error:
+        if path.is_dir() or getattr(error, "errno", None) in NOT_OPENED:
+            what = "it is a folder" if path.is_dir() else os.strerror(int(getattr(error, "errno", 0)))
+            raise UserError(f"{path} cannot be opened ({what}); close what uses it, or name another file") from None
         raise damaged(path, maker, error) from None
     if header.kind != kind:
         file.close()

@@ -54,6 +54,14 @@ def write_part(folder: Path, records: list[Record]) -> None:
         np.savez(file, allow_pickle=False, **columns)
 
 
+def adopt_part(folder: Path, arrays: artefact.Arrays) -> None:
+    """Take the records of a published history as the first part, where it is missing and the parts go on after it."""
+    path = folder / "part-0000000.npz"
+    if not path.exists() and len(arrays.get("iteration", ())):
+        with atomic(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
+
 def _read_part(path: Path) -> artefact.Arrays:
     with np.load(path) as arrays:
         return dict(arrays)

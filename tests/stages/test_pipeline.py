@@ -1,5 +1,6 @@
 """The stages together: results, resumption, extension and refusal."""
 
+import fcntl
 import itertools
 import json
 import shutil
@@ -206,14 +207,54 @@ def test_fewer_iterations_are_taken_from_a_snapshot_and_more_go_on(make_run: Mak
 def test_the_time_limit_stops_saved_and_usable(make_run: MakeRun) -> None:
     run = make_run(distill__iterations=50)
     distill.run(Run(run.settings, time_limit=1e-9))
+    assert not run.synthetic.exists()
+    buffer.run(run)
+    distill.run(Run(run.settings, time_limit=1e-9, auto=False))
     assert synthetic.read(run.synthetic).about["iteration"] == 1
     distill.run(Run(make_run().settings))
     assert synthetic.read(run.synthetic).about["iteration"] == 6
 
 
+def test_another_set_is_refused_before_experts_are_trained(make_run: MakeRun) -> None:
+    run = make_run()
+    distill.run(run)
+    with pytest.raises(UserError, match=r"synthetic\.h5 is another one \(distill\.experts is 2 there, 9 asked for\)"):
+        distill.run(make_run(buffer__experts=9))
+    assert len(experts.present(run.experts)) == 2
+
+
+def test_the_history_goes_on_when_the_work_folder_is_deleted(make_run: MakeRun) -> None:
+    run = make_run(distill__iterations=4)
+    distill.run(run)
+    shutil.rmtree(run.settings.runtime.work_dir)
+    distill.run(make_run(distill__iterations=8))
+    with h5py.File(run.history) as file:
+        assert file["iteration"][()].tolist() == list(range(8))
+
+
+def test_a_file_that_is_not_opened_is_not_called_damaged(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    distill.run(run)
+    with pytest.raises(UserError, match=r"artifacts cannot be opened \(it is a folder\)"):
+        evaluate.run(run, tmp_path / "artifacts")
+    with run.synthetic.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match=r"synthetic\.h5 cannot be opened \(Resource temporarily unavailable\)"):
+            evaluate.run(run)
+
+
+def test_the_scores_of_another_set_are_not_the_results(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    evaluate.run(run)
+    before = run.scores.read_bytes()
+    distill.run(make_run(tmp_path / "other", distill__lr_img=2.0))
+    evaluate.run(run, tmp_path / "other" / "artifacts" / "synthetic.h5")
+    assert run.scores.read_bytes() == before
+
+
 def test_what_differs_is_named(make_run: MakeRun) -> None:
     distill.run(make_run())
-    with pytest.raises(UserError, match=r"experts.*network\.width is 8 there, 16 asked for.*--force overwrites"):
+    with pytest.raises(UserError, match=r"network\.width is 8 there, 16 asked for.*--force overwrites"):
         distill.run(make_run(network__width=16))
     with pytest.raises(UserError, match=r"dataset\.h5 is another one \(normalise is standardise there, zca asked for"):
         distill.run(make_run(prepare__normalise="zca"))
