@@ -104,7 +104,7 @@ def run_snapshots(run: Run, *, literature: bool = False) -> dict[str, Any]:
 def row(run: Run, file: Path, split: str, kinds: Sequence[str] = LEARNED) -> dict[str, Any]:
     """A snapshot's scores on a split, by architecture and kind."""
     found = synthetic.read(file, synthetic.SNAPSHOT)
-    if found.about["dataset_sha256"] != dataset.read(run.dataset).sha256:
+    if found.about["dataset_sha256"] != artefact.header(run.dataset, dataset.KIND, dataset.MAKER).sha256:
         raise UserError(
             f"{file} was distilled from other images than those in {run.dataset} (another split or normaliser); "
             f"prepare as then, or run `{synthetic.MAKER} --force`"
@@ -119,9 +119,9 @@ def row(run: Run, file: Path, split: str, kinds: Sequence[str] = LEARNED) -> dic
 
 def _warn_of_another(run: Run, found: synthetic.SyntheticSet) -> None:
     """Say what the set among the results is, where it is not what the settings ask for."""
-    own, asked = found.about["dataset"], run.settings.prepare.dataset
-    differing = [f"prepare.dataset is {own} there, {asked} asked for"] if own != asked else []
-    if differing := differing + differences(found.settings, distill.chosen(run.settings)):
+    there = {"prepare.dataset": found.about["dataset"], **found.settings}
+    asked = {"prepare.dataset": run.settings.prepare.dataset, **distill.chosen(run.settings)}
+    if differing := differences(there, asked):
         logger.warning("{} was distilled with other settings ({}); it is scored", run.synthetic, "; ".join(differing))
     elif found.about["iteration"] < run.settings.distill.iterations:
         wanted = run.settings.distill.iterations
