@@ -27,6 +27,9 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 COMPILE_FROM = {"cpu": 1e14, "cuda": 2e15}
 """Floating-point operations from which compiling, which takes about a minute, pays back (docs/performance.md)."""
 
+COMPILED_WEIGHTS = {"cpu": 4e6, "cuda": float("inf")}
+"""Weights up to which compiled steps are the faster ones: larger ones cost more to lay out than fusing saves."""
+
 CACHED_IMAGES = 32
 """On a CPU, batches are cut into slices of at most so many images: their activations stay in the caches."""
 
@@ -71,13 +74,16 @@ def flops(build: Callable[[], torch.nn.Module], work: Work) -> float:
     return float(counter.get_total_flops()) * work.images * SWEEPS[work.derivatives]
 
 
-def choose(asked: str, device: torch.device, amount: float) -> str:
-    """The execution that `auto` means for so many floating-point operations. UserError if `asked` can't be had."""
+def choose(asked: str, device: torch.device, amount: float, weights: int) -> str:
+    """The execution that `auto` means for so many floating-point operations of a network of so many weights.
+
+    UserError if `asked` can't be had.
+    """
     if asked == "graph" and device.type != "cuda":
         raise UserError("runtime.execution graph replays CUDA graphs and needs a GPU; use auto, eager or compiled")
     if asked != "auto":
         return asked
-    if amount >= COMPILE_FROM.get(device.type, float("inf")):
+    if amount >= COMPILE_FROM.get(device.type, float("inf")) and weights <= COMPILED_WEIGHTS[device.type]:
         return "compiled"
     return "graph" if device.type == "cuda" else "eager"
 
@@ -128,7 +134,7 @@ def steps(
     Where compiling or capturing fails, the next simpler execution takes over, with a warning.
     """
     size = slices(student, micro_batch, device, work)
-    name = choose(asked, device, flops(build, work))
+    name = choose(asked, device, flops(build, work), student.layout.size)
     for attempt in dict.fromkeys([name, "graph" if device.type == "cuda" else "eager", "eager"]):
         made = _made(student, attempt, device)
         if attempt == "eager":

@@ -1,6 +1,7 @@
 """How an execution is chosen, and what happens where it can't be had."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from attcli import execution
 from attcli.errors import UserError
 from attcli.execution import Work
+from attcli.matching.compiled import Compiled
 from attcli.matching.microbatch import MicroBatched
 from attcli.matching.student import Student
 from attcli.networks import Architecture
@@ -26,24 +28,25 @@ def test_flops_are_those_of_the_convolutions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "amount", "chosen"),
+    ("asked", "device", "amount", "weights", "chosen"),
     [
-        ("auto", CPU, 1e12, "eager"),
-        ("auto", CPU, 1e15, "compiled"),
-        ("auto", CUDA, 1e12, "graph"),
-        ("auto", CUDA, 1e16, "compiled"),
-        ("eager", CUDA, 1e16, "eager"),
-        ("compiled", CPU, 1.0, "compiled"),
-        ("graph", CUDA, 1.0, "graph"),
+        ("auto", CPU, 1e12, 300_000, "eager"),
+        ("auto", CPU, 1e15, 300_000, "compiled"),
+        ("auto", CPU, 1e15, 9_000_000, "eager"),
+        ("auto", CUDA, 1e12, 300_000, "graph"),
+        ("auto", CUDA, 1e16, 9_000_000, "compiled"),
+        ("eager", CUDA, 1e16, 300_000, "eager"),
+        ("compiled", CPU, 1.0, 9_000_000, "compiled"),
+        ("graph", CUDA, 1.0, 300_000, "graph"),
     ],
 )
-def test_choice(asked: str, device: torch.device, amount: float, chosen: str) -> None:
-    assert execution.choose(asked, device, amount) == chosen
+def test_choice(asked: str, device: torch.device, amount: float, weights: int, chosen: str) -> None:
+    assert execution.choose(asked, device, amount, weights) == chosen
 
 
 def test_graphs_need_a_gpu() -> None:
     with pytest.raises(UserError, match="needs a GPU; use auto"):
-        execution.choose("graph", CPU, 1.0)
+        execution.choose("graph", CPU, 1.0, 1)
 
 
 def test_batches_are_cut_on_a_cpu_and_whole_on_a_gpu() -> None:
@@ -86,3 +89,14 @@ def test_slices_are_what_large_batches_go_through() -> None:
     made = execution.steps(student, CONVNET.build, Work((3, 32, 32), 10, 100, 1000), CPU, "eager")
     assert isinstance(made, MicroBatched)
     assert made.size == 25
+
+
+def test_a_process_may_compile_for_more_networks_than_torch_expects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    for size in range(4, 16):
+        student = Student.of(nn.Sequential(nn.Flatten(), nn.Linear(size * size, 10)))
+        x, p, w = torch.randn(2, 1, size, size), torch.full((2, 10), 0.1), torch.full((2,), 0.5)
+        theta = torch.randn(student.layout.size)
+        assert torch.allclose(
+            Compiled(student, channels_last=True).gradient(theta, x, p, w), student.gradient(theta, x, p, w)
+        )

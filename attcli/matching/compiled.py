@@ -13,6 +13,9 @@ from torch.func import grad, grad_and_value, jvp
 from attcli.matching.steps import Derivatives
 from attcli.matching.student import Student, cross_entropy
 
+PROGRAMS = 200
+"""Programs of each step function that a process may compile: one for each network and shape that it meets."""
+
 
 class Compiled:
     """Steps of a student as compiled programs; the first call of each, and of each new shape, compiles it.
@@ -86,4 +89,6 @@ class Compiled:
 
 
 def _compile(function: Any) -> Any:
+    # Torch counts the programs of one piece of code, over all students of the process, and gives up beyond eight.
+    torch._dynamo.config.recompile_limit = PROGRAMS
     return torch.compile(function, fullgraph=True, dynamic=False)

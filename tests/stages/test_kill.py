@@ -13,7 +13,7 @@ from attcli import progress
 from attcli.stages import buffer, distill, evaluate, prepare
 from attcli.stages.run import Run
 from tests.conftest import settings_in
-from tests.stages.test_pipeline import contents
+from tests.stages.observed import contents
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["attcli.stages.evaluate", "torchvision.utils", "sklearn.datasets"])

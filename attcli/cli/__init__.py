@@ -1,0 +1,49 @@
+"""The command line. Imports no torch before a stage runs, so that --help answers at once."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from attcli import __version__
+from attcli.cli import inspection, recipes, stages
+
+app = typer.Typer(
+    name="attcli",
+    help="Distil an image dataset into a tiny synthetic one that trains networks almost as well.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+recipes_app = typer.Typer(help="Published settings: list, show or use them.", invoke_without_command=True)
+app.command()(stages.prepare)
+app.command()(stages.buffer)
+app.command()(stages.distill)
+app.command()(stages.evaluate)
+app.command()(inspection.diagnose)
+app.command()(recipes.reproduce)
+app.command()(inspection.config)
+app.add_typer(recipes_app, name="recipes")
+recipes_app.callback()(recipes.list_recipes)
+recipes_app.command("show")(recipes.show)
+recipes_app.command("use")(recipes.use)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(app())

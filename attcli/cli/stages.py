@@ -1,0 +1,199 @@
+"""The commands that run a stage: prepare, buffer, distill, evaluate."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attcli.cli.command import given, refuse_json, reporting, run_stage
+from attcli.cli.flags import (
+    Artifacts,
+    AsJson,
+    DataDir,
+    Dataset,
+    Device,
+    DryRun,
+    Epochs,
+    ExpertCount,
+    Force,
+    Ipc,
+    Iterations,
+    Method,
+    NoAuto,
+    Params,
+    Seed,
+    Set,
+)
+from attcli.errors import UserError
+
+if TYPE_CHECKING:
+    from attcli.stages.run import Run
+
+
+def prepare(
+    dataset: Dataset = None,
+    limit_per_class: Annotated[int | None, typer.Option(help="Training images a class to keep.")] = None,
+    seed: Seed = None,
+    sets: Set = None,
+    params: Params = None,
+    data_dir: DataDir = None,
+    artifacts: Artifacts = None,
+    no_auto: NoAuto = False,
+    dry_run: DryRun = False,
+    force: Force = False,
+) -> None:
+    """Read a dataset, fit its normaliser and write dataset.h5."""
+    with reporting():
+        flags = given(
+            prepare__dataset=dataset,
+            prepare__limit_per_class=limit_per_class,
+            seed=seed,
+            runtime__data_dir=data_dir,
+            runtime__artifacts=artifacts,
+        )
+        run_stage("prepare", flags, sets, params, dry_run=dry_run, auto=not no_auto, force=force)
+
+
+def buffer(
+    dataset: Dataset = None,
+    experts: ExpertCount = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    sets: Set = None,
+    params: Params = None,
+    device: Device = None,
+    data_dir: DataDir = None,
+    artifacts: Artifacts = None,
+    no_auto: NoAuto = False,
+    dry_run: DryRun = False,
+    force: Force = False,
+) -> None:
+    """Train expert networks on the real images and keep their trajectories; more experts or epochs extend them."""
+    with reporting():
+        flags = given(
+            prepare__dataset=dataset,
+            buffer__experts=experts,
+            buffer__epochs=_epochs(epochs),
+            seed=seed,
+            runtime__device=device,
+            runtime__data_dir=data_dir,
+            runtime__artifacts=artifacts,
+        )
+        run_stage("buffer", flags, sets, params, dry_run=dry_run, auto=not no_auto, force=force)
+
+
+def distill(
+    method: Method = None,
+    dataset: Dataset = None,
+    ipc: Ipc = None,
+    iterations: Iterations = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="Stop after 90s, 30m or 2h, saved; run again to go on.")
+    ] = None,
+    experts: ExpertCount = None,
+    seed: Seed = None,
+    sets: Set = None,
+    params: Params = None,
+    device: Device = None,
+    data_dir: DataDir = None,
+    artifacts: Artifacts = None,
+    no_auto: NoAuto = False,
+    dry_run: DryRun = False,
+    force: Force = False,
+) -> None:
+    """Distil synthetic images by matching the experts' trajectories, making what is missing for it."""
+    with reporting():
+        flags = given(
+            distill__method=method,
+            prepare__dataset=dataset,
+            distill__ipc=ipc,
+            distill__iterations=iterations,
+            buffer__experts=experts,
+            seed=seed,
+            runtime__device=device,
+            runtime__data_dir=data_dir,
+            runtime__artifacts=artifacts,
+        )
+        limit = None if time_limit is None else _seconds(time_limit)
+        options: dict[str, Any] = {"auto": not no_auto, "force": force, "time_limit": limit}
+        run_stage("distill", flags, sets, params, dry_run=dry_run, **options)
+
+
+def evaluate(
+    synthetic: Annotated[Path | None, typer.Argument(help="The set to score; default: the distilled one.")] = None,
+    archs: Annotated[str | None, typer.Option(help="Architectures, as convnet,vgg11: evaluate.archs.")] = None,
+    repeats: Annotated[int | None, typer.Option(help="Networks an architecture: evaluate.repeats.")] = None,
+    snapshots: Annotated[
+        bool, typer.Option("--snapshots", help="Score the snapshots: the last, and the best on validation images.")
+    ] = False,
+    literature: Annotated[
+        bool, typer.Option("--literature", help="With --snapshots: also the maximum over tests of all of them.")
+    ] = False,
+    method: Method = None,
+    dataset: Dataset = None,
+    ipc: Ipc = None,
+    iterations: Iterations = None,
+    experts: ExpertCount = None,
+    seed: Seed = None,
+    sets: Set = None,
+    params: Params = None,
+    device: Device = None,
+    data_dir: DataDir = None,
+    artifacts: Artifacts = None,
+    no_auto: NoAuto = False,
+    dry_run: DryRun = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train fresh networks on the set and on random real images, test them and print the scores."""
+    with reporting():
+        if literature and not snapshots:
+            raise UserError("--literature takes the maximum over snapshots; add --snapshots")
+        refuse_json(dry_run, as_json)
+        if dry_run and synthetic and not synthetic.exists():
+            raise UserError(f"{synthetic} is missing; name a set's file")
+        if snapshots and synthetic:
+            raise UserError("--snapshots scores the results' own snapshots; leave the file out, or use --artifacts DIR")
+        flags = given(
+            evaluate__archs=archs,
+            evaluate__repeats=repeats,
+            distill__method=method,
+            prepare__dataset=dataset,
+            distill__ipc=ipc,
+            distill__iterations=iterations,
+            buffer__experts=experts,
+            seed=seed,
+            runtime__device=device,
+            runtime__data_dir=data_dir,
+            runtime__artifacts=artifacts,
+        )
+
+        def act(stage: ModuleType, run: "Run") -> dict[str, Any]:
+            found: dict[str, Any] = (
+                stage.run_snapshots(run, literature=literature) if snapshots else stage.run(run, synthetic)
+            )
+            return found
+
+        report = run_stage("evaluate", flags, sets, params, dry_run=dry_run, act=act, auto=not no_auto, force=force)
+        if report is not None:
+            from attcli.report import scores_table, snapshots_table
+
+            table = snapshots_table if snapshots else scores_table
+            typer.echo(json.dumps(report, indent=2) if as_json else table(report))
+
+
+def _epochs(text: str | None) -> Any:
+    return int(text) if text and text.isdigit() else text
+
+
+def _seconds(text: str) -> float:
+    units = {"s": 1, "m": 60, "h": 3600}
+    try:
+        found = float(text[:-1]) * units[text[-1]] if text[-1] in units else float(text)
+    except (ValueError, IndexError):
+        found = 0.0
+    if not found > 0:
+        raise UserError(f"--time-limit {text}: write it as 90s, 30m or 2h")
+    return found

@@ -1,0 +1,161 @@
+"""What distillation begins with, does in an iteration, and leaves."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from attcli.errors import UserError
+from attcli.matching.student import Student
+from attcli.stages import buffer, distill, initial, prepare
+from attcli.stages.run import Run
+from attcli.store import dataset, experts, synthetic
+
+MakeRun = Callable[..., Run]
+
+
+def test_noise_initialisation_and_sub_batches(make_run: MakeRun) -> None:
+    run = make_run(distill__init="noise", distill__ipc=2, distill__batch_syn=7)
+    distill.run(run)
+    found = synthetic.read(run.synthetic)
+    assert found.variants["synthetic"].shape == (20, 1, 8, 8)
+    assert found.labels.tolist() == sorted(found.labels.tolist())
+
+
+def begun(run: Run, data: dataset.Dataset) -> synthetic.State:
+    """What a distillation from real images with hard labels starts from; no expert is asked."""
+    return initial.begin(run.settings, data, None, None, torch.device("cpu"))
+
+
+def test_real_initialisation_is_class_by_class(make_run: MakeRun) -> None:
+    run = make_run(distill__ipc=3)
+    prepare.run(run)
+    data = dataset.read(run.dataset)
+    state = begun(run, data)
+    train = data.inputs("train")
+    for image, label in zip(state.images, state.labels, strict=True):
+        matches = (train == image).flatten(1).all(dim=1)
+        assert data.labels["train"][matches].tolist() == [int(label)]
+
+
+def test_the_learning_rate_is_kept_above_its_minimum_and_counted(make_run: MakeRun) -> None:
+    run = make_run(distill__lr_lr=1e6, distill__min_lr=0.005)
+    distill.run(run)
+    found = synthetic.read(run.synthetic)
+    assert found.about["counts"]["lr_projected"] > 0
+    assert found.lr >= 0.005 - 1e-8
+
+
+def test_updates_that_are_not_finite_touch_nothing_and_end_the_run(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(distill__max_bad_updates=3, distill__iterations=20)
+    distill.run(make_run(distill__iterations=2))
+    before = synthetic.read(run.synthetic)
+    real = distill.engine.load("adjoint")
+
+    def broken(student, start, target, batches, lr, select):
+        match = real(student, start, target, batches, lr, select)
+        batches.gradients()[0][0] = float("nan")
+        return match
+
+    monkeypatch.setattr(distill.engine, "load", lambda name: broken)
+    with pytest.raises(UserError, match=r"3 updates in a row were not finite, the last at iteration 4; lower distill"):
+        distill.run(run)
+    after = synthetic.read(run.synthetic)
+    assert after.about["counts"] == {"lr_projected": 0, "skipped": 3, "skipped_in_a_row": 3, "rejected": 0}
+    assert after.lr == before.lr
+    for kind in before.variants:
+        assert torch.equal(after.variants[kind], before.variants[kind])
+    monkeypatch.undo()
+    distill.run(make_run(distill__iterations=8))
+    with h5py.File(run.history) as file:
+        assert file["iteration"][()].tolist() == list(range(8))
+        assert file["accepted"][()].tolist() == [1, 1, 0, 0, 0, 1, 1, 1]
+
+
+def test_history_and_ema_tell_what_happened(make_run: MakeRun) -> None:
+    run = make_run()
+    distill.run(run)
+    with h5py.File(run.history) as file:
+        steps, l1, l2, loss = (file[name][()] for name in ("step", "l1", "l2", "loss"))
+        assert l1.shape == l2.shape == (6, 5)
+        assert np.array_equal(steps, l1.argmin(axis=1) + 1)
+        assert (file["seconds"][()] > 0).all()
+    lines = run.history.with_suffix(".csv").read_text().splitlines()
+    assert lines[0].startswith("iteration,expert,start_epoch,step,loss,lr")
+    assert len(lines) == 7
+    assert float(lines[1].split(",")[4]) == pytest.approx(float(loss[0]), rel=1e-6)
+    snapshots = [synthetic.read_snapshot(path) for path in synthetic.snapshots(run.snapshots)]
+    assert [state.iteration for state in snapshots] == [2, 4, 6]
+    state = snapshots[-1]
+    assert not torch.equal(state.ema, state.images)
+
+
+def test_ema_by_hand(make_run: MakeRun) -> None:
+    run = make_run(distill__save_every=1, distill__iterations=3)
+    distill.run(run)
+    data = dataset.read(run.dataset)
+    ema = begun(run, data).images
+    for path in synthetic.snapshots(run.snapshots):
+        state = synthetic.read_snapshot(path)
+        ema = 0.9 * ema + 0.1 * state.images
+        assert torch.allclose(state.ema, ema, atol=1e-6)
+
+
+def test_outer_momentum_is_sgd_as_torch_defines_it(make_run: MakeRun) -> None:
+    run = make_run(distill__save_every=1, distill__iterations=3)
+    distill.run(run)
+    states = [synthetic.read_snapshot(path) for path in synthetic.snapshots(run.snapshots)]
+    parameter = states[0].images.clone().requires_grad_()
+    optimiser = torch.optim.SGD([parameter], lr=1.0, momentum=0.5)
+    optimiser.state[parameter]["momentum_buffer"] = states[0].momentum_images.clone()
+    for before, after in itertools.pairwise(states):
+        parameter.grad = after.momentum_images - 0.5 * before.momentum_images
+        optimiser.step()
+        assert torch.allclose(parameter.detach(), after.images, atol=1e-6)
+
+
+def test_the_picture_shows_the_images_as_they_would_look(make_run: MakeRun) -> None:
+    run = make_run(distill__iterations=1, distill__lr_img=0.0)
+    distill.run(run)
+    data = dataset.read(run.dataset)
+    state = begun(run, data)
+    picture = np.asarray(Image.open(run.grid).convert("L")).astype(float)
+    original = data.images["train"][(data.inputs("train") == state.images[0]).flatten(1).all(dim=1)][0, 0]
+    shown = picture[2:50, 2:50].reshape(8, 6, 8, 6).mean(axis=(1, 3))
+    assert np.abs(shown - original.numpy() / 16 * 255).max() <= 1
+
+
+def test_every_engine_distils(make_run: MakeRun, tmp_path: Path) -> None:
+    found = {}
+    for name in ("adjoint", "unroll", "tesla"):
+        run = make_run(tmp_path / name, distill__engine=name, distill__iterations=2)
+        distill.run(run)
+        found[name] = synthetic.read(run.synthetic).variants["synthetic"]
+    assert torch.allclose(found["adjoint"], found["unroll"], atol=1e-5)
+    assert not torch.allclose(found["adjoint"], found["tesla"], atol=1e-5)
+
+
+def test_the_same_choices_are_the_same_work_under_any_name(make_run: MakeRun) -> None:
+    distill.run(make_run(distill__method="att"))
+    before = make_run().synthetic.stat().st_mtime_ns
+    distill.run(make_run(distill__method="mtt", distill__select="nearest"))  # nothing to do, and nothing to refuse
+    assert make_run().synthetic.stat().st_mtime_ns >= before
+
+
+def test_teacher_labels_are_the_target_experts(make_run: MakeRun) -> None:
+    run = make_run(distill__labels="teacher", distill__iterations=1, distill__lr_img=0.0)
+    distill.run(run)
+    found = synthetic.read(run.synthetic)
+    with h5py.File(run.history) as history_file:
+        expert, start = int(history_file["expert"][0]), int(history_file["start_epoch"][0])
+    theta = torch.from_numpy(experts.read(experts.path(run.experts, expert))[1].parameters[start + 2])
+    module = buffer.architecture(run.settings.network, dataset.read(run.dataset).about).build()
+    wanted = Student.of(module).logits(theta, found.variants["synthetic"])
+    assert torch.allclose(found.labels, wanted, atol=1e-5)

@@ -1,0 +1,177 @@
+"""What is scored, on which images, and what the scores say."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from attcli.errors import UserError
+from attcli.stages import distill, evaluate, prepare
+from attcli.stages.run import Run
+from attcli.store import artefact, dataset, synthetic
+from tests.stages.observed import logged, variants
+
+MakeRun = Callable[..., Run]
+
+
+def test_scores_have_the_stated_form(make_run: MakeRun) -> None:
+    run = make_run(evaluate__archs="convnet,mlp")
+    report = evaluate.run(run)
+    assert json.loads(run.scores.read_text()) == json.loads(json.dumps(report))
+    assert set(report["scores"]) == {"convnet", "mlp"}
+    for row in report["scores"].values():
+        assert set(row) == {"synthetic", "ema", "random"}
+        for entry in row.values():
+            assert set(entry) == {"mean", "sd", "n"}
+            assert 0 <= entry["mean"] <= 100
+            assert entry["n"] == 2
+    assert report["protocol"]["epochs"] == 4
+
+
+def test_sd_is_that_of_a_sample() -> None:
+    assert evaluate.summary([1.0, 2.0, 4.0]) == {"mean": 2.3333, "sd": 1.5275, "n": 3}
+    assert evaluate.summary([5.0]) == {"mean": 5.0, "sd": None, "n": 1}
+
+
+def test_a_set_is_scored_from_its_file_alone(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    here = evaluate.run(run)
+    away = make_run(tmp_path / "away")
+    shutil.copy(run.synthetic, tmp_path / "set.h5")
+    assert evaluate.run(away, tmp_path / "set.h5") == here
+    changes = {"prepare__validation": 0, "buffer__batch": 64, "prepare__dataset": "cifar10"}
+    third = make_run(tmp_path / "third", **changes)
+    with pytest.raises(UserError, match=r"was distilled from digits, not cifar10; add --dataset digits"):
+        evaluate.run(third, tmp_path / "set.h5")
+
+
+def test_random_images_are_fresh_each_repeat_and_as_many(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(distill__ipc=2)
+    distill.run(run)
+    met = []
+    real = evaluate.train
+
+    def note(steps, theta, images, labels, classes, lr, protocol, key, stop):
+        met.append((images, labels, key[2]))
+        return real(steps, theta, images, labels, classes, lr, protocol, key, stop)
+
+    monkeypatch.setattr(evaluate, "train", note)
+    evaluate.run(run)
+    randoms = [entry for entry in met if len(met) and not any(torch.equal(entry[0], v) for v in variants(run))]
+    assert len(randoms) == 2 * 3
+    first, second = ([entry[0] for entry in randoms if entry[2] == repeat] for repeat in range(2))
+    assert torch.equal(first[0], first[1])  # the same images at every learning rate
+    assert not torch.equal(first[0], second[0])
+    assert randoms[0][1].bincount().tolist() == [2] * 10
+
+
+def test_the_scores_of_another_set_are_not_the_results(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    evaluate.run(run)
+    before = run.scores.read_bytes()
+    distill.run(make_run(tmp_path / "other", distill__lr_img=2.0))
+    evaluate.run(run, tmp_path / "other" / "artifacts" / "synthetic.h5")
+    assert run.scores.read_bytes() == before
+
+
+def test_snapshots_are_scored_on_validation(make_run: MakeRun) -> None:
+    run = make_run()
+    distill.run(run)
+    report = evaluate.run_snapshots(run)
+    assert [row["iteration"] for row in report["snapshots"]] == [2, 4, 6]
+    assert {row["split"] for row in report["snapshots"]} == {"validation"}
+    assert report["last"]["iteration"] == 6
+    assert report["last"]["split"] == "test"
+    assert report["last"]["convnet"] == {
+        kind: evaluate.run(run)["scores"]["convnet"][kind] for kind in ("synthetic", "ema")
+    }
+    selected = report["selected"]["convnet"]["synthetic"]
+    best = max(report["snapshots"], key=lambda row: row["convnet"]["synthetic"]["mean"])
+    assert selected["iteration"] == best["iteration"]
+    assert "literature_maximum" not in report
+    assert evaluate.run_snapshots(make_run()) == report
+
+
+def test_the_literatures_maximum_is_over_tests_and_labelled(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "none", prepare__validation=0)
+    distill.run(run)
+    report = evaluate.run_snapshots(run, literature=True)
+    assert "selected" not in report
+    assert [(row["iteration"], row["split"]) for row in report["tests"]] == [(2, "test"), (4, "test"), (6, "test")]
+    for kind in ("synthetic", "ema"):
+        found = report["literature_maximum"]["convnet"][kind]
+        assert found["mean"] == max(row["convnet"][kind]["mean"] for row in report["tests"])
+        (row,) = [row for row in report["tests"] if row["iteration"] == found["iteration"]]
+        assert found == {"iteration": row["iteration"], **row["convnet"][kind]}
+
+
+def test_without_validation_no_snapshot_is_selected(make_run: MakeRun) -> None:
+    run = make_run(prepare__validation=0)
+    distill.run(run)
+    with logged() as lines:
+        assert set(evaluate.run_snapshots(run)) == {"last"}
+    assert "has no validation images, so that none is selected" in lines[0]
+
+
+def test_snapshots_are_not_scored_with_images_that_may_be_in_them(make_run: MakeRun) -> None:
+    distill.run(make_run(prepare__validation=0))
+    later = make_run(prepare__validation=100, force=True)
+    prepare.run(later)
+    with pytest.raises(UserError, match=r"was distilled from other images than those in .*dataset\.h5"):
+        evaluate.run_snapshots(later)
+
+
+def test_a_set_that_is_not_what_is_asked_for_is_scored_with_a_warning(make_run: MakeRun) -> None:
+    run = make_run(distill__iterations=3)
+    first = evaluate.run(run)
+    with logged() as lines:
+        assert evaluate.run(make_run()) == first
+    assert "is from iteration 3 of 6; it is scored as it is, `attcli distill` goes on with it" in lines[0]
+    with logged() as lines:
+        assert evaluate.run(make_run(distill__lr_img=2.0, distill__iterations=3)) == first
+    assert "other settings (distill.lr_img is 1.0 there, 2.0 asked for)" in lines[0]
+    with logged() as lines:
+        evaluate.run(run)
+    assert lines == []
+
+
+def test_no_baseline_where_a_class_has_too_few_images(make_run: MakeRun) -> None:
+    run = make_run(
+        prepare__limit_per_class=20, prepare__validation=50, distill__ipc=17, distill__init="noise", buffer__batch=64
+    )
+    with logged() as lines:
+        report = evaluate.run(run)
+    assert set(report["scores"]["convnet"]) == {"synthetic", "ema"}
+    assert any("a class has 15 training images: too few" in line for line in lines)
+
+
+def test_snapshots_beyond_the_asked_iterations_and_foreign_ones_are_no_results(make_run: MakeRun) -> None:
+    run = make_run()
+    distill.run(run)
+    later = run.snapshots / "iteration-0000006.h5"
+    distill.run(make_run(distill__iterations=4))
+    assert not later.exists()
+    assert evaluate.run_snapshots(make_run(distill__iterations=4))["last"]["iteration"] == 4
+    distill.run(run)
+    assert later.exists()
+    run.synthetic.unlink()
+    with pytest.raises(UserError, match=r"iteration-0000002\.h5 is another one \(distill\.lr_img is 1\.0 there"):
+        distill.run(make_run(distill__lr_img=2.0))
+    assert later.exists()
+
+
+def test_without_validation_the_baselines_learning_rate_is_chosen_on_other_training_images(make_run: MakeRun) -> None:
+    report = evaluate.run(make_run(prepare__validation=0))
+    assert report["scores"]["convnet"]["random"]["n"] == 2
+
+
+def test_the_zca_normaliser_travels_with_the_set(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "zca", prepare__normalise="zca")
+    distill.run(run)
+    found = synthetic.read(run.synthetic)
+    assert found.normaliser is not None
+    assert found.normaliser.digest() == dataset.read(run.dataset).normaliser.digest()
+    assert artefact.header(run.synthetic, "synthetic", "x").about["normaliser"]["eps"] == 0.1
