@@ -58,12 +58,27 @@ def test_cifar10_is_read_as_torchvision_reads_it(tmp_path: Path, monkeypatch: py
     assert source.classes[3] == "class 3"
 
 
-def test_cifar_that_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No download."""
+
     def no_network(*arguments: object, **options: object) -> None:
         raise OSError("no network")
 
     monkeypatch.setattr(datasets.CIFAR10, "download", no_network)
+
+
+@pytest.mark.usefixtures("offline")
+def test_cifar_that_is_nowhere(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cifar10 is not in .* --data-dir"):
+        registry.source("cifar10").load(tmp_path, "cifar10")
+
+
+@pytest.mark.usefixtures("offline")
+def test_cifar_that_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_cifar10(tmp_path, monkeypatch)
+    (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(b"cut short")
+    with pytest.raises(UserError, match=r"cifar10 is incomplete or damaged in .* --data-dir"):
         registry.source("cifar10").load(tmp_path, "cifar10")
 
 

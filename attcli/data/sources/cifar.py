@@ -27,9 +27,10 @@ def load(data_dir: Path, name: str) -> Source:
             except RuntimeError:
                 part = official(str(data_dir), train=train, download=True)
         except (OSError, RuntimeError) as error:
+            there = (data_dir / official.base_folder).exists()
             raise UserError(
-                f"{name} is not in {data_dir} and could not be downloaded ({error}); "
-                f"put its {official.base_folder} folder there or name its parent with --data-dir"
+                f"{name} is {'incomplete or damaged' if there else 'not'} in {data_dir} and could not be downloaded "
+                f"({error}); put its whole {official.base_folder} folder there or name its parent with --data-dir"
             ) from None
         parts.append(part)
     train_part, test_part = (
