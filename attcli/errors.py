@@ -3,3 +3,7 @@
 
 class UserError(Exception):
     """One line that says what is wrong and what to do about it; the command line turns it into exit code 2."""
+
+
+class DivergedError(UserError):
+    """A training that left the finite numbers; its learning rate is the one to mend."""

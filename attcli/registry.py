@@ -21,7 +21,10 @@ NOT_TRAINERS = ("training",)
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """The facts of a dataset: its training set's classes, sizes, and shape of its images (channels, side, side)."""
+    """The facts of a dataset: its training set's classes, sizes, and shape of its images (channels, side, side).
+
+    `literature` is the mean and the deviation of each channel that published experiments standardise it with.
+    """
 
     name: str
     title: str
@@ -32,6 +35,7 @@ class DatasetInfo:
     smallest_class: int
     test: int
     value_scale: float = 1 / 255
+    literature: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 def _modules(folder: str) -> tuple[str, ...]:

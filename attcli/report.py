@@ -73,4 +73,8 @@ def beside_published(report: dict[str, Any], published: dict[str, Any] | None) -
     ours = ", ".join(f"{kind} {_cell(found[kind])}" for kind in ("synthetic", "ema") if kind in found)
     spread = f" ± {published['sd']}" if published.get("sd") is not None else ""
     doubt = f"; doubtful: {published['doubt']}" if published.get("doubt") else ""
-    return f"{published['network']}: {ours}; published {published['accuracy']}{spread} ({published['table']}{doubt})"
+    return (
+        f"{published['network']}: {ours}; published {published['accuracy']}{spread} ({published['table']}{doubt})\n"
+        "published figures are maxima over tests during distillation; "
+        "`attcli evaluate --snapshots --literature` takes such a maximum"
+    )

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attcli.errors import UserError
+from attcli.errors import DivergedError
 from attcli.settings import resolve
 from benchmarks.runs import scored
 from benchmarks.timing import machine
@@ -27,7 +27,7 @@ def _base(method: str, dataset: str, ipc: int) -> dict[str, Any]:
 def _one(
     folder: Path, base: dict[str, Any], by_images: float, by_student: float, short: dict[str, Any]
 ) -> float | None:
-    """The validation accuracy of one run; none where it could not be carried to its end."""
+    """The validation accuracy of one run; none where it diverged."""
     recipe = resolve(base, ignore_params=True).settings.distill
     changes = {
         **base,
@@ -38,7 +38,7 @@ def _one(
     name = f"{base['distill.method']}-img{by_images:g}-student{by_student:g}"
     try:
         report = scored(folder, name, changes, "validation", ("synthetic",))
-    except UserError:
+    except DivergedError:
         return None
     return float(report["convnet"]["synthetic"]["mean"])
 

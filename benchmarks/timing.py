@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from attcli.runtime import keep_freed_memory
+
 
 def machine(device: torch.device | str) -> dict[str, Any]:
     """What the figures were measured on."""
@@ -59,6 +61,7 @@ def compare(ours: Callable[[], object], reference: Callable[[], object], rounds:
 
 def _measure(prepare: Callable[..., Callable[[], object]], arguments: tuple[Any, ...], threads: int, pipe: Any) -> None:
     torch.set_num_threads(threads)
+    keep_freed_memory()
     act = prepare(*arguments)
     act()
     if torch.cuda.is_initialized():

@@ -10,7 +10,9 @@ import h5py
 import pytest
 
 from attcli import __version__
+from attcli.report import beside_published
 from attcli.settings.layers import names
+from attcli.settings.recipes import get
 from tests.conftest import SMALL, Cli
 
 COMMANDS = ("prepare", "buffer", "distill", "evaluate", "config", "recipes", "diagnose", "reproduce")
@@ -88,7 +90,7 @@ def test_snapshots_table(cli: Cli) -> None:
 
 def test_diagnosis_of_a_run(cli: Cli) -> None:
     cli.small("distill")
-    written = cli("diagnose", "--gammas", "1,2", "--every", "4").split()
+    written = cli("diagnose", "--gammas", "1,2", "--every", "3").split()
     assert {Path(path).name for path in written} == {
         f"{table}.{kind}" for table in ("distances", "mismatches", "matched") for kind in ("csv", "png", "svg")
     }
@@ -102,14 +104,14 @@ def test_diagnosis_of_a_run(cli: Cli) -> None:
     counted = [list(map(int, line.split(","))) for line in (folder / "mismatches.csv").read_text().splitlines()[1:]]
     missed = 5 - (l1.argmin(axis=1) + 1)
     assert counted == [
-        [0, int((missed[:4] >= 1).sum()), int((missed[:4] >= 2).sum())],
-        [4, int((missed[4:] >= 1).sum()), int((missed[4:] >= 2).sum())],
+        [0, int((missed[:3] >= 1).sum()), int((missed[:3] >= 2).sum())],
+        [3, int((missed[3:] >= 1).sum()), int((missed[3:] >= 2).sum())],
     ]
     header, first = (folder / "distances.csv").read_text().splitlines()[:2]
     assert header.split(",")[:2] == ["step", "iteration_0"]
     assert float(first.split(",")[1]) == pytest.approx(float(l1[0, 0]), rel=1e-6)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    cli("diagnose", "--gammas", "1,2", "--every", "4")
+    cli("diagnose", "--gammas", "1,2", "--every", "3")
     assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
     assert before["distances.png"].startswith(b"\x89PNG")
     assert b"<svg" in before["distances.svg"]
@@ -130,6 +132,13 @@ def test_reproduce_says_the_cost_and_the_published_value(cli: Cli) -> None:
     other = ("reproduce", "att/digits/ipc1", *small, "--set", "distill.lr_img=3", "--json")
     assert "distill.lr_img is 1.0 there, 3.0 asked for" in cli(*other, code=2)
     assert json.loads(cli(*other, "--force"))["set"]["sha256"] != longer["set"]["sha256"]
+
+
+def test_the_published_value_is_told_with_what_it_is() -> None:
+    report = {"scores": {"convnet": {"synthetic": {"mean": 46.5, "sd": 0.5, "n": 5}}}}
+    line, note = beside_published(report, get("att/cifar10/ipc1").published).splitlines()
+    assert line == "convnet: synthetic 46.50 ± 0.50 (n=5); published 48.3 ± 1.0 (ATT, results table)"
+    assert "maxima over tests" in note
 
 
 def test_dry_run_says_what_would_run_and_makes_nothing(cli: Cli) -> None:

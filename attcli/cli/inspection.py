@@ -42,7 +42,7 @@ def config(
 
 def diagnose(
     file: Annotated[Path | None, typer.Argument(help="A run's history.h5; default: the results' own.")] = None,
-    metric: Annotated[str, typer.Option(help="Distance: l1 or l2.")] = "l1",
+    metric: Annotated[str | None, typer.Option(help="Distance: l1 or l2; default: the run's own.")] = None,
     gammas: Annotated[str, typer.Option(help="Missed steps from which a mismatch counts.")] = "5,10,20,40",
     every: Annotated[int, typer.Option(help="Iterations that mismatches are counted in.")] = 50,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default: diagnosis beside the history.")] = None,
@@ -52,7 +52,7 @@ def diagnose(
     with reporting():
         from attcli.stages import diagnose as stage
 
-        if metric not in ("l1", "l2"):
+        if metric not in (None, "l1", "l2"):
             raise UserError(f"--metric {metric}: choose l1 or l2")
         if not all(part.strip().isdigit() for part in gammas.split(",")):
             raise UserError(f"--gammas {gammas}: write whole numbers, as 5,10,20")

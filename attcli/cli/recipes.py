@@ -24,7 +24,8 @@ def list_recipes(context: typer.Context) -> None:
 
             for name, recipe in all_recipes().items():
                 doubtful = sum(bool(entry.doubt) for entry in recipe.values.values())
-                typer.echo(f"{name:28}  {recipe.title}" + (f" ({doubtful} doubtful values)" if doubtful else ""))
+                note = f" ({doubtful} doubtful value{'s' if doubtful > 1 else ''})" if doubtful else ""
+                typer.echo(f"{name:28}  {recipe.title}{note}")
 
 
 def show(name: str) -> None:

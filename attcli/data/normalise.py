@@ -1,8 +1,9 @@
 """From pixel values in [0, 1] to what networks see, and back: standardisation or ZCA whitening.
 
-Both are fitted on training images only. ZCA (eps 0.1, no standardisation before it), with Sigma = U diag(s) U^T the
-covariance of the flattened images: x' = (x - mean) T with T = U diag((s + eps)^-1/2) U^T; the inverse is
-U diag((s + eps)^1/2) U^T. U and s are kept rather than the two matrices: half the size, and one source for both.
+Both are fitted on training images only, unless standardisation takes given figures. ZCA (eps 0.1, no standardisation
+before it), with Sigma = U diag(s) U^T the covariance of the flattened images: x' = (x - mean) T with T = U diag((s +
+eps)^-1/2) U^T; the inverse is U diag((s + eps)^1/2) U^T. U and s are kept rather than the two matrices: half the
+size, and one source for both.
 """
 
 from dataclasses import dataclass
@@ -71,6 +72,11 @@ class Normaliser:
 
 def _times(images: Tensor, matrix: Tensor) -> Tensor:
     return (images.flatten(1) @ matrix.to(images)).view_as(images)
+
+
+def given(mean: tuple[float, ...], std: tuple[float, ...]) -> Normaliser:
+    """Standardisation with a given mean and deviation of each channel, in units of [0, 1]."""
+    return Normaliser("standardise", np.asarray(mean, np.float32), std=np.asarray(std, np.float32))
 
 
 def fit(kind: str, images: Tensor, eps: float) -> Normaliser:

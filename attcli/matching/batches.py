@@ -43,13 +43,17 @@ def unpack(packed: Tensor, parts: tuple[Tensor, ...]) -> list[Tensor]:
     return [piece.view(part.dtype).view(part.shape) for piece, part in zip(pieces, parts, strict=True)]
 
 
-def plan(images: int, batch: int, steps: int, strategy: str, generator: torch.Generator) -> Plan:
+def plan(
+    images: int, batch: int, steps: int, strategy: str, generator: torch.Generator, *, short_first: bool = False
+) -> Plan:
     """Draw `steps` batches: every pass over the set is a new permutation cut into chunks of `batch`.
 
-    A pass's last chunk may be short: it is filled up with images of weight 0, so that all batches have one shape.
+    A pass's last chunk (or its first, as in the literature's students) may be short: it is filled up with images of
+    weight 0, so that all batches have one shape.
     """
     batch = min(batch, images)
     chunks = -(-images // batch)
+    missing = chunks * batch - images if short_first else 0
     indices = torch.zeros((steps, batch), dtype=torch.long)
     weights = torch.zeros((steps, batch))
     order = indices[:0]
@@ -57,7 +61,7 @@ def plan(images: int, batch: int, steps: int, strategy: str, generator: torch.Ge
         chunk = step % chunks
         if chunk == 0:
             order = torch.randperm(images, generator=generator)
-        taken = order[chunk * batch : (chunk + 1) * batch]
+        taken = order[max(0, chunk * batch - missing) : (chunk + 1) * batch - missing]
         indices[step, : len(taken)] = taken
         weights[step, : len(taken)] = 1 / len(taken)
     return Plan(indices, weights, augment.draw(strategy, steps, batch, generator))

@@ -23,6 +23,8 @@ def check(settings: Settings) -> None:
         if strategy is not None and strategy != "none":
             for operation in strategy.split("_"):
                 registry.known(f"augmentation in {name}:", operation, OPERATIONS, f"{there}, or none")
+    if settings.prepare.normalise == "literature" and info.literature is None:
+        raise UserError(f"prepare.normalise literature: there are no such figures for {info.name}; use standardise")
     _spans(settings)
     _counts(settings, info)
 

@@ -39,7 +39,9 @@ class Prepare(Section):
     """Which images, and how they are normalised."""
 
     dataset: str = Field("cifar10", description="dataset, one of those that `attcli recipes` lists")
-    normalise: Literal["zca", "standardise"] = Field("zca", description="ZCA whitening, or mean and deviation")
+    normalise: Literal["zca", "standardise", "literature"] = Field(
+        "zca", description="ZCA whitening, the images' own mean and deviation, or those that the literature's codes use"
+    )
     zca_eps: PositiveFloat = Field(0.1, description="added to the covariance's eigenvalues by ZCA")
     validation: NonNegativeInt = Field(0, description="images split off the training set for validation, stratified")
     limit_per_class: PositiveInt | None = Field(None, description="keep only so many training images of each class")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attcli import execution, registry, runtime
 from attcli import experts as trainers
-from attcli.errors import UserError
+from attcli.errors import DivergedError, UserError
 from attcli.experts.training import Optimiser, train_epoch
 from attcli.matching.parameters import vector
 from attcli.networks import Architecture
@@ -191,7 +191,7 @@ class _Trainer:
     def _epoch(
         self, index: int, theta: Tensor, optimiser: Optimiser, trajectory: experts.Trajectory
     ) -> experts.Trajectory:
-        """The trajectory with one more epoch. UserError if the training diverged."""
+        """The trajectory with one more epoch. DivergedError if the training did."""
         buffer = self._settings.buffer
         measured = train_epoch(
             self._steps,
@@ -207,7 +207,7 @@ class _Trainer:
         )
         loss, accuracy = measured.tolist()
         if not np.isfinite(loss) or not bool(theta.isfinite().all()):
-            raise UserError(f"expert {index} diverged in epoch {trajectory.epochs}; lower buffer.lr")
+            raise DivergedError(f"expert {index} diverged in epoch {trajectory.epochs}; lower buffer.lr")
         velocity = None if optimiser.velocity is None else optimiser.velocity.cpu().numpy().copy()
         return trajectory.extended(theta.cpu().numpy().copy(), loss, accuracy, velocity)
 

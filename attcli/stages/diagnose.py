@@ -34,20 +34,29 @@ class Diagnosis:
 
 
 def nearest(distances: NDArray[np.float32]) -> NDArray[np.int64]:
-    """N_opt (iterations,) of distances (iterations, N_S): ties go to the later step, what is not finite is infinite."""
+    """N_opt (iterations,) of distances (iterations, N_S): ties go to the later step, what is not finite is infinite.
+
+    Where no step's distance is finite, none fits: 0, a miss of all steps.
+    """
     finite = np.where(np.isfinite(distances), distances, np.inf)
-    return np.asarray(distances.shape[1] - finite[:, ::-1].argmin(axis=1), np.int64)
+    found = distances.shape[1] - finite[:, ::-1].argmin(axis=1)
+    return np.where(np.isfinite(finite).any(axis=1), found, 0).astype(np.int64)
 
 
-def read(path: Path, metric: str, gammas: list[int], every: int) -> Diagnosis:
-    """The diagnosis of the run whose history lies in `path`. UserError if that is missing or damaged."""
+def read(path: Path, metric: str | None, gammas: list[int], every: int) -> Diagnosis:
+    """The diagnosis of the run whose history lies in `path`, in a metric or, by default, in the run's own.
+
+    Mismatches are counted in whole blocks of `every` iterations; a run that is shorter is one block. UserError if the
+    history is missing or damaged.
+    """
     header, arrays = artefact.read(path, history.KIND, history.MAKER)
+    metric = metric or str(header.settings["distill"]["select_metric"])
     found = arrays[metric]
     iterations, steps = found.shape
     optimum = nearest(found)
     shown = np.unique(np.linspace(0, iterations - 1, SHOWN).astype(int))
     missed = steps - optimum
-    blocks = np.arange(0, iterations, every)
+    blocks = np.arange(0, max(1, iterations - every + 1), every)
     counts = {
         f"gamma_{gamma}": np.asarray([(missed[first : first + every] >= gamma).sum() for first in blocks], np.int64)
         for gamma in gammas
@@ -74,8 +83,8 @@ def _csv(columns: Columns) -> str:
     return text.getvalue()
 
 
-def _draw(file: Path, x: str, columns: Columns, titles: tuple[str, str, str], *, bars: bool = False) -> None:
-    """One figure as PNG and SVG: every column over the column `x`."""
+def _draw(file: Path, x: str, columns: Columns, titles: tuple[str, str, str], *, every: int = 0) -> None:
+    """One figure as PNG and SVG: every column over the column `x`; counts of `every` iterations as stairs."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -84,10 +93,9 @@ def _draw(file: Path, x: str, columns: Columns, titles: tuple[str, str, str], *,
     for name, column in columns.items():
         if name != x:
             label = name.replace("_", " ")
-            if bars:
+            if every:
                 starts = np.asarray(columns[x])
-                width = starts[1] - starts[0] if len(starts) > 1 else 1
-                axes.stairs(column, [*starts, starts[-1] + width], baseline=None, label=label)
+                axes.stairs(column, [*starts, starts[-1] + every], baseline=None, label=label)
             else:
                 axes.plot(columns[x], column, label=label, linewidth=2.5 if name == "mean" else 1.2)
     axes.set(title=titles[0], xlabel=titles[1], ylabel=titles[2])
@@ -100,14 +108,14 @@ def _draw(file: Path, x: str, columns: Columns, titles: tuple[str, str, str], *,
             figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
 
 
-def run(path: Path, folder: Path, metric: str, gammas: list[int], every: int) -> list[Path]:
+def run(path: Path, folder: Path, metric: str | None, gammas: list[int], every: int) -> list[Path]:
     """Write the tables and figures into `folder`; returns what was written."""
     if not gammas or min(gammas) < 1 or every < 1:
         raise UserError("--gammas and --every must be at least 1, as in --gammas 5,10,20 --every 50")
     found = read(path, metric, gammas, every)
     name = f"{found.method}: "
     drawn = {
-        "distances": ("step", (f"{name}distance to the target", "student's step", f"{metric.upper()} distance")),
+        "distances": ("step", (f"{name}distance to the target", "student's step", f"{found.metric.upper()} distance")),
         "mismatches": (
             "first_iteration",
             (f"{name}mismatches |N_S - N_opt| >= gamma", "iteration", f"in {every} iterations"),
@@ -118,6 +126,6 @@ def run(path: Path, folder: Path, metric: str, gammas: list[int], every: int) ->
     for table, (x, titles) in drawn.items():
         columns = getattr(found, table)
         write_text(folder / f"{table}.csv", _csv(columns))
-        _draw(folder / table, x, columns, titles, bars=table == "mismatches")
+        _draw(folder / table, x, columns, titles, every=every if table == "mismatches" else 0)
         written += [folder / f"{table}.{kind}" for kind in ("csv", "png", "svg")]
     return written

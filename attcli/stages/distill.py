@@ -12,7 +12,7 @@ from loguru import logger
 from torch import Tensor
 
 from attcli import execution, runtime
-from attcli.errors import UserError
+from attcli.errors import DivergedError, UserError
 from attcli.matching import engine
 from attcli.matching.batches import Plan, SyntheticBatches, plan, probabilities
 from attcli.matching.engine import Match
@@ -27,7 +27,7 @@ from attcli.stages.interrupt import deferred
 from attcli.stages.run import OTHERWISE, Run, content, differences, may_write, refuse
 from attcli.store import artefact, dataset, experts, history, synthetic
 
-ALGORITHM = 1
+ALGORITHM = 2
 SAVE_SECONDS = 300.0
 """Iterations that take long are saved this often, besides every `save_every` of them."""
 
@@ -199,7 +199,8 @@ class Distiller:
         first, end = self._window(settings.min_start_epoch, current, last, settings.expansion_end, iteration)
         start_epoch = int(torch.randint(first, end, (), generator=generator))
         images = len(self.state.labels)
-        drawn = plan(images, settings.batch_syn or images, settings.syn_steps, settings.augment, generator)
+        batch = settings.batch_syn or images
+        drawn = plan(images, batch, settings.syn_steps, settings.augment, generator, short_first=True)
         rows = torch.from_numpy(self._trajectories.rows(expert, (start_epoch, start_epoch + settings.expert_epochs)))
         return Drawn(expert, start_epoch, drawn, rows.pin_memory() if self.device.type == "cuda" else rows)
 
@@ -306,10 +307,10 @@ class Distiller:
         return False
 
     def give_up(self) -> None:
-        """UserError where too many updates in a row were not finite."""
+        """DivergedError where too many updates in a row were not finite."""
         bad = self.state.counts["skipped_in_a_row"]
         if bad >= self._settings.max_bad_updates:
-            raise UserError(
+            raise DivergedError(
                 f"{bad} updates in a row were not finite, the last at iteration {self.state.iteration - 1}; "
                 f"lower distill.lr_img or distill.lr_init"
             )

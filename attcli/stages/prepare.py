@@ -71,14 +71,21 @@ def _split(train: Images, settings: Settings) -> dict[str, Images]:
     }
 
 
+def _normaliser(settings: Settings, info: registry.DatasetInfo, train: Images) -> normalise.Normaliser:
+    if settings.prepare.normalise == "literature":
+        assert info.literature is not None  # the settings' checks
+        return normalise.given(*info.literature)
+    pixels = torch.from_numpy(train.images).float() * info.value_scale
+    return normalise.fit(settings.prepare.normalise, pixels, settings.prepare.zca_eps)
+
+
 def _make(
     settings: Settings, fingerprint: str, chosen: dict[str, object]
 ) -> tuple[artefact.Header, artefact.Arrays, normalise.Normaliser]:
     info = registry.dataset(settings.prepare.dataset)
     source = _load(settings)
     parts = {**_split(source.train, settings), "test": source.test}
-    pixels = torch.from_numpy(parts["train"].images).float() * info.value_scale
-    normaliser = normalise.fit(settings.prepare.normalise, pixels, settings.prepare.zca_eps)
+    normaliser = _normaliser(settings, info, parts["train"])
     arrays: artefact.Arrays = {}
     for name, part in parts.items():
         arrays[f"{name}/images"] = part.images

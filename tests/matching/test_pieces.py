@@ -45,6 +45,17 @@ def test_every_pass_of_a_plan_is_a_permutation_with_a_short_last_batch() -> None
     assert drawn.indices[0].tolist() != drawn.indices[3].tolist()
 
 
+def test_a_students_short_batch_comes_first_in_every_pass() -> None:
+    drawn = plan(images=7, batch=3, steps=6, strategy="none", generator=stream(0, "x"), short_first=True)
+    kept = drawn.weights > 0
+    assert kept.sum(dim=1).tolist() == [1, 3, 3] * 2
+    for begin in (0, 3):
+        assert sorted(drawn.indices[begin : begin + 3][kept[begin : begin + 3]].tolist()) == list(range(7))
+    assert torch.allclose(drawn.weights.sum(dim=1), torch.ones(6))
+    whole = (plan(6, 3, 4, "none", stream(0, "x"), short_first=first) for first in (False, True))
+    assert len({tuple(found.indices.flatten().tolist()) for found in whole}) == 1
+
+
 def test_a_batch_larger_than_the_set_is_the_set() -> None:
     assert plan(4, 100, 2, "none", stream(0, "x")).indices.shape == (2, 4)
 

@@ -34,7 +34,7 @@ def test_ipc_50_finds_its_recipe() -> None:
     assert (settings.distill.syn_steps, settings.distill.lr_init, settings.prepare.normalise) == (
         50,
         0.001,
-        "standardise",
+        "literature",
     )
     assert settings.distill.iterations == 1_000_000
 
@@ -104,7 +104,11 @@ def test_bad_params(text: str, message: str) -> None:
         ({"distill.batch_syn": 11}, r"distill\.batch_syn 11 is more than the set's 10 images; set"),
         ({"prepare.validation": 50_000}, r"prepare\.validation 50000 leaves too little of 50000"),
         ({"distill.ema_decay": 1.0}, r"distill\.ema_decay: input should be less than 1"),
-        ({"prepare.normalise": "pca"}, r"prepare\.normalise: input should be 'zca' or 'standardise'"),
+        ({"prepare.normalise": "pca"}, r"prepare\.normalise: input should be 'zca', 'standardise' or 'lit"),
+        (
+            {"prepare.dataset": "digits", "prepare.normalise": "literature"},
+            r"prepare\.normalise literature: there are no such figures for digits; use standardise",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(changes: dict, message: str) -> None:

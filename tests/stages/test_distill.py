@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from attcli.errors import UserError
+from attcli.errors import DivergedError
 from attcli.matching.student import Student
 from attcli.stages import buffer, distill, initial, prepare
 from attcli.stages.run import Run
@@ -65,7 +65,9 @@ def test_updates_that_are_not_finite_touch_nothing_and_end_the_run(
         return match
 
     monkeypatch.setattr(distill.engine, "load", lambda name: broken)
-    with pytest.raises(UserError, match=r"3 updates in a row were not finite, the last at iteration 4; lower distill"):
+    with pytest.raises(
+        DivergedError, match=r"3 updates in a row were not finite, the last at iteration 4; lower distill"
+    ):
         distill.run(run)
     after = synthetic.read(run.synthetic)
     assert after.about["counts"] == {"lr_projected": 0, "skipped": 3, "skipped_in_a_row": 3, "rejected": 0}

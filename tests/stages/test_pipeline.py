@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from attcli.errors import UserError
+from attcli.errors import DivergedError, UserError
 from attcli.stages import buffer, distill, evaluate, prepare
 from attcli.stages.run import Run
-from attcli.store import dataset, experts, synthetic
+from attcli.store import experts, synthetic
 from tests.stages.observed import contents
 
 MakeRun = Callable[..., Run]
@@ -209,20 +209,8 @@ def test_damaged_inputs(make_run: MakeRun) -> None:
         path.write_bytes(data)
 
 
-def test_validation_is_split_off_stratified_and_limits_hold(make_run: MakeRun) -> None:
-    run = make_run(prepare__limit_per_class=50, prepare__validation=105, buffer__batch=64)
-    prepare.run(run)
-    data = dataset.read(run.dataset)
-    counts = {split: data.labels[split].bincount() for split in data.labels}
-    assert int(counts["validation"].sum()) == 105
-    assert counts["validation"].tolist() == [11] * 5 + [10] * 5
-    assert (counts["train"] + counts["validation"]).tolist() == [50] * 10
-    kept = {image.numpy().tobytes() for image in data.images["train"]}
-    assert not kept & {image.numpy().tobytes() for image in data.images["validation"]}
-
-
 def test_an_expert_that_diverges_is_told(make_run: MakeRun) -> None:
-    with pytest.raises(UserError, match=r"expert 0 diverged in epoch \d; lower buffer\.lr"):
+    with pytest.raises(DivergedError, match=r"expert 0 diverged in epoch \d; lower buffer\.lr"):
         buffer.run(make_run(buffer__lr=1e30))
 
 

@@ -9,6 +9,9 @@ from attcli.registry import DatasetInfo
 SMALLEST_CLASS = 732
 """The fewest training images of any of ImageNet's classes, so a bound for each subset's."""
 
+LITERATURE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""ImageNet's customary statistics."""
+
 TITLES = {
     "imagenette": "ImageNette",
     "imagewoof": "ImageWoof",
@@ -19,9 +22,29 @@ TITLES = {
 }
 
 INFO = (
-    DatasetInfo("tinyimagenet", "Tiny ImageNet", 200, 3, 64, train=100_000, smallest_class=500, test=10_000),
+    DatasetInfo(
+        "tinyimagenet",
+        "Tiny ImageNet",
+        classes=200,
+        channels=3,
+        resolution=64,
+        train=100_000,
+        smallest_class=500,
+        test=10_000,
+        literature=LITERATURE,
+    ),
     *(
-        DatasetInfo(name, title, 10, 3, 128, train=10 * SMALLEST_CLASS, smallest_class=SMALLEST_CLASS, test=500)
+        DatasetInfo(
+            name,
+            title,
+            classes=10,
+            channels=3,
+            resolution=128,
+            train=10 * SMALLEST_CLASS,
+            smallest_class=SMALLEST_CLASS,
+            test=500,
+            literature=LITERATURE,
+        )
         for name, title in TITLES.items()
     ),
 )

@@ -1,0 +1,35 @@
+"""What is set up for the process."""
+
+import ctypes
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from attcli import runtime
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
+    """What is asked of a libc that stands in for this machine's, in an environment without MALLOC_* variables."""
+    found: dict[int, int] = {}
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=found.__setitem__))
+    for name in [name for name in os.environ if name.startswith("MALLOC_")]:
+        monkeypatch.delenv(name)
+    return found
+
+
+def test_freed_memory_is_kept(asked: dict[int, int]) -> None:
+    runtime.keep_freed_memory()
+    assert asked == {-3: 2**30, -1: 2**30}
+
+
+def test_the_users_own_choice_for_the_allocator_stands(asked: dict[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")
+    runtime.keep_freed_memory()
+    assert asked == {}
+
+
+def test_a_libc_without_that_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace())
+    runtime.keep_freed_memory()
