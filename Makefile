@@ -40,5 +40,6 @@ lock:
 	uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
 		--group dev pyproject.toml -o requirements.lock
 
+# Takes the results with it.
 clean:
 	rm -rf .venv build dist artifacts .attcli

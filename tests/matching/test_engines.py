@@ -1,6 +1,10 @@
 """The engines against the plain full unroll, in float64."""
 
+import os
+import shutil
+import sysconfig
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -72,6 +76,9 @@ def test_micro_batches_are_exact(batch: int, soft: bool, size: int) -> None:
 @pytest.fixture(scope="module")
 def compiled() -> Iterator[dict[str, Steps]]:
     """One compilation for each network, used by all cases (they share shapes through slices of four images)."""
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if compiler is None or not Path(sysconfig.get_path("include"), "Python.h").exists():
+        pytest.skip("needs a C++ compiler and Python's headers")
     torch.set_default_dtype(torch.float64)
     yield {
         arch: MicroBatched(Compiled(case(4, arch=arch).student, channels_last=arch == "convnet"), 4)
