@@ -136,6 +136,7 @@ class Evaluate(Section):
         "exact", description="exact, or released: one pass more and an optimiser reset, as the literature's code"
     )
     batch: PositiveInt = Field(256, description="images a batch")
+    lr: PositiveFloat | None = Field(None, description="learning rate on the set; default: the one learned with it")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
     weight_decay: NonNegativeFloat = Field(5e-4, description="SGD weight decay")
     augment: str | None = Field(None, description="DSA strategy; default: the one that the set was distilled with")

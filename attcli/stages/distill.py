@@ -86,7 +86,7 @@ def run(run: Run) -> None:
 def _header(
     settings: Settings, data: dataset.Dataset, fingerprint: str, decisive: dict[str, object]
 ) -> artefact.Header:
-    protocol = {**content(Evaluate(), "archs", "repeats", "random_lrs"), "augment": settings.distill.augment}
+    protocol = {**content(Evaluate(), "archs", "repeats", "lr", "random_lrs"), "augment": settings.distill.augment}
     about = {
         **data.about,
         "dataset_sha256": data.sha256,

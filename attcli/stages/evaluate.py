@@ -196,6 +196,7 @@ class _Scorer:
         if not len(data.labels[split]):
             raise UserError(f"{run.dataset} has no {split} images; prepare and distil with --set prepare.validation=N")
         self._protocol = _protocol(settings, found)
+        self._lr = settings.evaluate.lr or found.lr
         self._seed = settings.seed_of("evaluate")
         self._real = self._load(data)
         self._fingerprint = artefact.fingerprint(
@@ -232,7 +233,7 @@ class _Scorer:
 
     def description(self) -> dict[str, Any]:
         """The protocol, as the scores file states it."""
-        values = {**asdict(self._protocol), "lr": self._found.lr, "seed": self._seed, "tested_on": self._split}
+        values = {**asdict(self._protocol), "lr": self._lr, "seed": self._seed, "tested_on": self._split}
         return {**values, "test_images": len(self._real.test[1]), "random_lrs": self._run.settings.evaluate.random_lrs}
 
     def _load(self, data: dataset.Dataset) -> Real:
@@ -276,12 +277,13 @@ class _Scorer:
         arch, kind, repeat = case
         if kind == "random":
             return self._random(arch, repeat, stop)
-        theta = self._trained(arch, self._variants[kind], self._labels, self._found.lr, repeat, stop)
+        theta = self._trained(arch, self._variants[kind], self._labels, self._lr, repeat, stop)
         return {"accuracy": accuracy(in_this_thread(self._students[arch], self._device), theta, *self._real.test)}
 
     def _result_key(self, case: Case) -> tuple[str, ...]:
         arch, kind, repeat = case
-        return (arch, kind, str(repeat), json.dumps(self._options(arch), sort_keys=True))
+        given = {} if kind == "random" or self._lr == self._found.lr else {"lr": self._lr}
+        return (arch, kind, str(repeat), json.dumps({**self._options(arch), **given}, sort_keys=True))
 
     def _prepare(self, arch: str) -> None:
         """The architecture's step functions, compiled once for all its networks where that pays."""

@@ -31,6 +31,18 @@ def test_scores_have_the_stated_form(make_run: MakeRun) -> None:
     assert report["protocol"]["epochs"] == 4
 
 
+def test_another_learning_rate_is_for_the_set_alone(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    learned = evaluate.run(make_run())
+    other = evaluate.run(make_run(evaluate__lr=0.5))
+    assert other["protocol"]["lr"] == 0.5
+    assert other["set"]["lr"] == learned["set"]["lr"] == learned["protocol"]["lr"]
+    before, after = learned["scores"]["convnet"], other["scores"]["convnet"]
+    assert before["random"] == after["random"]
+    assert before["synthetic"] != after["synthetic"]
+    monkeypatch.setattr(evaluate, "train", None)
+    assert evaluate.run(make_run()) == learned
+
+
 def test_sd_is_that_of_a_sample() -> None:
     assert evaluate.summary([1.0, 2.0, 4.0]) == {"mean": 2.3333, "sd": 1.5275, "n": 3}
     assert evaluate.summary([5.0]) == {"mean": 5.0, "sd": None, "n": 1}
