@@ -71,7 +71,7 @@ def networks() -> tuple[str, ...]:
 @cache
 def trainers() -> tuple[str, ...]:
     """The names of all ways to train an expert."""
-    return tuple(name for name in _modules("experts") if name not in NOT_TRAINERS)
+    return tuple(name for name in _modules("trainers") if name not in NOT_TRAINERS)
 
 
 @cache

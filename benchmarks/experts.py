@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from attcli import execution
-from attcli.experts.training import Optimiser, train_epoch
 from attcli.matching.parameters import vector
 from attcli.runtime import stream
+from attcli.trainers.training import Optimiser, train_epoch
 from benchmarks.problem import CONVNET, DSA, images
 from benchmarks.references import train
 from benchmarks.timing import compare

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from attcli.data.sources import digits
-from attcli.experts.training import Optimiser, train_epoch
 from attcli.matching.parameters import vector
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.runtime import stream
+from attcli.trainers.training import Optimiser, train_epoch
 
 DSA = "color_crop_cutout_flip_scale_rotate"
 CONVNET = Architecture("convnet", 3, 10, 32, {})

@@ -6,7 +6,7 @@ from typing import Any
 
 from attcli import progress, runtime
 from attcli.settings import resolve
-from attcli.stages import distill, evaluate
+from attcli.stages import evaluate, pipeline
 from attcli.stages.run import Run
 from attcli.store import synthetic
 
@@ -29,5 +29,5 @@ def scored(
     progress.configure("quiet")
     runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
     run = Run(settings)
-    distill.run(run)
+    pipeline.distill(run)
     return evaluate.row(run, synthetic.snapshots(run.snapshots)[-1], split, kinds)

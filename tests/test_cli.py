@@ -10,9 +10,9 @@ import h5py
 import pytest
 
 from attcli import __version__
-from attcli.report import beside_published
 from attcli.settings.layers import names
 from attcli.settings.recipes import get
+from attcli.tables import beside_published
 from tests.conftest import SMALL, Cli
 
 COMMANDS = ("prepare", "buffer", "distill", "evaluate", "config", "recipes", "diagnose", "reproduce")

@@ -76,10 +76,12 @@ def run_stage(
     *,
     dry_run: bool = False,
     recipe: str | None = None,
-    act: Callable[[ModuleType, "Run"], Any] = lambda stage, run: stage.run(run),
+    act: Callable[[ModuleType, "Run"], Any] | None = None,
     **options: Any,
 ) -> Any:
     """Resolve the settings, set the machine up and run a stage, or print what it would do.
+
+    `act` is called with the pipeline and the run, where more than the stage of that name is to be done.
 
     Settings are checked before torch is loaded, so that a mistake is told at once.
     """
@@ -123,7 +125,8 @@ def run_stage(
 
     with runtime.stoppable():
         try:
-            return act(import_module(f"attcli.stages.{name}"), run)
+            pipeline = import_module("attcli.stages.pipeline")
+            return act(pipeline, run) if act else getattr(pipeline, name)(run)
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"{settings.runtime.device} has too little memory ({str(error).splitlines()[0]}); "

@@ -1,7 +1,6 @@
 """The commands for published settings: recipes, its show and use, and reproduce."""
 
 import json
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -86,14 +85,13 @@ def reproduce(
             runtime__artifacts=elsewhere,
         )
 
-        def act(stage: ModuleType, run: "Run") -> dict[str, Any]:
-            import_module("attcli.stages.distill").run(run)
-            found: dict[str, Any] = stage.run(run)
-            return found
+        def act(pipeline: ModuleType, run: "Run") -> Any:
+            pipeline.distill(run)
+            return pipeline.evaluate(run)
 
         report = run_stage("evaluate", flags, sets, None, dry_run=dry_run, recipe=recipe.name, act=act, force=force)
         if report is not None:
-            from attcli.report import beside_published, scores_table
+            from attcli.tables import beside_published, scores_table
 
             if as_json:
                 typer.echo(json.dumps({**report, "published": recipe.published}, indent=2))

@@ -170,15 +170,14 @@ def evaluate(
             runtime__artifacts=artifacts,
         )
 
-        def act(stage: ModuleType, run: "Run") -> dict[str, Any]:
-            found: dict[str, Any] = (
-                stage.run_snapshots(run, literature=literature) if snapshots else stage.run(run, synthetic)
-            )
-            return found
+        def act(pipeline: ModuleType, run: "Run") -> Any:
+            if snapshots:
+                return pipeline.evaluate_snapshots(run, literature=literature)
+            return pipeline.evaluate(run, synthetic)
 
         report = run_stage("evaluate", flags, sets, params, dry_run=dry_run, act=act, auto=not no_auto, force=force)
         if report is not None:
-            from attcli.report import scores_table, snapshots_table
+            from attcli.tables import scores_table, snapshots_table
 
             table = snapshots_table if snapshots else scores_table
             typer.echo(json.dumps(report, indent=2) if as_json else table(report))

@@ -1,7 +1,7 @@
 """Matching methods: what each one chooses on the axes that the settings have; one file each, found by its name.
 
 A method is a frozen record of choices by name, free of torch: the settings take them where nothing else is said, and
-the functions of those names stand in `attcli.matching`, `attcli.experts` and the stages. So every axis can also be
+the functions of those names stand in `attcli.matching`, `attcli.trainers` and the stages. So every axis can also be
 set on its own, and methods combine: `att+datm` chooses what either of them changes in MTT.
 """
 

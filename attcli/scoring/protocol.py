@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from attcli import runtime
-from attcli.experts.training import Optimiser, train_epoch
 from attcli.matching.parameters import vector
 from attcli.matching.steps import Steps
 from attcli.matching.student import Student
 from attcli.networks import Architecture
+from attcli.trainers.training import Optimiser, train_epoch
 
 TEST_BATCH = {"cpu": 10, "cuda": 1000}
 """Images that are tested at a time: on a CPU few, in channels_last, so that their activations stay in the caches."""

@@ -8,78 +8,26 @@ import torch
 from loguru import logger
 from torch import Tensor
 
-from attcli import execution, registry, runtime
-from attcli import experts as trainers
-from attcli.errors import DivergedError, UserError
-from attcli.experts.training import Optimiser, train_epoch
+from attcli import execution, runtime, trainers
+from attcli.errors import DivergedError
 from attcli.matching.parameters import vector
-from attcli.networks import Architecture
 from attcli.progress import Track, track
-from attcli.settings import Network, Settings
-from attcli.stages import prepare
+from attcli.stages import identity, inputs
 from attcli.stages.interrupt import Stop, deferred
-from attcli.stages.run import Run, content, differences, may_write, refuse
+from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset, experts
 from attcli.store.files import publish
+from attcli.trainers.training import Optimiser, train_epoch
 
-ALGORITHM = 1
 SAVE_SECONDS = 20.0
 """A training that takes long is saved this often, after an epoch."""
-
-
-def architecture(network: Network, about: dict[str, object]) -> Architecture:
-    """The network of the settings, for the images that an artefact's header is about."""
-    return architecture_of(network.model_dump(), about)
-
-
-def architecture_of(spec: dict[str, object], about: dict[str, object]) -> Architecture:
-    """The network of a spec {arch, depth, width, norm}; only a ConvNet has the last three."""
-    options = {name: value for name, value in spec.items() if name != "arch"}
-    sizes = (about["channels"], len(about["classes"]), about["resolution"])  # type: ignore[arg-type]
-    return Architecture(str(spec["arch"]), *sizes, options if spec["arch"] == "convnet" else {})  # type: ignore[arg-type]
-
-
-def spec(network: Network) -> dict[str, object]:
-    """What identifies the network: the options of a ConvNet are no part of another's identity."""
-    return network.model_dump() if network.arch == "convnet" else {"arch": network.arch}
-
-
-def identity(settings: Settings, dataset_sha256: str) -> tuple[str, dict[str, object]]:
-    """The fingerprint of the experts, and the settings that it hashes; how many, and how long, is no part of it."""
-    chosen: dict[str, object] = {
-        "buffer": {
-            **content(settings.buffer, "experts", "epochs", *_idle(settings)),
-            "seed": settings.seed_of("buffer"),
-        },
-        "network": spec(settings.network),
-        "prepare": prepare.identity(settings)[1],
-    }
-    return artefact.fingerprint("buffer", ALGORITHM, chosen, {"dataset": dataset_sha256}), chosen
-
-
-def _idle(settings: Settings) -> set[str]:
-    """The options of other trainers than the one that is asked for, which change nothing."""
-    everything = {option for name in registry.trainers() for option in trainers.options(name)}
-    return everything - set(trainers.options(settings.buffer.trainer))
-
-
-def read_dataset(run: Run) -> dataset.Dataset:
-    """The dataset that the settings ask for: made if it is missing and may be. UserError if another one is there."""
-    if run.auto:
-        prepare.run(run)
-    fingerprint, chosen = prepare.identity(run.settings)
-    found = dataset.read(run.dataset)
-    header = artefact.header(run.dataset, dataset.KIND, dataset.MAKER)
-    if header.fingerprint != fingerprint:
-        raise refuse(run.dataset, header.settings, chosen, f"run `{dataset.MAKER} --force`")
-    return found
 
 
 def run(run: Run) -> None:
     """Train the experts that are missing, for the epochs that are missing."""
     settings = run.settings
-    data = read_dataset(run)
-    fingerprint, chosen = identity(settings, data.sha256)
+    data = inputs.read_dataset(run)
+    fingerprint, chosen = identity.buffer(settings, data.sha256)
     for file in experts.present(run.experts):
         if not may_write(run, file, experts.KIND, experts.MAKER, fingerprint, chosen):
             file.unlink()
@@ -122,7 +70,7 @@ class _Trainer:
         self._device = runtime.device(run.settings.runtime.device)
         self._images = data.inputs("train").to(self._device)
         self._labels = data.labels["train"].to(self._device)
-        self._architecture = architecture(run.settings.network, data.about)
+        self._architecture = inputs.architecture(run.settings.network, data.about)
         how, wanted = run.settings.runtime, run.settings.buffer
         student = execution.student(self._architecture.build, self._device, wanted.precision)
         execution.set_precision(wanted.precision)
@@ -147,7 +95,7 @@ class _Trainer:
         layout = student.layout
         about = {
             **data.about,
-            "network": spec(run.settings.network),
+            "network": identity.network(run.settings.network),
             "layout": [[name, list(shape)] for name, shape in zip(layout.names, layout.shapes, strict=True)],
             "dataset_sha256": data.sha256,
             "seed": run.settings.seed_of("buffer"),
@@ -210,14 +158,3 @@ class _Trainer:
             raise DivergedError(f"expert {index} diverged in epoch {trajectory.epochs}; lower buffer.lr")
         velocity = None if optimiser.velocity is None else optimiser.velocity.cpu().numpy().copy()
         return trajectory.extended(theta.cpu().numpy().copy(), loss, accuracy, velocity)
-
-
-def compatible(run: Run, header: artefact.Header, data: dataset.Dataset) -> None:
-    """UserError, naming what differs, unless an expert is of the network, trainer and dataset that are asked for."""
-    fingerprint, chosen = identity(run.settings, data.sha256)
-    if header.fingerprint == fingerprint:
-        return
-    found = differences(header.settings, chosen)
-    if header.about["dataset_sha256"] != data.sha256 and not found:
-        found = ["they were trained on other images"]
-    raise UserError(f"{run.experts} holds other experts ({'; '.join(found)}); run `{experts.MAKER} --force`")

@@ -8,7 +8,7 @@ from attcli import execution, registry, runtime
 from attcli.execution import CACHED_IMAGES, Work
 from attcli.matching.student import Student
 from attcli.settings import Settings
-from attcli.stages import buffer
+from attcli.stages import inputs
 
 MEASURED_SECONDS = 1.0
 KEPT_COPIES = 6
@@ -19,7 +19,7 @@ def cost(settings: Settings) -> str:
     """Lines for the experts, the distillation and the scores, none of them done yet."""
     info = registry.dataset(settings.prepare.dataset)
     about = {"channels": info.channels, "classes": [""] * info.classes, "resolution": info.resolution}
-    network = buffer.architecture(settings.network, about)
+    network = inputs.architecture(settings.network, about)
     image = (info.channels, info.resolution, info.resolution)
     device = runtime.device(settings.runtime.device)
     distill, evaluate = settings.distill, settings.evaluate

@@ -12,7 +12,7 @@ from loguru import logger
 from torch import Tensor
 
 from attcli import execution, runtime
-from attcli.errors import DivergedError, UserError
+from attcli.errors import DivergedError
 from attcli.matching import engine
 from attcli.matching.batches import Plan, SyntheticBatches, plan, probabilities
 from attcli.matching.engine import Match
@@ -22,59 +22,23 @@ from attcli.matching.steps import Steps
 from attcli.matching.window import WINDOWS
 from attcli.progress import track
 from attcli.settings import Evaluate, Settings
-from attcli.stages import buffer, initial, outcome
+from attcli.stages import identity, initial, inputs, outcome
 from attcli.stages.interrupt import deferred
-from attcli.stages.run import OTHERWISE, Run, content, differences, may_write, refuse
+from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset, experts, history, synthetic
 
-ALGORITHM = 2
 SAVE_SECONDS = 300.0
 """Iterations that take long are saved this often, besides every `save_every` of them."""
-
-
-def chosen(settings: Settings) -> dict[str, object]:
-    """The settings that decide what a distillation computes; how long it runs is none of them."""
-    return {
-        "distill": {
-            **content(settings.distill, "method", "iterations", "save_every", "max_bad_updates"),
-            "label_epoch": settings.label_epoch,
-            "seed": settings.seed_of("distill"),
-            "experts": settings.buffer.experts,
-        },
-        "network": buffer.spec(settings.network),
-    }
-
-
-def identity(settings: Settings, data_sha256: str, experts_digest: str) -> tuple[str, dict[str, object]]:
-    """The fingerprint of a distillation, and the settings that it hashes."""
-    inputs = {"dataset": data_sha256, "experts": experts_digest}
-    decisive = chosen(settings)
-    return artefact.fingerprint("distill", ALGORITHM, decisive, inputs), decisive
 
 
 def run(run: Run) -> None:
     """Distil until `iterations` updates are done, going on from the latest save of the same distillation."""
     settings = run.settings
-    data = buffer.read_dataset(run)
-    if run.auto:
-        if run.synthetic.exists() and not run.force:
-            there = artefact.header(run.synthetic, synthetic.KIND, synthetic.MAKER).settings
-            if differences(there, chosen(settings)):  # said before experts are trained in vain
-                raise refuse(run.synthetic, there, chosen(settings), OTHERWISE)
-        buffer.run(run)
-        if run.out_of_time():
-            logger.warning("stopped by the time limit before the first iteration; run again to go on")
-            return
-    trajectories = experts.open_experts(run.experts, settings.buffer.experts)
+    data = inputs.read_dataset(run)
+    trajectories = inputs.open_experts(run, data)
     try:
-        for header in trajectories.headers:
-            buffer.compatible(run, header, data)
-        if trajectories.epochs < settings.read_epochs:
-            raise UserError(
-                f"the experts in {run.experts} have {trajectories.epochs} epochs, distilling reads "
-                f"{settings.read_epochs}; run `{experts.MAKER}`"
-            )
-        fingerprint, decisive = identity(settings, data.sha256, trajectories.digest(settings.read_epochs))
+        digest = trajectories.digest(settings.read_epochs)
+        fingerprint, decisive = identity.distill(settings, data.sha256, digest)
         may_write(run, run.synthetic, synthetic.KIND, synthetic.MAKER, fingerprint, decisive)
         with run.working("distill", fingerprint) as folder:
             header = _header(settings, data, fingerprint, decisive)
@@ -86,13 +50,16 @@ def run(run: Run) -> None:
 def _header(
     settings: Settings, data: dataset.Dataset, fingerprint: str, decisive: dict[str, object]
 ) -> artefact.Header:
-    protocol = {**content(Evaluate(), "archs", "repeats", "lr", "random_lrs"), "augment": settings.distill.augment}
+    protocol = {
+        **identity.content(Evaluate(), "archs", "repeats", "lr", "random_lrs"),
+        "augment": settings.distill.augment,
+    }
     about = {
         **data.about,
         "dataset_sha256": data.sha256,
         "method": settings.distill.method,
         "ipc": settings.distill.ipc,
-        "network": buffer.spec(settings.network),
+        "network": identity.network(settings.network),
         "protocol": protocol,
         "seed": settings.seed_of("distill"),
     }
@@ -159,7 +126,7 @@ class Distiller:
         self._parameterisation = Pixels()
         self._reader = ThreadPoolExecutor(1, "expert-rows")
         self._coming: dict[int, Future[Drawn]] = {}
-        self._architecture = buffer.architecture(settings.network, trajectories.about)
+        self._architecture = inputs.architecture(settings.network, trajectories.about)
         self.device = runtime.device(settings.runtime.device)
         execution.set_precision(settings.distill.precision)
         self.student = execution.student(self._architecture.build, self.device, settings.distill.precision)

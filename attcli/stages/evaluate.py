@@ -13,7 +13,7 @@ from loguru import logger
 from torch import Tensor
 
 from attcli import execution, runtime
-from attcli.data.loader import network_inputs, of_each_class
+from attcli.data.inputs import network_inputs, of_each_class
 from attcli.errors import UserError
 from attcli.matching.steps import Steps
 from attcli.matching.student import Student
@@ -22,13 +22,12 @@ from attcli.progress import Track, track
 from attcli.scoring.parallel import in_this_thread, trained_apart
 from attcli.scoring.protocol import Protocol, accuracy, fresh, train
 from attcli.settings import Settings
-from attcli.stages import buffer, distill, prepare
+from attcli.stages import identity, inputs
 from attcli.stages.run import Run, differences
 from attcli.store import artefact, dataset, synthetic
 from attcli.store.files import write_text
 from attcli.store.results import Results
 
-ALGORITHM = 1
 HELD_OUT = 2000
 """Where there is no validation split, a random baseline's learning rate is chosen on so many other training images."""
 
@@ -51,13 +50,11 @@ class Real:
 
 
 def run(run: Run, path: Path | None = None) -> dict[str, Any]:
-    """Score the set in `path`, or the one among the results (distilled now if it is missing and may be).
+    """Score the set in `path`, or the one among the results.
 
     The scores of the results' own set are written beside it. What is there is scored as it is; where other settings
     are asked for, or more iterations, a warning says so.
     """
-    if path is None and run.auto and not run.synthetic.exists():
-        distill.run(run)
     found = synthetic.read(path or run.synthetic)
     if path is None:
         _warn_of_another(run, found)
@@ -120,7 +117,7 @@ def row(run: Run, file: Path, split: str, kinds: Sequence[str] = LEARNED) -> dic
 def _warn_of_another(run: Run, found: synthetic.SyntheticSet) -> None:
     """Say what the set among the results is, where it is not what the settings ask for."""
     there = {"prepare.dataset": found.about["dataset"], **found.settings}
-    asked = {"prepare.dataset": run.settings.prepare.dataset, **distill.chosen(run.settings)}
+    asked = {"prepare.dataset": run.settings.prepare.dataset, **identity.distillation(run.settings)}
     if differing := differences(there, asked):
         logger.warning("{} was distilled with other settings ({}); it is scored", run.synthetic, "; ".join(differing))
     elif found.about["iteration"] < run.settings.distill.iterations:
@@ -159,15 +156,16 @@ def _describe(found: synthetic.SyntheticSet) -> dict[str, Any]:
     return {**{name: found.about[name] for name in names}, "lr": found.lr, "sha256": found.sha256}
 
 
+def check_dataset(run: Run, path: Path) -> None:
+    """UserError unless the settings ask for the dataset that the set in `path` was distilled from."""
+    name, asked = synthetic.read(path).about["dataset"], run.settings.prepare.dataset
+    if asked != name:
+        raise UserError(f"the set was distilled from {name}, not {asked}; add --dataset {name}")
+
+
 def _dataset_for(run: Run, found: synthetic.SyntheticSet) -> dataset.Dataset:
-    """The dataset that the set was distilled from, made if it is missing and may be."""
-    about, asked = found.about, run.settings.prepare.dataset
-    if not run.dataset.exists() and run.auto:
-        if asked != about["dataset"]:
-            raise UserError(
-                f"the set was distilled from {about['dataset']}, not {asked}; add --dataset {about['dataset']}"
-            )
-        prepare.run(run)
+    """The dataset that the set was distilled from."""
+    about = found.about
     data = dataset.read(run.dataset)
     for what in ("dataset", "channels", "resolution", "classes"):
         if data.about[what] != about[what]:
@@ -201,7 +199,7 @@ class _Scorer:
         self._real = self._load(data)
         self._fingerprint = artefact.fingerprint(
             "evaluate",
-            ALGORITHM,
+            identity.ALGORITHM["evaluate"],
             {
                 **asdict(self._protocol),
                 "precision": settings.evaluate.precision,
@@ -309,7 +307,7 @@ class _Scorer:
         return dict(own) if own["arch"] == arch else {"arch": arch}
 
     def _architecture(self, arch: str) -> Architecture:
-        return buffer.architecture_of(self._options(arch), self._found.about)
+        return inputs.architecture_of(self._options(arch), self._found.about)
 
     def _key(self, repeat: int) -> tuple[int, str, int]:
         return (self._seed, "evaluate", repeat)

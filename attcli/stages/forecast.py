@@ -6,7 +6,7 @@ import torch
 
 from attcli import registry
 from attcli.matching.parameters import Layout
-from attcli.stages import buffer, distill, prepare
+from attcli.stages import identity, inputs
 from attcli.stages.run import Run, differences
 from attcli.store import artefact, dataset, experts, synthetic
 
@@ -36,7 +36,7 @@ def _prepare(run: Run) -> str:
     info = registry.dataset(run.settings.prepare.dataset)
     values = info.channels * info.resolution**2
     disk = (info.train + info.test) * values + (4 * values**2 if run.settings.prepare.normalise == "zca" else 0)
-    fingerprint, _ = prepare.identity(run.settings)
+    fingerprint, _ = identity.prepare(run.settings)
     found = _header(run.dataset, dataset.KIND)
     if found and found.fingerprint == fingerprint:
         return f"nothing to do: {run.dataset} is there"
@@ -53,7 +53,7 @@ def _parameters(run: Run) -> int:
     info = registry.dataset(run.settings.prepare.dataset)
     about = {"channels": info.channels, "classes": [""] * info.classes, "resolution": info.resolution}
     with torch.device("meta"):
-        return Layout.of(buffer.architecture(run.settings.network, about).build()).size
+        return Layout.of(inputs.architecture(run.settings.network, about).build()).size
 
 
 def _buffer(run: Run) -> str:
@@ -64,7 +64,7 @@ def _buffer(run: Run) -> str:
     found = _header(run.dataset, dataset.KIND)
     if not found:
         return f"would train {what}"
-    fingerprint, _ = buffer.identity(settings, found.sha256)
+    fingerprint, _ = identity.buffer(settings, found.sha256)
     have = 0
     for i in range(count):
         files = (experts.path(run.work("buffer", fingerprint), i), experts.path(run.experts, i))
@@ -89,14 +89,14 @@ def _distill(run: Run) -> str:
         opened = experts.open_experts(run.experts, settings.buffer.experts)
         if opened.epochs >= settings.read_epochs:
             digest = opened.digest(settings.read_epochs)
-            folder = run.work("distill", distill.identity(settings, found.sha256, digest)[0]) / "snapshots"
+            folder = run.work("distill", identity.distill(settings, found.sha256, digest)[0]) / "snapshots"
             kept = [synthetic.iteration_of(file) for file in synthetic.snapshots(folder)]
             if latest := _header(folder.parent / "latest.h5", synthetic.SNAPSHOT):
                 kept.append(latest.about["iteration"])
             done = max((iteration for iteration in kept if iteration <= wanted), default=0)
         opened.close()
     there = _header(run.synthetic, synthetic.KIND)
-    other = there if there and differences(there.settings, distill.chosen(settings)) else None
+    other = there if there and differences(there.settings, identity.distillation(settings)) else None
     what = f"{settings.distill.method}, ipc {settings.distill.ipc}, {settings.distill.syn_steps} steps"
     if done == wanted:
         return f"nothing to do: {wanted} iterations ({what}) are done"

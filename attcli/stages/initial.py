@@ -5,7 +5,7 @@ from loguru import logger
 from torch import Tensor
 
 from attcli import runtime
-from attcli.data.loader import of_each_class
+from attcli.data.inputs import of_each_class
 from attcli.errors import UserError
 from attcli.matching.student import Student
 from attcli.settings import Settings

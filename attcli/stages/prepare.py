@@ -8,30 +8,19 @@ from loguru import logger
 
 from attcli import registry
 from attcli.data import normalise
-from attcli.data.loader import of_each_class
+from attcli.data.inputs import of_each_class
 from attcli.data.sources import Images, Source
 from attcli.runtime import stream, versions
 from attcli.settings import Settings
-from attcli.stages.run import Run, content, may_write
+from attcli.stages import identity
+from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset
 from attcli.store.files import publish
-
-ALGORITHM = 1
-
-
-def identity(settings: Settings) -> tuple[str, dict[str, object]]:
-    """The fingerprint of a prepared dataset, and the settings that it hashes."""
-    prepare = settings.prepare
-    seeded = bool(prepare.validation or prepare.limit_per_class)
-    chosen = {**content(prepare), "seed": settings.seed_of("prepare") if seeded else None}
-    if prepare.normalise != "zca":
-        chosen.pop("zca_eps")
-    return artefact.fingerprint("prepare", ALGORITHM, chosen, {}), chosen
 
 
 def run(run: Run) -> None:
     """Make dataset.h5, unless it is there."""
-    fingerprint, chosen = identity(run.settings)
+    fingerprint, chosen = identity.prepare(run.settings)
     if may_write(run, run.dataset, dataset.KIND, dataset.MAKER, fingerprint, chosen):
         logger.info("{} is there already", run.dataset)
         return

@@ -84,12 +84,6 @@ class Run:
             yield folder
 
 
-def content(section: Any, *left_out: str) -> dict[str, Any]:
-    """A section's settings as plain values, without those that are no part of an identity."""
-    values: dict[str, Any] = section.model_dump(mode="json", exclude={*left_out, "seed"})
-    return values
-
-
 def differences(there: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
     """What differs between two settings, each as `name: this there, that asked`."""
     found = []

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attcli.data.loader import network_inputs
+from attcli.data.inputs import network_inputs
 from attcli.data.normalise import Normaliser
 from attcli.store import artefact
 

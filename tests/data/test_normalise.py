@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attcli.data.loader import of_each_class
+from attcli.data.inputs import of_each_class
 from attcli.data.normalise import fit
 from attcli.runtime import stream
 

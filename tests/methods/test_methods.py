@@ -13,7 +13,7 @@ from attcli import methods, registry, runtime
 from attcli.errors import UserError
 from attcli.methods import Method
 from attcli.settings import Settings
-from attcli.stages import buffer, initial, prepare
+from attcli.stages import initial, inputs, pipeline
 from attcli.stages.distill import Distiller
 from attcli.stages.run import Run
 from attcli.store import dataset, synthetic
@@ -36,7 +36,7 @@ class Walks:
 
     def __init__(self, settings: Settings, about: dict[str, object]) -> None:
         self.about = about
-        build = buffer.architecture(settings.network, about).build
+        build = inputs.architecture(settings.network, about).build
         self._rows = []
         for expert in range(EXPERTS):
             theta = torch.cat([p.detach().reshape(-1) for p in runtime.seeded(build, 0, "walk", expert).parameters()])
@@ -65,7 +65,7 @@ class Doubled:
 def data(tmp_path: Path) -> Doubled:
     """The digits."""
     run = Run(settings_in(tmp_path))
-    prepare.run(run)
+    pipeline.prepare(run)
     return Doubled(dataset.read(run.dataset))
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from attcli.errors import DivergedError
 from attcli.matching.student import Student
-from attcli.stages import buffer, distill, initial, prepare
+from attcli.stages import distill, initial, inputs, pipeline
 from attcli.stages.run import Run
 from attcli.store import dataset, experts, synthetic
 
@@ -21,7 +21,7 @@ MakeRun = Callable[..., Run]
 
 def test_noise_initialisation_and_sub_batches(make_run: MakeRun) -> None:
     run = make_run(distill__init="noise", distill__ipc=2, distill__batch_syn=7)
-    distill.run(run)
+    pipeline.distill(run)
     found = synthetic.read(run.synthetic)
     assert found.variants["synthetic"].shape == (20, 1, 8, 8)
     assert found.labels.tolist() == sorted(found.labels.tolist())
@@ -34,7 +34,7 @@ def begun(run: Run, data: dataset.Dataset) -> synthetic.State:
 
 def test_real_initialisation_is_class_by_class(make_run: MakeRun) -> None:
     run = make_run(distill__ipc=3)
-    prepare.run(run)
+    pipeline.prepare(run)
     data = dataset.read(run.dataset)
     state = begun(run, data)
     train = data.inputs("train")
@@ -45,7 +45,7 @@ def test_real_initialisation_is_class_by_class(make_run: MakeRun) -> None:
 
 def test_the_learning_rate_is_kept_above_its_minimum_and_counted(make_run: MakeRun) -> None:
     run = make_run(distill__lr_lr=1e6, distill__min_lr=0.005)
-    distill.run(run)
+    pipeline.distill(run)
     found = synthetic.read(run.synthetic)
     assert found.about["counts"]["lr_projected"] > 0
     assert found.lr >= 0.005 - 1e-8
@@ -55,7 +55,7 @@ def test_updates_that_are_not_finite_touch_nothing_and_end_the_run(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(distill__max_bad_updates=3, distill__iterations=20)
-    distill.run(make_run(distill__iterations=2))
+    pipeline.distill(make_run(distill__iterations=2))
     before = synthetic.read(run.synthetic)
     real = distill.engine.load("adjoint")
 
@@ -68,14 +68,14 @@ def test_updates_that_are_not_finite_touch_nothing_and_end_the_run(
     with pytest.raises(
         DivergedError, match=r"3 updates in a row were not finite, the last at iteration 4; lower distill"
     ):
-        distill.run(run)
+        pipeline.distill(run)
     after = synthetic.read(run.synthetic)
     assert after.about["counts"] == {"lr_projected": 0, "skipped": 3, "skipped_in_a_row": 3, "rejected": 0}
     assert after.lr == before.lr
     for kind in before.variants:
         assert torch.equal(after.variants[kind], before.variants[kind])
     monkeypatch.undo()
-    distill.run(make_run(distill__iterations=8))
+    pipeline.distill(make_run(distill__iterations=8))
     with h5py.File(run.history) as file:
         assert file["iteration"][()].tolist() == list(range(8))
         assert file["accepted"][()].tolist() == [1, 1, 0, 0, 0, 1, 1, 1]
@@ -83,7 +83,7 @@ def test_updates_that_are_not_finite_touch_nothing_and_end_the_run(
 
 def test_history_and_ema_tell_what_happened(make_run: MakeRun) -> None:
     run = make_run()
-    distill.run(run)
+    pipeline.distill(run)
     with h5py.File(run.history) as file:
         steps, l1, l2, loss = (file[name][()] for name in ("step", "l1", "l2", "loss"))
         assert l1.shape == l2.shape == (6, 5)
@@ -101,7 +101,7 @@ def test_history_and_ema_tell_what_happened(make_run: MakeRun) -> None:
 
 def test_ema_by_hand(make_run: MakeRun) -> None:
     run = make_run(distill__save_every=1, distill__iterations=3)
-    distill.run(run)
+    pipeline.distill(run)
     data = dataset.read(run.dataset)
     ema = begun(run, data).images
     for path in synthetic.snapshots(run.snapshots):
@@ -112,7 +112,7 @@ def test_ema_by_hand(make_run: MakeRun) -> None:
 
 def test_outer_momentum_is_sgd_as_torch_defines_it(make_run: MakeRun) -> None:
     run = make_run(distill__save_every=1, distill__iterations=3)
-    distill.run(run)
+    pipeline.distill(run)
     states = [synthetic.read_snapshot(path) for path in synthetic.snapshots(run.snapshots)]
     parameter = states[0].images.clone().requires_grad_()
     optimiser = torch.optim.SGD([parameter], lr=1.0, momentum=0.5)
@@ -125,7 +125,7 @@ def test_outer_momentum_is_sgd_as_torch_defines_it(make_run: MakeRun) -> None:
 
 def test_the_picture_shows_the_images_as_they_would_look(make_run: MakeRun) -> None:
     run = make_run(distill__iterations=1, distill__lr_img=0.0)
-    distill.run(run)
+    pipeline.distill(run)
     data = dataset.read(run.dataset)
     state = begun(run, data)
     picture = np.asarray(Image.open(run.grid).convert("L")).astype(float)
@@ -138,26 +138,26 @@ def test_every_engine_distils(make_run: MakeRun, tmp_path: Path) -> None:
     found = {}
     for name in ("adjoint", "unroll", "tesla"):
         run = make_run(tmp_path / name, distill__engine=name, distill__iterations=2)
-        distill.run(run)
+        pipeline.distill(run)
         found[name] = synthetic.read(run.synthetic).variants["synthetic"]
     assert torch.allclose(found["adjoint"], found["unroll"], atol=1e-5)
     assert not torch.allclose(found["adjoint"], found["tesla"], atol=1e-5)
 
 
 def test_the_same_choices_are_the_same_work_under_any_name(make_run: MakeRun) -> None:
-    distill.run(make_run(distill__method="att"))
+    pipeline.distill(make_run(distill__method="att"))
     before = make_run().synthetic.stat().st_mtime_ns
-    distill.run(make_run(distill__method="mtt", distill__select="nearest"))  # nothing to do, and nothing to refuse
+    pipeline.distill(make_run(distill__method="mtt", distill__select="nearest"))  # nothing to do, and nothing to refuse
     assert make_run().synthetic.stat().st_mtime_ns >= before
 
 
 def test_teacher_labels_are_the_target_experts(make_run: MakeRun) -> None:
     run = make_run(distill__labels="teacher", distill__iterations=1, distill__lr_img=0.0)
-    distill.run(run)
+    pipeline.distill(run)
     found = synthetic.read(run.synthetic)
     with h5py.File(run.history) as history_file:
         expert, start = int(history_file["expert"][0]), int(history_file["start_epoch"][0])
     theta = torch.from_numpy(experts.read(experts.path(run.experts, expert))[1].parameters[start + 2])
-    module = buffer.architecture(run.settings.network, dataset.read(run.dataset).about).build()
+    module = inputs.architecture(run.settings.network, dataset.read(run.dataset).about).build()
     wanted = Student.of(module).logits(theta, found.variants["synthetic"])
     assert torch.allclose(found.labels, wanted, atol=1e-5)

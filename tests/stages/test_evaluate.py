@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attcli.errors import UserError
-from attcli.stages import distill, evaluate, prepare
+from attcli.stages import evaluate, pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, dataset, synthetic
 from tests.stages.observed import logged, variants
@@ -19,7 +19,7 @@ MakeRun = Callable[..., Run]
 
 def test_scores_have_the_stated_form(make_run: MakeRun) -> None:
     run = make_run(evaluate__archs="convnet,mlp")
-    report = evaluate.run(run)
+    report = pipeline.evaluate(run)
     assert json.loads(run.scores.read_text()) == json.loads(json.dumps(report))
     assert set(report["scores"]) == {"convnet", "mlp"}
     for row in report["scores"].values():
@@ -32,15 +32,15 @@ def test_scores_have_the_stated_form(make_run: MakeRun) -> None:
 
 
 def test_another_learning_rate_is_for_the_set_alone(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    learned = evaluate.run(make_run())
-    other = evaluate.run(make_run(evaluate__lr=0.5))
+    learned = pipeline.evaluate(make_run())
+    other = pipeline.evaluate(make_run(evaluate__lr=0.5))
     assert other["protocol"]["lr"] == 0.5
     assert other["set"]["lr"] == learned["set"]["lr"] == learned["protocol"]["lr"]
     before, after = learned["scores"]["convnet"], other["scores"]["convnet"]
     assert before["random"] == after["random"]
     assert before["synthetic"] != after["synthetic"]
     monkeypatch.setattr(evaluate, "train", None)
-    assert evaluate.run(make_run()) == learned
+    assert pipeline.evaluate(make_run()) == learned
 
 
 def test_sd_is_that_of_a_sample() -> None:
@@ -50,19 +50,19 @@ def test_sd_is_that_of_a_sample() -> None:
 
 def test_a_set_is_scored_from_its_file_alone(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run()
-    here = evaluate.run(run)
+    here = pipeline.evaluate(run)
     away = make_run(tmp_path / "away")
     shutil.copy(run.synthetic, tmp_path / "set.h5")
-    assert evaluate.run(away, tmp_path / "set.h5") == here
+    assert pipeline.evaluate(away, tmp_path / "set.h5") == here
     changes = {"prepare__validation": 0, "buffer__batch": 64, "prepare__dataset": "cifar10"}
     third = make_run(tmp_path / "third", **changes)
     with pytest.raises(UserError, match=r"was distilled from digits, not cifar10; add --dataset digits"):
-        evaluate.run(third, tmp_path / "set.h5")
+        pipeline.evaluate(third, tmp_path / "set.h5")
 
 
 def test_random_images_are_fresh_each_repeat_and_as_many(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(distill__ipc=2)
-    distill.run(run)
+    pipeline.distill(run)
     met = []
     real = evaluate.train
 
@@ -71,7 +71,7 @@ def test_random_images_are_fresh_each_repeat_and_as_many(make_run: MakeRun, monk
         return real(steps, theta, images, labels, classes, lr, protocol, key, stop)
 
     monkeypatch.setattr(evaluate, "train", note)
-    evaluate.run(run)
+    pipeline.evaluate(run)
     randoms = [entry for entry in met if len(met) and not any(torch.equal(entry[0], v) for v in variants(run))]
     assert len(randoms) == 2 * 3
     first, second = ([entry[0] for entry in randoms if entry[2] == repeat] for repeat in range(2))
@@ -82,35 +82,35 @@ def test_random_images_are_fresh_each_repeat_and_as_many(make_run: MakeRun, monk
 
 def test_the_scores_of_another_set_are_not_the_results(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run()
-    evaluate.run(run)
+    pipeline.evaluate(run)
     before = run.scores.read_bytes()
-    distill.run(make_run(tmp_path / "other", distill__lr_img=2.0))
-    evaluate.run(run, tmp_path / "other" / "artifacts" / "synthetic.h5")
+    pipeline.distill(make_run(tmp_path / "other", distill__lr_img=2.0))
+    pipeline.evaluate(run, tmp_path / "other" / "artifacts" / "synthetic.h5")
     assert run.scores.read_bytes() == before
 
 
 def test_snapshots_are_scored_on_validation(make_run: MakeRun) -> None:
     run = make_run()
-    distill.run(run)
-    report = evaluate.run_snapshots(run)
+    pipeline.distill(run)
+    report = pipeline.evaluate_snapshots(run)
     assert [row["iteration"] for row in report["snapshots"]] == [2, 4, 6]
     assert {row["split"] for row in report["snapshots"]} == {"validation"}
     assert report["last"]["iteration"] == 6
     assert report["last"]["split"] == "test"
     assert report["last"]["convnet"] == {
-        kind: evaluate.run(run)["scores"]["convnet"][kind] for kind in ("synthetic", "ema")
+        kind: pipeline.evaluate(run)["scores"]["convnet"][kind] for kind in ("synthetic", "ema")
     }
     selected = report["selected"]["convnet"]["synthetic"]
     best = max(report["snapshots"], key=lambda row: row["convnet"]["synthetic"]["mean"])
     assert selected["iteration"] == best["iteration"]
     assert "literature_maximum" not in report
-    assert evaluate.run_snapshots(make_run()) == report
+    assert pipeline.evaluate_snapshots(make_run()) == report
 
 
 def test_the_literatures_maximum_is_over_tests_and_labelled(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(tmp_path / "none", prepare__validation=0)
-    distill.run(run)
-    report = evaluate.run_snapshots(run, literature=True)
+    pipeline.distill(run)
+    report = pipeline.evaluate_snapshots(run, literature=True)
     assert "selected" not in report
     assert [(row["iteration"], row["split"]) for row in report["tests"]] == [(2, "test"), (4, "test"), (6, "test")]
     for kind in ("synthetic", "ema"):
@@ -122,31 +122,31 @@ def test_the_literatures_maximum_is_over_tests_and_labelled(make_run: MakeRun, t
 
 def test_without_validation_no_snapshot_is_selected(make_run: MakeRun) -> None:
     run = make_run(prepare__validation=0)
-    distill.run(run)
+    pipeline.distill(run)
     with logged() as lines:
-        assert set(evaluate.run_snapshots(run)) == {"last"}
+        assert set(pipeline.evaluate_snapshots(run)) == {"last"}
     assert "has no validation images, so that none is selected" in lines[0]
 
 
 def test_snapshots_are_not_scored_with_images_that_may_be_in_them(make_run: MakeRun) -> None:
-    distill.run(make_run(prepare__validation=0))
+    pipeline.distill(make_run(prepare__validation=0))
     later = make_run(prepare__validation=100, force=True)
-    prepare.run(later)
+    pipeline.prepare(later)
     with pytest.raises(UserError, match=r"was distilled from other images than those in .*dataset\.h5"):
-        evaluate.run_snapshots(later)
+        pipeline.evaluate_snapshots(later)
 
 
 def test_a_set_that_is_not_what_is_asked_for_is_scored_with_a_warning(make_run: MakeRun) -> None:
     run = make_run(distill__iterations=3)
-    first = evaluate.run(run)
+    first = pipeline.evaluate(run)
     with logged() as lines:
-        assert evaluate.run(make_run()) == first
+        assert pipeline.evaluate(make_run()) == first
     assert "is from iteration 3 of 6; it is scored as it is, `attcli distill` goes on with it" in lines[0]
     with logged() as lines:
-        assert evaluate.run(make_run(distill__lr_img=2.0, distill__iterations=3)) == first
+        assert pipeline.evaluate(make_run(distill__lr_img=2.0, distill__iterations=3)) == first
     assert "other settings (distill.lr_img is 1.0 there, 2.0 asked for)" in lines[0]
     with logged() as lines:
-        evaluate.run(run)
+        pipeline.evaluate(run)
     assert lines == []
 
 
@@ -155,34 +155,34 @@ def test_no_baseline_where_a_class_has_too_few_images(make_run: MakeRun) -> None
         prepare__limit_per_class=20, prepare__validation=50, distill__ipc=17, distill__init="noise", buffer__batch=64
     )
     with logged() as lines:
-        report = evaluate.run(run)
+        report = pipeline.evaluate(run)
     assert set(report["scores"]["convnet"]) == {"synthetic", "ema"}
     assert any("a class has 15 training images: too few" in line for line in lines)
 
 
 def test_snapshots_beyond_the_asked_iterations_and_foreign_ones_are_no_results(make_run: MakeRun) -> None:
     run = make_run()
-    distill.run(run)
+    pipeline.distill(run)
     later = run.snapshots / "iteration-0000006.h5"
-    distill.run(make_run(distill__iterations=4))
+    pipeline.distill(make_run(distill__iterations=4))
     assert not later.exists()
-    assert evaluate.run_snapshots(make_run(distill__iterations=4))["last"]["iteration"] == 4
-    distill.run(run)
+    assert pipeline.evaluate_snapshots(make_run(distill__iterations=4))["last"]["iteration"] == 4
+    pipeline.distill(run)
     assert later.exists()
     run.synthetic.unlink()
     with pytest.raises(UserError, match=r"iteration-0000002\.h5 is another one \(distill\.lr_img is 1\.0 there"):
-        distill.run(make_run(distill__lr_img=2.0))
+        pipeline.distill(make_run(distill__lr_img=2.0))
     assert later.exists()
 
 
 def test_without_validation_the_baselines_learning_rate_is_chosen_on_other_training_images(make_run: MakeRun) -> None:
-    report = evaluate.run(make_run(prepare__validation=0))
+    report = pipeline.evaluate(make_run(prepare__validation=0))
     assert report["scores"]["convnet"]["random"]["n"] == 2
 
 
 def test_the_zca_normaliser_travels_with_the_set(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(tmp_path / "zca", prepare__normalise="zca")
-    distill.run(run)
+    pipeline.distill(run)
     found = synthetic.read(run.synthetic)
     assert found.normaliser is not None
     assert found.normaliser.digest() == dataset.read(run.dataset).normaliser.digest()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from attcli.errors import DivergedError, UserError
-from attcli.stages import buffer, distill, evaluate, prepare
+from attcli.stages import buffer, distill, evaluate, pipeline, prepare
 from attcli.stages.run import Run
 from attcli.store import experts, synthetic
 from tests.stages.observed import contents
@@ -21,7 +21,7 @@ MakeRun = Callable[..., Run]
 
 def test_all_stages_twice_give_the_same_bytes(make_run: MakeRun, tmp_path: Path) -> None:
     runs = [make_run(tmp_path / name) for name in "ab"]
-    reports = [evaluate.run(run) for run in runs]
+    reports = [pipeline.evaluate(run) for run in runs]
     assert reports[0] == reports[1]
     first, second = map(contents, runs)
     assert first.keys() == second.keys()
@@ -33,57 +33,57 @@ def test_all_stages_twice_give_the_same_bytes(make_run: MakeRun, tmp_path: Path)
 
 def test_seeds_matter_stage_by_stage(make_run: MakeRun, tmp_path: Path) -> None:
     first = make_run()
-    distill.run(first)
+    pipeline.distill(first)
     images = synthetic.read(first.synthetic).variants["synthetic"]
     experts_before = {path.name: path.read_bytes() for path in experts.present(first.experts)}
     other = make_run(distill__seed=7, force=True)
-    distill.run(other)
+    pipeline.distill(other)
     assert not torch.equal(synthetic.read(other.synthetic).variants["synthetic"], images)
     assert {path.name: path.read_bytes() for path in experts.present(first.experts)} == experts_before
     with pytest.raises(UserError, match=r"buffer\.seed is 0 there, 7 asked for"):
-        buffer.run(make_run(buffer__seed=7))
+        pipeline.buffer(make_run(buffer__seed=7))
 
 
 def test_finished_results_are_not_computed_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(evaluate__repeats=1)
-    before = evaluate.run(run)
+    before = pipeline.evaluate(run)
     trained = []
     real = evaluate.train
     monkeypatch.setattr(evaluate, "train", lambda *arguments: trained.append(arguments) or real(*arguments))
-    assert evaluate.run(run) == before
+    assert pipeline.evaluate(run) == before
     assert trained == []
-    evaluate.run(make_run(evaluate__repeats=2))
+    pipeline.evaluate(make_run(evaluate__repeats=2))
     assert len(trained) == 2 + 3  # synthetic and ema, and random real images at three learning rates
 
 
 def test_more_experts_and_epochs_extend_what_is_there(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    buffer.run(make_run())
+    pipeline.buffer(make_run())
     epochs = []
     real = buffer.train_epoch
     monkeypatch.setattr(buffer, "train_epoch", lambda *a, **o: epochs.append(1) or real(*a, **o))
     extended = make_run(buffer__experts=3, buffer__epochs=4)
-    buffer.run(extended)
+    pipeline.buffer(extended)
     assert len(epochs) == 2 * 1 + 4
     long = experts.read(experts.path(extended.experts, 0))[1].parameters
     fresh = make_run(extended.settings.runtime.artifacts.parent / "fresh", buffer__experts=3, buffer__epochs=4)
-    buffer.run(fresh)
+    pipeline.buffer(fresh)
     assert np.array_equal(long, experts.read(experts.path(fresh.experts, 0))[1].parameters)
 
 
 def test_momentum_is_extended_too(make_run: MakeRun, tmp_path: Path) -> None:
     steps = make_run(tmp_path / "a", buffer__momentum=0.9)
-    buffer.run(steps)
+    pipeline.buffer(steps)
     longer = make_run(tmp_path / "a", buffer__momentum=0.9, buffer__epochs=5)
-    buffer.run(longer)
+    pipeline.buffer(longer)
     whole = make_run(tmp_path / "b", buffer__momentum=0.9, buffer__epochs=5)
-    buffer.run(whole)
+    pipeline.buffer(whole)
     for index in range(2):
         assert experts.path(longer.experts, index).read_bytes() == experts.path(whole.experts, index).read_bytes()
 
 
 def test_deleted_results_come_back_from_the_work_folder(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run()
-    evaluate.run(run)
+    pipeline.evaluate(run)
     before = contents(run)
     shutil.rmtree(run.settings.runtime.artifacts)
     for stage, name in (
@@ -93,28 +93,28 @@ def test_deleted_results_come_back_from_the_work_folder(make_run: MakeRun, monke
         (prepare, "_make"),
     ):
         monkeypatch.setattr(stage, name, lambda *a, **o: pytest.fail("computed again"))
-    evaluate.run(run)
+    pipeline.evaluate(run)
     assert contents(run) == before
 
 
 def test_deleted_work_comes_back_from_the_results(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run()
-    distill.run(run)
+    pipeline.distill(run)
     shutil.rmtree(run.settings.runtime.work_dir)
     monkeypatch.setattr(buffer, "train_epoch", lambda *a, **o: pytest.fail("computed again"))
     more = make_run(distill__iterations=8)
-    distill.run(more)
+    pipeline.distill(more)
     assert synthetic.read(more.synthetic).about["iteration"] == 8
 
 
 def test_fewer_iterations_are_taken_from_a_snapshot_and_more_go_on(make_run: MakeRun, tmp_path: Path) -> None:
     whole = make_run(tmp_path / "whole", distill__iterations=8)
-    distill.run(whole)
+    pipeline.distill(whole)
     run = make_run()
-    distill.run(run)  # 6
-    distill.run(make_run(distill__iterations=3))  # from the snapshot after 2
+    pipeline.distill(run)  # 6
+    pipeline.distill(make_run(distill__iterations=3))  # from the snapshot after 2
     assert synthetic.read(run.synthetic).about["iteration"] == 3
-    distill.run(make_run(distill__iterations=8))
+    pipeline.distill(make_run(distill__iterations=8))
     assert run.synthetic.read_bytes() == whole.synthetic.read_bytes()
     with h5py.File(run.history) as mine, h5py.File(whole.history) as theirs:
         assert np.array_equal(mine["l1"][()], theirs["l1"][()])
@@ -123,95 +123,99 @@ def test_fewer_iterations_are_taken_from_a_snapshot_and_more_go_on(make_run: Mak
 
 def test_the_time_limit_stops_saved_and_usable(make_run: MakeRun) -> None:
     run = make_run(distill__iterations=50)
-    distill.run(Run(run.settings, time_limit=1e-9))
+    pipeline.distill(Run(run.settings, time_limit=1e-9))
     assert not run.synthetic.exists()
-    buffer.run(run)
-    distill.run(Run(run.settings, time_limit=1e-9, auto=False))
+    pipeline.buffer(run)
+    pipeline.distill(Run(run.settings, time_limit=1e-9, auto=False))
     assert synthetic.read(run.synthetic).about["iteration"] == 1
-    distill.run(Run(make_run().settings))
+    pipeline.distill(Run(make_run().settings))
     assert synthetic.read(run.synthetic).about["iteration"] == 6
 
 
 def test_another_set_is_refused_before_experts_are_trained(make_run: MakeRun) -> None:
     run = make_run()
-    distill.run(run)
+    pipeline.distill(run)
     with pytest.raises(UserError, match=r"synthetic\.h5 is another one \(distill\.experts is 2 there, 9 asked for\)"):
-        distill.run(make_run(buffer__experts=9))
+        pipeline.distill(make_run(buffer__experts=9))
     assert len(experts.present(run.experts)) == 2
 
 
 def test_the_history_goes_on_when_the_work_folder_is_deleted(make_run: MakeRun) -> None:
     run = make_run(distill__iterations=4)
-    distill.run(run)
+    pipeline.distill(run)
     shutil.rmtree(run.settings.runtime.work_dir)
-    distill.run(make_run(distill__iterations=8))
+    pipeline.distill(make_run(distill__iterations=8))
     with h5py.File(run.history) as file:
         assert file["iteration"][()].tolist() == list(range(8))
 
 
 def test_a_file_that_is_not_opened_is_not_called_damaged(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run()
-    distill.run(run)
+    pipeline.distill(run)
     with pytest.raises(UserError, match=r"artifacts cannot be opened \(it is a folder\)"):
-        evaluate.run(run, tmp_path / "artifacts")
+        pipeline.evaluate(run, tmp_path / "artifacts")
     with run.synthetic.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(UserError, match=r"synthetic\.h5 cannot be opened \(Resource temporarily unavailable\)"):
-            evaluate.run(run)
+            pipeline.evaluate(run)
 
 
 def test_what_differs_is_named(make_run: MakeRun) -> None:
-    distill.run(make_run())
+    pipeline.distill(make_run())
     with pytest.raises(UserError, match=r"network\.width is 8 there, 16 asked for.*--force overwrites"):
-        distill.run(make_run(network__width=16))
+        pipeline.distill(make_run(network__width=16))
     with pytest.raises(UserError, match=r"dataset\.h5 is another one \(normalise is standardise there, zca asked for"):
-        distill.run(make_run(prepare__normalise="zca"))
+        pipeline.distill(make_run(prepare__normalise="zca"))
     with pytest.raises(UserError, match=r"synthetic\.h5 is another one \(distill\.ipc is 1 there, 2 asked for\)"):
-        distill.run(make_run(distill__ipc=2))
+        pipeline.distill(make_run(distill__ipc=2))
     with pytest.raises(
         UserError, match=r"holds other experts \(network\.width is 8 there, 16 asked for\); run `attcli b"
     ):
-        distill.run(make_run(network__width=16, auto=False))
+        pipeline.distill(make_run(network__width=16, auto=False))
     with pytest.raises(UserError, match=r"experts have 3 epochs|have 3 epochs, matching reads 4; run `attcli buffer`"):
-        distill.run(make_run(distill__max_start_epoch=3, auto=False))
-    distill.run(make_run(distill__ipc=2, force=True))
+        pipeline.distill(make_run(distill__max_start_epoch=3, auto=False))
+    pipeline.distill(make_run(distill__ipc=2, force=True))
 
 
 def test_experts_of_another_dataset_are_told_by_what_differs(make_run: MakeRun) -> None:
-    buffer.run(make_run())
-    prepare.run(make_run(prepare__validation=50, force=True))
+    pipeline.buffer(make_run())
+    pipeline.prepare(make_run(prepare__validation=50, force=True))
     with pytest.raises(UserError, match=r"holds other experts \(prepare\.validation is 100 there, 50 asked for\)"):
-        distill.run(make_run(prepare__validation=50, auto=False))
+        pipeline.distill(make_run(prepare__validation=50, auto=False))
 
 
 def test_missing_inputs_without_auto(make_run: MakeRun) -> None:
     run = make_run(auto=False)
-    for stage in (buffer, distill):
+    for stage in (pipeline.buffer, pipeline.distill):
         with pytest.raises(UserError, match=r"dataset\.h5 is missing; run `attcli prepare`"):
-            stage.run(run)
+            stage(run)
     with pytest.raises(UserError, match=r"synthetic\.h5 is missing; run `attcli distill`"):
-        evaluate.run(run)
-    prepare.run(run)
+        pipeline.evaluate(run)
+    pipeline.prepare(run)
     with pytest.raises(UserError, match=r"2 of 2 experts are missing .*; run `attcli buffer`"):
-        distill.run(run)
+        pipeline.distill(run)
 
 
 def test_damaged_inputs(make_run: MakeRun) -> None:
     run = make_run()
-    distill.run(run)
-    for path, stage in ((run.synthetic, evaluate), (experts.path(run.experts, 1), distill), (run.dataset, buffer)):
+    pipeline.distill(run)
+    for path, stage in (
+        (run.synthetic, pipeline.evaluate),
+        (experts.path(run.experts, 1), pipeline.distill),
+        (run.dataset, pipeline.buffer),
+    ):
         data = path.read_bytes()
         path.unlink()
         path.write_bytes(data[: len(data) // 2])
         with pytest.raises(UserError, match=r"is damaged or cut short .*; delete it and run `attcli "):
-            stage.run(run)
+            stage(run)
         path.unlink()
         path.write_bytes(data)
 
 
 def test_an_expert_that_diverges_is_told(make_run: MakeRun) -> None:
     with pytest.raises(DivergedError, match=r"expert 0 diverged in epoch \d; lower buffer\.lr"):
-        buffer.run(make_run(buffer__lr=1e30))
+        pipeline.buffer(make_run(buffer__lr=1e30))
 
 
 @pytest.mark.parametrize("method", ["datm", "att+datm", "ftd", "tesla"])
@@ -219,12 +223,12 @@ def test_methods_resume_to_the_same_bytes(method: str, make_run: MakeRun, tmp_pa
     # Up to the epoch that labels the images, which a longer training would change.
     settings = {"distill__method": method, "buffer__epochs": 3, "distill__expansion_end": 3, "distill__max_loss": 9.0}
     whole = make_run(tmp_path / "whole", **settings)
-    distill.run(whole)
+    pipeline.distill(whole)
     parts = make_run(tmp_path / "parts", **settings, distill__iterations=2)
-    distill.run(parts)
-    distill.run(make_run(tmp_path / "parts", **settings))
+    pipeline.distill(parts)
+    pipeline.distill(make_run(tmp_path / "parts", **settings))
     assert whole.synthetic.read_bytes() == parts.synthetic.read_bytes()
     found = synthetic.read(whole.synthetic)
     assert found.labels.is_floating_point() == ("datm" in method)
-    report = evaluate.run(whole)
+    report = pipeline.evaluate(whole)
     assert report["scores"]["convnet"]["random"]["n"] == 2

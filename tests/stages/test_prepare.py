@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from attcli import registry
-from attcli.stages import prepare
+from attcli.stages import pipeline
 from attcli.stages.run import Run
 from attcli.store import dataset
 from tests.data.test_sources import write_cifar10
@@ -16,7 +16,7 @@ MakeRun = Callable[..., Run]
 
 def test_validation_is_split_off_stratified_and_limits_hold(make_run: MakeRun) -> None:
     run = make_run(prepare__limit_per_class=50, prepare__validation=105, buffer__batch=64)
-    prepare.run(run)
+    pipeline.prepare(run)
     data = dataset.read(run.dataset)
     counts = {split: data.labels[split].bincount() for split in data.labels}
     assert int(counts["validation"].sum()) == 105
@@ -34,7 +34,7 @@ def test_the_literatures_normaliser_is_taken_as_it_is(
     means = []
     for kind in ("literature", "standardise"):
         run = make_run(tmp_path / kind, prepare__normalise=kind, **wanted)
-        prepare.run(run)
+        pipeline.prepare(run)
         found = dataset.read(run.dataset).normaliser
         assert found.kind == "standardise"
         means.append(found.mean.tolist())

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from attcli.experts import ftd, load, options
-from attcli.experts.training import Optimiser, along_the_gradient, train_epoch
 from attcli.matching.parameters import vector
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.runtime import stream
+from attcli.trainers import ftd, load, options
+from attcli.trainers.training import Optimiser, along_the_gradient, train_epoch
 
 IMAGES = torch.randn(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(12) % 3

@@ -1,6 +1,6 @@
 """Plain SGD: MTT's, TESLA's and ATT's experts."""
 
-from attcli.experts.training import Descent, along_the_gradient
+from attcli.trainers.training import Descent, along_the_gradient
 
 OPTIONS: tuple[str, ...] = ()
 

@@ -9,8 +9,8 @@ With g the gradient at theta and g' that at theta + e, both of the same augmente
 import torch
 from torch import Tensor
 
-from attcli.experts.training import Descent
 from attcli.matching.steps import Steps
+from attcli.trainers.training import Descent
 
 OPTIONS = ("rho", "alpha", "adaptive")
 TINY = 1e-12

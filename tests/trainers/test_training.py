@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from attcli import augment
-from attcli.experts.training import Optimiser, train_epoch
 from attcli.matching.parameters import vector
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.runtime import stream
+from attcli.trainers.training import Optimiser, train_epoch
 
 IMAGES = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(10) % 3

@@ -1,0 +1,57 @@
+"""The stages in their order: each is run after what it needs was made, where that is missing and may be made."""
+
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+
+from attcli.stages import buffer as experts_stage
+from attcli.stages import distill as distill_stage
+from attcli.stages import evaluate as evaluate_stage
+from attcli.stages import identity
+from attcli.stages import prepare as prepare_stage
+from attcli.stages.run import OTHERWISE, Run, differences, refuse
+from attcli.store import artefact, synthetic
+
+
+def prepare(run: Run) -> None:
+    """Make dataset.h5."""
+    prepare_stage.run(run)
+
+
+def buffer(run: Run) -> None:
+    """Train the experts, on a dataset that is made if it is missing."""
+    if run.auto:
+        prepare(run)
+    experts_stage.run(run)
+
+
+def distill(run: Run) -> None:
+    """Distil, from experts that are trained if they are missing. UserError before any work if another set is there."""
+    if run.auto:
+        prepare(run)
+        if run.synthetic.exists() and not run.force:
+            there = artefact.header(run.synthetic, synthetic.KIND, synthetic.MAKER).settings
+            if differences(there, identity.distillation(run.settings)):  # said before experts are trained in vain
+                raise refuse(run.synthetic, there, identity.distillation(run.settings), OTHERWISE)
+        buffer(run)
+        if run.out_of_time():
+            logger.warning("stopped by the time limit before the first iteration; run again to go on")
+            return
+    distill_stage.run(run)
+
+
+def evaluate(run: Run, path: Path | None = None) -> dict[str, Any]:
+    """Score the set in `path`, or the one among the results, which is distilled now if it is missing."""
+    if run.auto:
+        if path is None and not run.synthetic.exists():
+            distill(run)
+        elif not run.dataset.exists():
+            evaluate_stage.check_dataset(run, path or run.synthetic)
+            prepare(run)
+    return evaluate_stage.run(run, path)
+
+
+def evaluate_snapshots(run: Run, *, literature: bool = False) -> dict[str, Any]:
+    """Score the results' snapshots."""
+    return evaluate_stage.run_snapshots(run, literature=literature)
