@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from loguru import logger
@@ -20,9 +21,6 @@ from attcli.matching.graphed import Graphed
 from attcli.matching.microbatch import MicroBatched, sliced
 from attcli.matching.steps import Steps
 from attcli.matching.student import Student, has_batch_statistics
-
-EXECUTIONS = ("auto", "eager", "graph", "compiled")
-PRECISIONS = ("float32", "tf32", "bfloat16")
 
 COMPILE_FROM = {"cpu": 1e14, "cuda": 2e15}
 """Floating-point operations from which compiling, which takes about a minute, pays back (docs/performance.md)."""
@@ -43,7 +41,7 @@ class Work:
 
     image: the shape (C, H, W) of an image; batch: images a batch; images: images that the calls will see in all;
     filled_up: whether some batches are short, and filled up with images of weight 0; derivatives: whether h is called,
-    beside g; labels: whether it is asked for those in the labels.
+    beside g; labels: whether it is asked for those in the labels; dtype: what parameters and images are kept in.
     """
 
     image: tuple[int, ...]
@@ -53,11 +51,17 @@ class Work:
     filled_up: bool = False
     derivatives: bool = False
     labels: bool = False
+    dtype: torch.dtype = torch.float32
 
 
 def student(build: Callable[[], torch.nn.Module], device: torch.device, precision: str) -> Student:
     """A student of the network that `build` makes, on the device, computing in this precision."""
     return Student.of(build().to(device), torch.bfloat16 if precision == "bfloat16" else None)
+
+
+def dtype(precision: str) -> torch.dtype:
+    """What parameters, images and sums are kept in."""
+    return torch.float64 if precision == "float64" else torch.float32
 
 
 def set_precision(precision: str) -> None:
@@ -112,10 +116,11 @@ def _made(student: Student, name: str, device: torch.device) -> Steps:
 
 def _warm_up(steps: Steps, student: Student, work: Work, size: int, device: torch.device) -> None:
     """Call each function that will be used once, on zeros: compiles or captures it."""
-    theta = torch.zeros(student.layout.size, device=device)
-    x = torch.zeros((size, *work.image), device=device)
-    p = torch.full((size, work.classes), 1 / work.classes, device=device)
-    w = torch.full((size,), 1 / size, device=device)
+    how: dict[str, Any] = {"device": device, "dtype": work.dtype}
+    theta = torch.zeros(student.layout.size, **how)
+    x = torch.zeros((size, *work.image), **how)
+    p = torch.full((size, work.classes), 1 / work.classes, **how)
+    w = torch.full((size,), 1 / size, **how)
     steps.gradient(theta, x, p, w)
     if work.derivatives:
         steps.derivatives(theta, x, p, w, torch.zeros_like(theta), labels=work.labels)

@@ -26,6 +26,7 @@ def _listed(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
 
+Precision = Literal["float64", "float32", "tf32", "bfloat16"]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
@@ -71,8 +72,8 @@ class Buffer(Section):
     alpha: NonNegativeFloat = Field(0.3, description="ftd: weight of the surrogate gap")
     adaptive: bool = Field(True, description="ftd: the ascent is scaled by the parameters")
     augment: str = Field(DSA, description="DSA strategy, or none")
-    precision: Literal["float32", "tf32", "bfloat16"] = Field(
-        "float32", description="what experts compute in; parameters and sums stay in float32"
+    precision: Precision = Field(
+        "float32", description="what experts compute in; for tf32 and bfloat16, parameters and sums stay in float32"
     )
     seed: NonNegativeInt | None = Field(None, description="seed of weights, order and augmentation; default: seed")
 
@@ -118,8 +119,8 @@ class Distill(Section):
     batch_syn: PositiveInt | None = Field(None, description="synthetic images a student's step; default: all")
     augment: str = Field(DSA, description="DSA strategy of the student, or none")
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="decay of the images' moving average")
-    precision: Literal["float32", "tf32", "bfloat16"] = Field(
-        "float32", description="what students compute in; parameters and sums stay in float32"
+    precision: Precision = Field(
+        "float32", description="what students compute in; for tf32 and bfloat16, parameters and sums stay in float32"
     )
     save_every: PositiveInt = Field(100, description="iterations between two saves and snapshots")
     max_bad_updates: PositiveInt = Field(10, description="updates skipped in a row, as not finite, before giving up")
@@ -140,8 +141,8 @@ class Evaluate(Section):
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
     weight_decay: NonNegativeFloat = Field(5e-4, description="SGD weight decay")
     augment: str | None = Field(None, description="DSA strategy; default: the one that the set was distilled with")
-    precision: Literal["float32", "tf32", "bfloat16"] = Field(
-        "float32", description="what networks compute in; parameters and sums stay in float32"
+    precision: Precision = Field(
+        "float32", description="what networks compute in; for tf32 and bfloat16, parameters and sums stay in float32"
     )
     random_lrs: tuple[PositiveFloat, ...] = Field(
         (0.01, 0.03), description="learning rates tried for random real images, beside the learned one"

@@ -68,7 +68,8 @@ class _Trainer:
         self._settings = run.settings
         self._out_of_time = run.out_of_time
         self._device = runtime.device(run.settings.runtime.device)
-        self._images = data.inputs("train").to(self._device)
+        self._dtype = execution.dtype(run.settings.buffer.precision)
+        self._images = data.inputs("train").to(self._device, self._dtype)
         self._labels = data.labels["train"].to(self._device)
         self._architecture = inputs.architecture(run.settings.network, data.about)
         how, wanted = run.settings.runtime, run.settings.buffer
@@ -81,6 +82,7 @@ class _Trainer:
             batch=batch,
             filled_up=len(self._images) % batch > 0,
             images=len(self._images) * wanted.experts * run.settings.epochs,
+            dtype=self._dtype,
         )
         self._steps = execution.steps(
             student,
@@ -105,7 +107,7 @@ class _Trainer:
     def _begin(self, index: int) -> experts.Trajectory:
         seed = self._settings.seed_of("buffer")
         theta = vector(runtime.seeded(self._architecture.build, seed, "expert-weights", index))
-        return experts.Trajectory([theta.numpy()], [], [])
+        return experts.Trajectory([theta.to(self._dtype).numpy()], [], [])
 
     def train(
         self, index: int, epochs: int, file: Path, progress: Track, stop: Stop

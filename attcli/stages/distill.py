@@ -152,6 +152,7 @@ class Distiller:
             filled_up=len(images) % batch > 0,
             derivatives=True,
             labels=settings.labels == "learned",
+            dtype=images.dtype,
         )
         build, how = self._architecture.build, self._runtime
         return execution.steps(self.student, build, work, self.device, how.execution, how.micro_batch)
@@ -197,8 +198,8 @@ class Distiller:
         """Match one span of one expert and update the set, unless something in it is not finite."""
         begun = time.perf_counter()
         drawn = self._draw()
-        start, target = drawn.rows.to(self.device, non_blocking=True)
         images = self._parameterisation.images(self.state.images)
+        start, target = drawn.rows.to(images, non_blocking=True)
         labels = self._labels(images, target)
         batches = SyntheticBatches(
             images,

@@ -196,6 +196,7 @@ class _Scorer:
         self._protocol = _protocol(settings, found)
         self._lr = settings.evaluate.lr or found.lr
         self._seed = settings.seed_of("evaluate")
+        self._dtype = execution.dtype(settings.evaluate.precision)
         self._real = self._load(data)
         self._fingerprint = artefact.fingerprint(
             "evaluate",
@@ -214,7 +215,7 @@ class _Scorer:
         execution.set_precision(settings.evaluate.precision)
         self._students: dict[str, Student] = {}
         self._steps: dict[str, Steps] = {}
-        self._variants = {kind: images.to(self._device) for kind, images in found.variants.items()}
+        self._variants = {kind: images.to(self._device, self._dtype) for kind, images in found.variants.items()}
 
     def kinds(self) -> tuple[str, ...]:
         """What is scored: random real images only where every class has as many as the set, and some are left."""
@@ -239,7 +240,7 @@ class _Scorer:
         scale = data.about["value_scale"]
 
         def inputs(images: Tensor) -> Tensor:
-            return network_inputs(images, scale, normaliser).to(self._device)
+            return network_inputs(images, scale, normaliser).to(self._device, self._dtype)
 
         def split(name: str) -> tuple[Tensor, Tensor]:
             return inputs(data.images[name]), data.labels[name].to(self._device)
@@ -296,6 +297,7 @@ class _Scorer:
             batch=batch,
             images=len(images) * self._protocol.epochs * trainings,
             filled_up=len(images) % batch > 0,
+            dtype=self._dtype,
         )
         self._students[arch] = student
         self._steps[arch] = execution.steps(
@@ -316,7 +318,7 @@ class _Scorer:
         self, arch: str, images: Tensor, labels: Tensor, lr: float, repeat: int, stop: Callable[[], bool]
     ) -> Tensor:
         architecture, key = self._architecture(arch), self._key(repeat)
-        theta = fresh(architecture, key).to(self._device)
+        theta = fresh(architecture, key).to(self._device, self._dtype)
         steps = in_this_thread(self._steps[arch], self._device)
         return train(steps, theta, images, labels, architecture.classes, lr, self._protocol, key, stop)
 

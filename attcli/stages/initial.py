@@ -4,7 +4,7 @@ import torch
 from loguru import logger
 from torch import Tensor
 
-from attcli import runtime
+from attcli import execution, runtime
 from attcli.data.inputs import of_each_class
 from attcli.errors import UserError
 from attcli.matching.student import Student
@@ -39,16 +39,18 @@ def begin(
         except ValueError as error:
             raise UserError(f"{error} of distill.ipc; lower it or set distill.init=noise") from None
         images = data.inputs("train", chosen)
+    dtype = execution.dtype(distill.precision)
+    images = images.to(dtype)
     labels = hard if distill.labels == "hard" else judges.soft_labels(images, hard)
     return synthetic.State(
         iteration=0,
         images=images,
         labels=labels,
-        lr=torch.tensor(distill.lr_init),
+        lr=torch.tensor(distill.lr_init, dtype=dtype),
         ema=images.clone(),
         momentum_images=torch.zeros_like(images),
         momentum_labels=torch.zeros_like(labels) if distill.labels == "learned" else torch.zeros(0),
-        momentum_lr=torch.zeros(()),
+        momentum_lr=torch.zeros((), dtype=dtype),
         counts={"lr_projected": 0, "skipped": 0, "skipped_in_a_row": 0, "rejected": 0},
     )
 
@@ -67,7 +69,8 @@ class _Judges:
     def logits(self, expert: int, images: Tensor) -> Tensor:
         """An expert's outputs (n, K) for network inputs (n, C, H, W), on the CPU."""
         assert self._epoch is not None
-        theta = torch.from_numpy(self._trajectories.rows(expert, (self._epoch, self._epoch))[0]).to(self._device)
+        theta = torch.from_numpy(self._trajectories.rows(expert, (self._epoch, self._epoch))[0])
+        theta = theta.to(self._device, images.dtype)
         with torch.no_grad():
             parts = [self._student.logits(theta, part.to(self._device)) for part in images.split(TOGETHER)]
         return torch.cat(parts).cpu()
@@ -77,8 +80,8 @@ class _Judges:
 
         Where none is right, it is the mean of all, its largest value exchanged with that of the true class.
         """
-        total = torch.zeros(len(images), int(hard.max()) + 1)
-        of_right, right = torch.zeros_like(total), torch.zeros(len(images), 1)
+        total = images.new_zeros(len(images), int(hard.max()) + 1)
+        of_right, right = torch.zeros_like(total), images.new_zeros(len(images), 1)
         for expert in range(len(self)):
             found = self.logits(expert, images)
             correct = (found.argmax(dim=1) == hard).unsqueeze(1)

@@ -1,0 +1,20 @@
+"""`python -m tests.golden`: compute the golden arrays anew, after a change that is meant to alter them.
+
+Raise the stage's number in `attcli.stages.identity.ALGORITHM` first, and say in the commit what changed.
+"""
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from attcli import progress
+from attcli.stages.identity import ALGORITHM
+from tests.golden.runs import cases, write
+from tests.golden.test_golden import GOLDEN
+
+torch.set_num_threads(1)
+progress.configure("quiet")
+with tempfile.TemporaryDirectory() as folder:
+    write(GOLDEN, ALGORITHM, {f"{stage}/{name}": compute() for stage, name, compute in cases(Path(folder))})
+print(f"{GOLDEN}: {GOLDEN.stat().st_size} bytes")

@@ -1,0 +1,176 @@
+"""Small runs in float64 that between them use every stage, trainer, method, engine and protocol, and their arrays."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from attcli import runtime
+from attcli.data import normalise
+from attcli.data.sources import digits
+from attcli.matching.student import Student
+from attcli.networks import Architecture
+from attcli.scoring import protocol
+from attcli.settings import resolve
+from attcli.stages import pipeline
+from attcli.stages.run import Run
+from attcli.store import experts
+
+Arrays = dict[str, np.ndarray]
+
+DSA = "color_crop_cutout_flip_scale_rotate"
+BASE: dict[str, object] = {
+    "prepare.dataset": "digits",
+    "prepare.normalise": "standardise",
+    "prepare.validation": 100,
+    "network.arch": "convnet",
+    "network.width": 4,
+    "network.depth": 2,
+    "buffer.precision": "float64",
+    "buffer.experts": 2,
+    "buffer.epochs": 3,
+    "buffer.batch": 64,
+    "buffer.lr": 0.05,
+    "buffer.augment": DSA,
+    "distill.precision": "float64",
+    "distill.ipc": 1,
+    "distill.iterations": 3,
+    "distill.syn_steps": 12,
+    "distill.expert_epochs": 2,
+    "distill.max_start_epoch": 2,
+    "distill.lr_img": 2.0,
+    "distill.lr_init": 0.03,
+    "distill.lr_lr": 1e-5,
+    "distill.ema_decay": 0.9,
+    "distill.augment": DSA,
+    "distill.max_loss": None,
+    "evaluate.precision": "float64",
+    "evaluate.repeats": 2,
+    "evaluate.epochs": 6,
+    "runtime.execution": "eager",
+}
+
+PREPARE: dict[str, dict[str, object]] = {
+    "standardise": {},
+    "limited": {"prepare.validation": 50, "prepare.limit_per_class": 40},
+}
+
+TRAINERS: dict[str, dict[str, object]] = {
+    "sgd": {"buffer.trainer": "sgd"},
+    "momentum": {"buffer.trainer": "sgd", "buffer.momentum": 0.9, "buffer.weight_decay": 5e-4, "buffer.lr": 0.01},
+    "ftd": {"buffer.trainer": "ftd"},
+    "ftd-plain": {"buffer.trainer": "ftd", "buffer.adaptive": False, "buffer.rho": 0.05},
+}
+
+DISTILLATIONS: dict[str, dict[str, object]] = {
+    "mtt": {"distill.method": "mtt"},
+    "att": {"distill.method": "att"},
+    "att-l2": {"distill.method": "att", "distill.select_metric": "l2"},
+    "ftd": {"distill.method": "ftd"},
+    "tesla": {"distill.method": "tesla"},
+    "datm": {"distill.method": "datm", "distill.max_loss": 9.0, "distill.expansion_end": 2},
+    "att+datm": {"distill.method": "att+datm", "distill.max_loss": 9.0, "distill.expansion_end": 2},
+    "unroll": {"distill.method": "att", "distill.engine": "unroll"},
+    "teacher": {"distill.method": "tesla", "distill.labels": "teacher"},
+    "rejecting": {"distill.method": "mtt", "distill.max_loss": 1e-3},
+    "short-batches": {"distill.method": "att", "distill.ipc": 2, "distill.batch_syn": 7, "distill.init": "noise"},
+}
+
+SCORES: dict[str, dict[str, object]] = {
+    "exact": {"distill.method": "att"},
+    "released": {"distill.method": "att", "evaluate.protocol": "released"},
+    "soft-labels": {"distill.method": "datm", "distill.max_loss": 9.0, "distill.expansion_end": 2},
+}
+
+
+def _run(folder: Path, name: str, changes: dict[str, object]) -> Run:
+    """A run with results of its own; equal work (the experts, above all) is shared."""
+    flags = {**BASE, **changes, "runtime.artifacts": str(folder / name), "runtime.work_dir": str(folder / "work")}
+    return Run(resolve(flags, environ={}, ignore_params=True).settings)
+
+
+def _prepared(folder: Path, name: str) -> Arrays:
+    run = _run(folder, f"prepare/{name}", PREPARE[name])
+    pipeline.prepare(run)
+    with h5py.File(run.dataset) as file:
+        arrays = {f"{split}-labels": file[f"{split}/labels"][()] for split in ("train", "validation", "test")}
+        pixels = {f"{split}-sums": file[f"{split}/images"][()].sum(axis=(1, 2, 3)) for split in ("train", "validation")}
+        return {**arrays, **pixels, "mean": file["normaliser/mean"][()], "std": file["normaliser/std"][()]}
+
+
+def _whitened() -> Arrays:
+    """Images whitened by a ZCA that is fitted on others: its eigenvectors alone are fixed only up to their signs."""
+    pixels = torch.from_numpy(digits.load(Path(), "digits").train.images).float() / 16
+    inputs = normalise.fit("zca", pixels[:500], 0.1).forward(pixels[500:503].double())
+    return {"whitened-float32": inputs.numpy()}
+
+
+def _trained(folder: Path, name: str) -> Arrays:
+    run = _run(folder, f"buffer/{name}", {**TRAINERS[name], "buffer.experts": 1, "distill.max_start_epoch": 1})
+    pipeline.buffer(run)
+    with h5py.File(experts.path(run.experts, 0)) as file:
+        return {name: file[name][()][[0, 1]] if name == "parameters" else file[name][()][:1]
+                for name in ("parameters", "loss", "accuracy")}  # fmt: skip
+
+
+def _distilled(folder: Path, name: str) -> Arrays:
+    run = _run(folder, f"distill/{name}", DISTILLATIONS[name])
+    pipeline.distill(run)
+    with h5py.File(run.synthetic) as file, h5py.File(run.history) as history:
+        learned = {part: file[part][()] for part in ("images", "ema", "labels", "lr")}
+        told = {part: history[part][()] for part in ("expert", "start_epoch", "step", "accepted")}
+        return {**learned, **told}
+
+
+def _scored(folder: Path, name: str) -> Arrays:
+    run = _run(folder, f"evaluate/{name}", SCORES[name])
+    pipeline.distill(run)
+    scores = pipeline.evaluate(run)["scores"]["convnet"]
+    return {kind: np.asarray([entry["mean"], entry["sd"]]) for kind, entry in scores.items()}
+
+
+def _networks(name: str) -> Arrays:
+    """A network's parameters after training by a protocol on images of one pattern a class."""
+    architecture = Architecture("convnet", 1, 10, 8, {"width": 4, "depth": 2})
+    chosen = protocol.Protocol(name, epochs=8, batch=7, momentum=0.9, weight_decay=5e-4, augment=DSA)
+    images = torch.randn((20, 1, 8, 8), generator=runtime.stream(0, "golden"), dtype=torch.float32).double()
+    key = (0, "golden", 0)
+    theta = protocol.fresh(architecture, key).double()
+    student = Student.of(architecture.build())
+    return {"parameters": protocol.train(
+        student, theta, images, torch.arange(20) % 10, 10, 0.01, chosen, key).numpy()}  # fmt: skip
+
+
+def cases(folder: Path) -> Iterator[tuple[str, str, Callable[[], Arrays]]]:
+    """Every case: its stage, its name, and the function that computes its arrays, in `folder`."""
+    yield "prepare", "zca", _whitened
+    for name in PREPARE:
+        yield "prepare", name, lambda name=name: _prepared(folder, name)
+    for name in TRAINERS:
+        yield "buffer", name, lambda name=name: _trained(folder, name)
+    for name in DISTILLATIONS:
+        yield "distill", name, lambda name=name: _distilled(folder, name)
+    for name in SCORES:
+        yield "evaluate", name, lambda name=name: _scored(folder, name)
+    for name in ("exact", "released"):
+        yield "evaluate", f"networks-{name}", lambda name=name: _networks(name)
+
+
+def write(path: Path, algorithms: dict[str, int], computed: dict[str, Arrays]) -> None:
+    """Keep the arrays of all cases, and the ALGORITHM numbers of the stages that computed them."""
+    flat = {f"{case}:{name}": array for case, arrays in computed.items() for name, array in arrays.items()}
+    np.savez_compressed(path, **flat, ALGORITHM=np.asarray(json.dumps(algorithms)))
+
+
+def read(path: Path) -> tuple[dict[str, int], dict[str, Arrays]]:
+    """What `write` kept."""
+    kept: dict[str, Arrays] = {}
+    with np.load(path) as file:
+        for key in file.files:
+            case, _, name = key.partition(":")
+            if name:
+                kept.setdefault(case, {})[name] = file[key]
+        return json.loads(str(file["ALGORITHM"])), kept
