@@ -39,14 +39,14 @@ class Normaliser:
         if self.kind == "standardise":
             mean, std = self._standard(images)
             return (images - mean) / std
-        return _times(images - self._mean(images), self._whitening)
+        return _times(images - self._mean(images), self._matrix(-0.5, images.dtype, images.device))
 
     def inverse(self, inputs: Tensor) -> Tensor:
         """Network inputs (N, C, H, W) back to images; values may lie outside [0, 1]."""
         if self.kind == "standardise":
             mean, std = self._standard(inputs)
             return inputs * std + mean
-        return _times(inputs, self._colouring) + self._mean(inputs)
+        return _times(inputs, self._matrix(0.5, inputs.dtype, inputs.device)) + self._mean(inputs)
 
     def _mean(self, like: Tensor) -> Tensor:
         return torch.from_numpy(self.mean).to(like).view(1, *like.shape[1:])
@@ -56,22 +56,23 @@ class Normaliser:
         return tuple(torch.from_numpy(part).to(like).view(1, -1, 1, 1) for part in (self.mean, self.std))  # type: ignore[return-value]
 
     @cached_property
-    def _whitening(self) -> Tensor:
-        return self._matrix(-0.5)
+    def _matrices(self) -> dict[tuple[float, torch.dtype, torch.device], Tensor]:
+        """The whitening (power -1/2) and colouring (1/2) matrices made so far: they are large, and asked for often."""
+        return {}
 
-    @cached_property
-    def _colouring(self) -> Tensor:
-        return self._matrix(0.5)
-
-    def _matrix(self, power: float) -> Tensor:
-        assert self.vectors is not None
-        assert self.values is not None
-        vectors = torch.from_numpy(self.vectors).double()
-        return (vectors * torch.from_numpy(self.values + self.eps).pow(power)) @ vectors.T
+    def _matrix(self, power: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+        key = (power, dtype, device)
+        if key not in self._matrices:
+            assert self.vectors is not None
+            assert self.values is not None
+            vectors = torch.from_numpy(self.vectors).double()
+            matrix = (vectors * torch.from_numpy(self.values + self.eps).pow(power)) @ vectors.T
+            self._matrices[key] = matrix.to(device, dtype)
+        return self._matrices[key]
 
 
 def _times(images: Tensor, matrix: Tensor) -> Tensor:
-    return (images.flatten(1) @ matrix.to(images)).view_as(images)
+    return (images.flatten(1) @ matrix).view_as(images)
 
 
 def given(mean: tuple[float, ...], std: tuple[float, ...]) -> Normaliser:

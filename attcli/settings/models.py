@@ -110,6 +110,10 @@ class Distill(Section):
         None, description="epoch of the experts that judge and label initial images; default: their last"
     )
     max_loss: PositiveFloat | None = Field(None, description="an update whose matching loss is above this is rejected")
+    objective: str = Field("trajectory", description="what is minimised: the matching of trajectories")
+    parameterisation: str = Field("pixels", description="how learned numbers become images")
+    storage: str = Field("float32", description="how each learned number is kept")
+    optimiser: Literal["sgd", "adam"] = Field("sgd", description="outer optimiser of all that is learned")
     lr_img: NonNegativeFloat = Field(100.0, description="learning rate of the images")
     momentum_img: float = Field(0.5, ge=0, lt=1, description="momentum of the images")
     lr_init: PositiveFloat = Field(0.01, description="initial learning rate of the student")

@@ -7,8 +7,11 @@ from torch import Tensor
 from attcli import execution, runtime
 from attcli.data.inputs import of_each_class
 from attcli.errors import UserError
+from attcli.matching import outer
 from attcli.matching.student import Student
+from attcli.parameterisations import Parameterisation
 from attcli.settings import Settings
+from attcli.stages import update
 from attcli.store import dataset, experts, synthetic
 
 TOGETHER = 250
@@ -16,16 +19,21 @@ TOGETHER = 250
 
 
 def begin(
-    settings: Settings, data: dataset.Dataset, trajectories: experts.Experts, student: Student, device: torch.device
+    settings: Settings,
+    data: dataset.Dataset,
+    trajectories: experts.Experts,
+    student: Student,
+    parameterisation: Parameterisation,
+    device: torch.device,
 ) -> synthetic.State:
-    """The state before the first iteration, on the CPU: images class by class, ipc of each.
+    """The state before the first iteration, on the CPU: images class by class, as many of each as ipc pays for.
 
     UserError if a class has too few images.
     """
     distill = settings.distill
     generator = runtime.stream(settings.seed_of("distill"), "initial-images")
-    classes = len(data.about["classes"])
-    hard = torch.arange(classes).repeat_interleave(distill.ipc)
+    classes, per_class = len(data.about["classes"]), parameterisation.images_per_class(distill.ipc)
+    hard = torch.arange(classes).repeat_interleave(per_class)
     judges = _Judges(trajectories, settings.label_epoch, student, device)
     if distill.init == "noise":
         shape = (len(hard), data.about["channels"], data.about["resolution"], data.about["resolution"])
@@ -33,25 +41,30 @@ def begin(
     else:
         try:
             if distill.init == "correct":
-                chosen = _correct(data, judges, distill.ipc, generator)
+                chosen = _correct(data, judges, per_class, generator)
             else:
-                chosen = of_each_class(data.labels["train"], [distill.ipc] * classes, generator)
+                chosen = of_each_class(data.labels["train"], [per_class] * classes, generator)
         except ValueError as error:
             raise UserError(f"{error} of distill.ipc; lower it or set distill.init=noise") from None
         images = data.inputs("train", chosen)
     dtype = execution.dtype(distill.precision)
     images = images.to(dtype)
     labels = hard if distill.labels == "hard" else judges.soft_labels(images, hard)
+    coded = parameterisation.encode(images, hard)
+    learned = {**coded.learned, synthetic.LR: torch.tensor(distill.lr_init, dtype=dtype)}
+    constants = dict(coded.constants)
+    if distill.labels == "learned":
+        learned[synthetic.LOGITS] = labels
+    else:
+        constants[synthetic.LABELS] = labels
+    optimiser = outer.OPTIMISERS[distill.optimiser]()
     return synthetic.State(
         iteration=0,
-        images=images,
-        labels=labels,
-        lr=torch.tensor(distill.lr_init, dtype=dtype),
-        ema=images.clone(),
-        momentum_images=torch.zeros_like(images),
-        momentum_labels=torch.zeros_like(labels) if distill.labels == "learned" else torch.zeros(0),
-        momentum_lr=torch.zeros((), dtype=dtype),
-        counts={"lr_projected": 0, "skipped": 0, "skipped_in_a_row": 0, "rejected": 0},
+        learned=learned,
+        constants=constants,
+        averages={name: x.clone() for name, x in coded.learned.items()},
+        moments={name: optimiser.begin(x) for name, x in learned.items()},
+        counts=dict.fromkeys(update.COUNTS, 0),
     )
 
 

@@ -1,9 +1,12 @@
 """What a distillation leaves behind: snapshots it resumes from, the set, its history and its picture."""
 
+import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
+from loguru import logger
 
 from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset, history, synthetic
@@ -25,15 +28,22 @@ class Outcome:
         self._latest = folder / "latest.h5"
         self._history_written = 0.0
         self._published = -1
+        self._coding = synthetic.coding_of(header.about)
         self.records: list[history.Record] = []
         """The records since the last save."""
+        self.machine: dict[str, Any] = {}
+        """What the run is executed on; kept in the history."""
 
     def adopt(self) -> None:
-        """Take what of this distillation is among the results only into the work folder; drop others' snapshots.
+        """Take what is among the results only into the work folder; drop the snapshots and scores of other sets.
 
         UserError where there are others' and they may not go.
         """
         fingerprint, settings = self._header.fingerprint, self._header.settings
+        if self._run.synthetic.exists() and not may_write(
+            self._run, self._run.synthetic, synthetic.KIND, synthetic.MAKER, fingerprint, settings
+        ):
+            self._drop_scores()
         for file in synthetic.snapshots(self._run.snapshots):
             if not may_write(self._run, file, synthetic.SNAPSHOT, synthetic.MAKER, fingerprint, settings):
                 file.unlink()
@@ -45,22 +55,46 @@ class Outcome:
                 history.adopt_part(self._parts, arrays)
 
     def resume(self, iterations: int) -> synthetic.State | None:
-        """The latest saved state that is not beyond `iterations`; it and the snapshots before it are published.
+        """The latest saved state that is not beyond `iterations`, nor beyond a snapshot that is asked for and missing.
 
-        Later snapshots are no longer among the results; they stay in the work folder.
+        The results then hold the snapshots up to there that these settings ask for, and no others: what is among the
+        results depends on the settings alone. Those that leave stay in the work folder.
         """
-        for file in synthetic.snapshots(self._run.snapshots):
-            if synthetic.iteration_of(file) > iterations:
-                file.unlink()
-        usable = [p for p in synthetic.snapshots(self._snapshots) if synthetic.iteration_of(p) <= iterations]
-        for file in usable:
+        every = self._run.settings.distill.save_every
+        saved = {synthetic.iteration_of(file): file for file in synthetic.snapshots(self._snapshots)}
+        gap = next((i for i in range(every, iterations, every) if i not in saved), iterations + 1)
+        usable = [i for i in sorted(saved) if i <= iterations and i < gap]
+        asked = [saved[i] for i in usable if i % every == 0 or i == iterations]
+        self._withdraw_all_but({file.name for file in asked}, iterations)
+        for file in asked:
             publish(file, self._run.snapshots / file.name)
-        states = [synthetic.read_snapshot(file) for file in usable[-1:]]
+        states = [synthetic.read_snapshot(saved[i]) for i in usable[-1:]]
         if self._latest.exists():
             latest = synthetic.read_snapshot(self._latest)
-            if latest.iteration <= iterations:
+            if latest.iteration <= iterations and latest.iteration < gap:
                 states.append(latest)
         return max(states, key=lambda state: state.iteration, default=None)
+
+    def _withdraw_all_but(self, staying: set[str], iterations: int) -> None:
+        """Take the other snapshots from the results."""
+        leaving = [file for file in synthetic.snapshots(self._run.snapshots) if file.name not in staying]
+        later = [synthetic.iteration_of(file) for file in leaving if synthetic.iteration_of(file) > iterations]
+        if later:
+            logger.warning(
+                "snapshots after iteration {} leave {} ({}); to have them back, ask for --iterations {}",
+                iterations,
+                self._run.snapshots,
+                ", ".join(map(str, later)),
+                max(later),
+            )
+        for file in leaving:
+            file.unlink()
+
+    def _drop_scores(self) -> None:
+        """Remove the scores and diagnosis of another set, which would stand beside this one as if they were its own."""
+        for name in ("scores.json", "scores-about.json", "snapshot-scores.json"):
+            self._run.scores.with_name(name).unlink(missing_ok=True)
+        shutil.rmtree(self._run.scores.with_name("diagnosis"), ignore_errors=True)
 
     def _flush(self) -> None:
         if self.records:
@@ -87,7 +121,7 @@ class Outcome:
         """Save what is not saved yet, and publish everything."""
         if self.records:
             self.save_latest(state)
-        if self._published != state.iteration:
+        if state.iteration and self._published != state.iteration:
             self._publish_set(state)
         self._publish_history(state.iteration)
 
@@ -100,7 +134,7 @@ class Outcome:
         arrays = history.collect(self._parts, iterations)
         if not arrays:
             return
-        about = {"method": self._header.about["method"], "iterations": iterations}
+        about = {"method": self._header.about["method"], "iterations": iterations, "machine": self.machine}
         header = artefact.Header(
             history.KIND, self._header.fingerprint, self._header.settings, about, self._header.versions
         )
@@ -112,7 +146,7 @@ class Outcome:
         """The moving average's images as a person would see them: a row a class, at most ten of each."""
         from torchvision.utils import save_image
 
-        images = self._data.normaliser.inverse(state.ema.detach().cpu())
+        images = self._data.normaliser.inverse(self._coding.images(state.coded(averaged=True)).detach().cpu())
         classes = len(self._data.about["classes"])
         each = images.view(classes, -1, *images.shape[1:])[:, :GRID_COLUMNS]
         enlarge = max(1, -(-GRID_PIXELS // images.shape[-1]))

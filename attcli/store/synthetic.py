@@ -1,6 +1,7 @@
 """synthetic.h5: a distilled set with all that scoring it needs, and the snapshots from which distilling resumes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attcli import coding
+from attcli.coding import Coding
 from attcli.data.normalise import Normaliser
+from attcli.parameterisations import Coded
 from attcli.store import artefact
 from attcli.store.dataset import normaliser_arrays, normaliser_of
 
@@ -18,31 +22,60 @@ MAKER = "attcli distill"
 LARGEST_KEPT_NORMALISER = 3072
 
 
+LR, LOGITS, LABELS = "lr", "logits", "labels"
+"""Names of a state's tensors that are not the parameterisation's: learned numbers, and fixed labels."""
+
+Tensors = dict[str, Tensor]
+
+
 @dataclass(frozen=True)
 class State:
-    """A synthetic set and what its optimisation needs to go on after `iteration` updates.
+    """A synthetic set and what its optimisation needs to go on after `iteration` updates, as named tensors.
 
-    images, ema (n, C, H, W) in network-input space; labels i64 (n,) or logits f32 (n, K); lr a scalar; `momentum_*`
-    are the velocities of the two optimisers; `counts` how often an update was projected or skipped.
+    learned: what the outer optimiser moves: the parameterisation's tensors, `lr` (the student's learning rate, a
+    scalar) and, where labels are learned, their `logits` (n, K).
+    constants: `labels`, classes (n,) or a teacher's logits (n, K), where they are not learned; and the
+    parameterisation's own.
+    averages: the moving average of the parameterisation's tensors.
+    moments: what the optimiser remembers of each learned tensor.
+    counts: how often an update was projected, rejected or skipped.
     """
 
     iteration: int
-    images: Tensor
-    labels: Tensor
-    lr: Tensor
-    ema: Tensor
-    momentum_images: Tensor
-    momentum_labels: Tensor
-    momentum_lr: Tensor
+    learned: Tensors
+    constants: Tensors
+    averages: Tensors
+    moments: dict[str, Tensors]
     counts: dict[str, int]
 
+    @property
+    def labels(self) -> Tensor:
+        """Classes (n,) or logits (n, K)."""
+        return self.learned[LOGITS] if LOGITS in self.learned else self.constants[LABELS]
 
-TENSORS = ("images", "labels", "lr", "ema", "momentum_images", "momentum_labels", "momentum_lr")
-PUBLIC = ("images", "labels", "lr", "ema")
+    @property
+    def lr(self) -> Tensor:
+        """The student's learning rate, a scalar."""
+        return self.learned[LR]
 
+    def coded(self, averaged: bool = False) -> Coded:
+        """The parameterisation's tensors, last or averaged, with its constants."""
+        learned = self.averages if averaged else {n: x for n, x in self.learned.items() if n not in (LR, LOGITS)}
+        return Coded(learned, {name: x for name, x in self.constants.items() if name != LABELS})
 
-def _arrays(state: State, names: tuple[str, ...]) -> artefact.Arrays:
-    return {name: getattr(state, name).detach().cpu().numpy() for name in names}
+    def to(self, device: torch.device) -> "State":
+        """The same state on a device."""
+
+        def moved(tensors: Tensors) -> Tensors:
+            return {name: x.to(device) for name, x in tensors.items()}
+
+        return replace(
+            self,
+            learned=moved(self.learned),
+            constants=moved(self.constants),
+            averages=moved(self.averages),
+            moments={name: moved(kept) for name, kept in self.moments.items()},
+        )
 
 
 def _header(header: artefact.Header, kind: str, state: State) -> artefact.Header:
@@ -50,32 +83,81 @@ def _header(header: artefact.Header, kind: str, state: State) -> artefact.Header
     return artefact.Header(kind, header.fingerprint, header.settings, about, header.versions)
 
 
+def _named(group: str, tensors: Mapping[str, Tensor]) -> artefact.Arrays:
+    return {f"{group}/{name}": x.detach().cpu().numpy() for name, x in tensors.items()}
+
+
+def _group(group: str, arrays: artefact.Arrays) -> artefact.Arrays:
+    """The arrays below a group, by their names inside it."""
+    prefix = f"{group}/"
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _tensors(group: str, arrays: artefact.Arrays) -> Tensors:
+    return {name: torch.from_numpy(np.asarray(array)) for name, array in _group(group, arrays).items()}
+
+
 def write(path: Path, header: artefact.Header, state: State, normaliser: Normaliser) -> None:
-    """Write the set, with its normaliser if that is small."""
+    """Write the set as its storage keeps it, with its normaliser if that is small."""
+    coding = coding_of(header.about)
+    last, average = state.coded(), state.coded(averaged=True)
+    arrays = {
+        **{f"synthetic/{name}": array for name, array in coding.pack(last.learned).items()},
+        **{f"ema/{name}": array for name, array in coding.pack(average.learned).items()},
+        **_named("constants", last.constants),
+        "labels": state.labels.detach().cpu().numpy(),
+        "lr": state.lr.detach().cpu().numpy(),
+    }
     small = normaliser.mean.size <= LARGEST_KEPT_NORMALISER
-    arrays = {**_arrays(state, PUBLIC), **(normaliser_arrays(normaliser) if small else {})}
-    artefact.write(path, _header(header, KIND, state), arrays)
+    artefact.write(path, _header(header, KIND, state), {**arrays, **(normaliser_arrays(normaliser) if small else {})})
 
 
 def write_snapshot(path: Path, header: artefact.Header, state: State) -> None:
-    """Write the set with its optimiser's state, without the normaliser."""
-    artefact.write(path, _header(header, SNAPSHOT, state), _arrays(state, TENSORS))
+    """Write all of a state, unrounded, without the normaliser: distilling resumes from it."""
+    arrays = {
+        **_named("learned", state.learned),
+        **_named("constants", state.constants),
+        **_named("averages", state.averages),
+    }
+    for name, kept in state.moments.items():
+        arrays |= _named(f"moments/{name}", kept)
+    artefact.write(path, _header(header, SNAPSHOT, state), arrays)
 
 
 def read_snapshot(path: Path) -> State:
     """Read and verify a snapshot."""
-    header, arrays = artefact.read(path, SNAPSHOT, MAKER)
-    tensors = {name: torch.from_numpy(np.asarray(arrays[name])) for name in TENSORS}
-    return State(iteration=header.about["iteration"], counts=header.about["counts"], **tensors)
+    return _state(*artefact.read(path, SNAPSHOT, MAKER))
+
+
+def _state(header: artefact.Header, arrays: artefact.Arrays) -> State:
+    learned = _tensors("learned", arrays)
+    return State(
+        iteration=header.about["iteration"],
+        learned=learned,
+        constants=_tensors("constants", arrays),
+        averages=_tensors("averages", arrays),
+        moments={name: _tensors(f"moments/{name}", arrays) for name in learned},
+        counts=header.about["counts"],
+    )
+
+
+def coding_of(about: Mapping[str, Any]) -> Coding:
+    """How the set that a header is about is learned and kept; files that do not say hold pixels in float32."""
+    plain = {"parameterisation": {"name": "pixels"}, "storage": {"name": "float32"}}
+    chosen = about.get("coding", plain)
+    return coding.load(chosen["parameterisation"], chosen["storage"])
 
 
 @dataclass(frozen=True)
 class SyntheticSet:
-    """A distilled set as read from a file: variants by name (`synthetic`, `ema`), labels and learning rate."""
+    """A distilled set as read from a file: variants by name (`synthetic`, `ema`), labels and learning rate.
+
+    The variants are decoded: network inputs (n, C, H, W). labels are classes (n,) or logits (n, K).
+    """
 
     about: dict[str, Any]
     settings: dict[str, Any]
-    variants: dict[str, Tensor]
+    variants: Tensors
     labels: Tensor
     lr: float
     sha256: str
@@ -83,17 +165,32 @@ class SyntheticSet:
 
 
 def read(path: Path, kind: str = KIND) -> SyntheticSet:
-    """Read and verify a set, or with kind SNAPSHOT the set in a snapshot."""
+    """Read and verify a set, or with kind SNAPSHOT the set in a snapshot, as its storage would keep it."""
     header, arrays = artefact.read(path, kind, MAKER)
-    kept = "normaliser/mean" in arrays
+    decoder = coding_of(header.about)
+    if kind == SNAPSHOT:
+        state = _state(header, arrays)
+        coded = {"synthetic": state.coded(), "ema": state.coded(averaged=True)}
+        variants = {name: decoder.images(code) for name, code in coded.items()}
+        labels, lr = state.labels, state.lr
+    else:
+        constants = _tensors("constants", arrays)
+        packed = {name: _group(name, arrays) for name in ("synthetic", "ema")}
+        if "images" in arrays:  # files of schema 1
+            packed = {"synthetic": {"images/values": arrays["images"]}, "ema": {"images/values": arrays["ema"]}}
+        variants = {
+            name: decoder.parameterisation.decode(Coded(decoder.unpack(parts), constants))
+            for name, parts in packed.items()
+        }
+        labels, lr = torch.from_numpy(arrays["labels"]), torch.from_numpy(np.asarray(arrays["lr"]))
     return SyntheticSet(
         about=header.about,
         settings=header.settings,
-        variants={"synthetic": torch.from_numpy(arrays["images"]), "ema": torch.from_numpy(arrays["ema"])},
-        labels=torch.from_numpy(arrays["labels"]),
-        lr=float(arrays["lr"]),
+        variants=variants,
+        labels=labels,
+        lr=float(lr),
         sha256=header.sha256,
-        normaliser=normaliser_of(header.about, arrays) if kept else None,
+        normaliser=normaliser_of(header.about, arrays) if "normaliser/mean" in arrays else None,
     )
 
 

@@ -36,6 +36,7 @@ BASE: dict[str, object] = {
     "buffer.lr": 0.05,
     "buffer.augment": DSA,
     "distill.precision": "float64",
+    "distill.storage": "float64",
     "distill.ipc": 1,
     "distill.iterations": 3,
     "distill.syn_steps": 12,
@@ -120,7 +121,8 @@ def _distilled(folder: Path, name: str) -> Arrays:
     run = _run(folder, f"distill/{name}", DISTILLATIONS[name])
     pipeline.distill(run)
     with h5py.File(run.synthetic) as file, h5py.File(run.history) as history:
-        learned = {part: file[part][()] for part in ("images", "ema", "labels", "lr")}
+        images = {"images": file["synthetic/images/values"][()], "ema": file["ema/images/values"][()]}
+        learned = {**images, "labels": file["labels"][()], "lr": file["lr"][()]}
         told = {part: history[part][()] for part in ("expert", "start_epoch", "step", "accepted")}
         return {**learned, **told}
 

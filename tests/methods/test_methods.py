@@ -13,12 +13,12 @@ from attcli import methods, registry, runtime
 from attcli.errors import UserError
 from attcli.methods import Method
 from attcli.settings import Settings
-from attcli.stages import initial, inputs, pipeline
-from attcli.stages.distill import Distiller
+from attcli.stages import distill, inputs, pipeline
 from attcli.stages.run import Run
-from attcli.store import dataset, synthetic
+from attcli.store import dataset, history
 from tests.conftest import settings_in
 from tests.matching.oracle import tesla, unroll
+from tests.stages.observed import logged
 
 COMBINATIONS = ("att+datm", "att+ftd", "att+tesla", "tesla+datm", "ftd+datm+att+tesla")
 EXPERTS, EPOCHS, ITERATIONS = 3, 6, 4
@@ -69,28 +69,29 @@ def data(tmp_path: Path) -> Doubled:
     return Doubled(dataset.read(run.dataset))
 
 
-def begin(folder: Path, data: Doubled, **changes: object) -> tuple[Settings, Distiller]:
-    """A distiller in float64 before its first iteration."""
-    chosen = {"network__width": 4, "distill__syn_steps": 4, "distill__lr_lr": 1e-3, "distill__lr_labels": 5.0}
-    settings = settings_in(folder, **{**chosen, "buffer__epochs": EPOCHS, **changes})
-    walks = Walks(settings, data.about)
-    distiller = Distiller(settings, walks)
-    state = initial.begin(settings, data, walks, distiller.student, distiller.device)
-    doubled = {
-        name: getattr(state, name).double() for name in synthetic.TENSORS if getattr(state, name).is_floating_point()
-    }
-    distiller.start(replace(state, **doubled))
-    return settings, distiller
+class Outer:
+    """The tool's outer loop."""
+
+    def __init__(self, folder: Path, data: Doubled, **changes: object) -> None:
+        chosen = {"network__width": 4, "distill__syn_steps": 4, "distill__lr_lr": 1e-3, "distill__lr_labels": 5.0}
+        precise = {"distill__precision": "float64", "distill__storage": "float64"}
+        self.settings = settings_in(folder, **{**chosen, **precise, "buffer__epochs": EPOCHS, **changes})
+        self.loop, self.state = distill.begin(self.settings, data, Walks(self.settings, data.about))
+        self.student = self.loop.objective.step_functions
+
+    def iterate(self) -> history.Record:
+        self.state, record = self.loop.iterate(self.state, self.loop.objective.ahead(self.state.iteration))
+        return record
 
 
 class Oracle:
     """The outer loop as the papers describe it, with torch's own optimisers and the plain full unroll."""
 
-    def __init__(self, settings: Settings, distiller: Distiller) -> None:
-        self.settings, self.distiller = settings.distill, distiller
-        state = distiller.state
-        self.images, self.lr = state.images.clone().requires_grad_(), state.lr.clone().requires_grad_()
-        self.labels, self.ema = state.labels.clone(), state.images.clone()
+    def __init__(self, outer: Outer) -> None:
+        self.settings, self.outer = outer.settings.distill, outer
+        state = outer.state
+        self.images, self.lr = state.learned["images"].clone().requires_grad_(), state.lr.clone().requires_grad_()
+        self.labels, self.ema = state.labels.clone(), state.learned["images"].clone()
         chosen = self.settings
         self.optimisers = [
             torch.optim.SGD([self.images], lr=chosen.lr_img, momentum=chosen.momentum_img),
@@ -103,12 +104,12 @@ class Oracle:
 
     def iterate(self, iteration: int) -> tuple[int, Tensor, bool]:
         """The matched step, the loss, and whether the update was made."""
-        drawn, chosen = self.distiller._ahead(iteration), self.settings
+        drawn, chosen = self.outer.loop.objective.ahead(iteration), self.settings
         start, target = drawn.rows
-        module, images, lr = self.distiller.student.module, self.images.detach(), self.lr.detach()
+        module, images, lr = self.outer.student.module, self.images.detach(), self.lr.detach()
         labels = self.labels.detach()
         if chosen.labels == "teacher":
-            labels = self.distiller.student.logits(target, images).detach()
+            labels = self.outer.student.logits(target, images).detach()
 
         def at(k: int, oracle=unroll) -> tuple[Tensor, list[Tensor]]:
             return oracle(module, start, target, images, labels, lr, drawn.plan, k)
@@ -137,7 +138,7 @@ class Oracle:
 def test_outer_iterations_are_the_oracles(name: str, labels: str | None, tmp_path: Path, data: Doubled) -> None:
     changes = {"distill__labels": labels} if labels else {}
     method = methods.load(name)
-    settings, distiller = begin(
+    outer = Outer(
         tmp_path,
         data,
         distill__method=name,
@@ -148,37 +149,51 @@ def test_outer_iterations_are_the_oracles(name: str, labels: str | None, tmp_pat
         distill__max_loss=method.max_loss and 1.3,
         **changes,
     )
-    assert settings.distill.select == method.select
-    assert settings.buffer.trainer == method.trainer
-    assert settings.distill.engine == method.engine
-    oracle = Oracle(settings, distiller)
+    assert outer.settings.distill.select == method.select
+    assert outer.settings.buffer.trainer == method.trainer
+    assert outer.settings.distill.engine == method.engine
+    oracle = Oracle(outer)
     made = []
     for iteration in range(ITERATIONS):
-        record = distiller.iterate()
+        record = outer.iterate()
         step, loss, accepted = oracle.iterate(iteration)
         made.append(accepted)
         assert (record.step, record.accepted) == (step, accepted)
         assert record.loss == pytest.approx(float(loss), rel=1e-7)
-    state = distiller.state
-    distiller.close()
-    assert torch.allclose(state.images, oracle.images, rtol=0, atol=1e-9)
+    state = outer.state
+    assert torch.allclose(state.learned["images"], oracle.images, rtol=0, atol=1e-9)
     assert torch.allclose(state.lr, oracle.lr, rtol=1e-9)
-    assert torch.allclose(state.ema, oracle.ema, rtol=0, atol=1e-9)
+    assert torch.allclose(state.averages["images"], oracle.ema, rtol=0, atol=1e-9)
     assert torch.allclose(state.labels.double(), oracle.labels.double(), rtol=0, atol=1e-9)
     assert state.counts["rejected"] == made.count(False)
 
 
 def test_a_rejected_update_moves_nothing(tmp_path: Path, data: Doubled) -> None:
-    _, distiller = begin(tmp_path, data, distill__method="datm", distill__max_loss=1e-6)
-    before = distiller.state
-    record = distiller.iterate()
-    after = distiller.state
-    distiller.close()
+    outer = Outer(tmp_path, data, distill__method="datm", distill__max_loss=1e-6)
+    before = outer.state
+    record = outer.iterate()
+    after = outer.state
     assert record.accepted == 0
     assert after.counts["rejected"] == 1
     assert after.iteration == 1
-    for name in synthetic.TENSORS:
-        assert torch.equal(getattr(before, name), getattr(after, name))
+    for name, x in before.learned.items():
+        assert torch.equal(x, after.learned[name])
+        assert all(torch.equal(x, after.moments[name][moment]) for moment, x in before.moments[name].items())
+    assert torch.equal(before.averages["images"], after.averages["images"])
+
+
+def test_a_run_that_rejects_everything_is_told(tmp_path: Path, data: Doubled) -> None:
+    outer = Outer(tmp_path, data, distill__method="datm", distill__max_loss=1e-6, distill__max_bad_updates=2)
+    with logged() as lines:
+        for _ in range(5):
+            outer.iterate()
+    assert [line.split(" were")[0] for line in lines if "rejected" in line] == [f"{n} updates in a row" for n in (2, 4)]
+
+
+def test_a_loss_above_the_limit_rejects_before_anything_is_skipped(tmp_path: Path, data: Doubled) -> None:
+    outer = Outer(tmp_path, data, distill__method="datm", distill__max_loss=1e-6, distill__lr_img=1e308)
+    outer.iterate()
+    assert (outer.state.counts["rejected"], outer.state.counts["skipped"]) == (1, 0)
 
 
 @pytest.mark.parametrize("name", registry.methods())

@@ -11,10 +11,14 @@ import torch
 from PIL import Image
 
 from attcli.errors import DivergedError
+from attcli.matching import engine
 from attcli.matching.student import Student
-from attcli.stages import distill, initial, inputs, pipeline
+from attcli.objectives.trajectory import TrajectoryMatching
+from attcli.parameterisations.pixels import Pixels
+from attcli.stages import initial, inputs, pipeline
 from attcli.stages.run import Run
-from attcli.store import dataset, experts, synthetic
+from attcli.store import artefact, dataset, experts, history, synthetic
+from tests.stages.observed import logged
 
 MakeRun = Callable[..., Run]
 
@@ -29,7 +33,7 @@ def test_noise_initialisation_and_sub_batches(make_run: MakeRun) -> None:
 
 def begun(run: Run, data: dataset.Dataset) -> synthetic.State:
     """What a distillation from real images with hard labels starts from; no expert is asked."""
-    return initial.begin(run.settings, data, None, None, torch.device("cpu"))
+    return initial.begin(run.settings, data, None, None, Pixels(), torch.device("cpu"))
 
 
 def test_real_initialisation_is_class_by_class(make_run: MakeRun) -> None:
@@ -38,7 +42,7 @@ def test_real_initialisation_is_class_by_class(make_run: MakeRun) -> None:
     data = dataset.read(run.dataset)
     state = begun(run, data)
     train = data.inputs("train")
-    for image, label in zip(state.images, state.labels, strict=True):
+    for image, label in zip(state.learned["images"], state.labels, strict=True):
         matches = (train == image).flatten(1).all(dim=1)
         assert data.labels["train"][matches].tolist() == [int(label)]
 
@@ -57,20 +61,26 @@ def test_updates_that_are_not_finite_touch_nothing_and_end_the_run(
     run = make_run(distill__max_bad_updates=3, distill__iterations=20)
     pipeline.distill(make_run(distill__iterations=2))
     before = synthetic.read(run.synthetic)
-    real = distill.engine.load("adjoint")
+    real = engine.load("adjoint")
 
     def broken(student, start, target, batches, lr, select):
         match = real(student, start, target, batches, lr, select)
         batches.gradients()[0][0] = float("nan")
         return match
 
-    monkeypatch.setattr(distill.engine, "load", lambda name: broken)
+    monkeypatch.setattr(engine, "load", lambda name: broken)
     with pytest.raises(
         DivergedError, match=r"3 updates in a row were not finite, the last at iteration 4; lower distill"
     ):
         pipeline.distill(run)
     after = synthetic.read(run.synthetic)
-    assert after.about["counts"] == {"lr_projected": 0, "skipped": 3, "skipped_in_a_row": 3, "rejected": 0}
+    assert after.about["counts"] == {
+        "lr_projected": 0,
+        "skipped": 3,
+        "skipped_in_a_row": 3,
+        "rejected": 0,
+        "rejected_in_a_row": 0,
+    }
     assert after.lr == before.lr
     for kind in before.variants:
         assert torch.equal(after.variants[kind], before.variants[kind])
@@ -96,31 +106,31 @@ def test_history_and_ema_tell_what_happened(make_run: MakeRun) -> None:
     snapshots = [synthetic.read_snapshot(path) for path in synthetic.snapshots(run.snapshots)]
     assert [state.iteration for state in snapshots] == [2, 4, 6]
     state = snapshots[-1]
-    assert not torch.equal(state.ema, state.images)
+    assert not torch.equal(state.averages["images"], state.learned["images"])
 
 
 def test_ema_by_hand(make_run: MakeRun) -> None:
     run = make_run(distill__save_every=1, distill__iterations=3)
     pipeline.distill(run)
     data = dataset.read(run.dataset)
-    ema = begun(run, data).images
+    ema = begun(run, data).learned["images"]
     for path in synthetic.snapshots(run.snapshots):
         state = synthetic.read_snapshot(path)
-        ema = 0.9 * ema + 0.1 * state.images
-        assert torch.allclose(state.ema, ema, atol=1e-6)
+        ema = 0.9 * ema + 0.1 * state.learned["images"]
+        assert torch.allclose(state.averages["images"], ema, atol=1e-6)
 
 
 def test_outer_momentum_is_sgd_as_torch_defines_it(make_run: MakeRun) -> None:
     run = make_run(distill__save_every=1, distill__iterations=3)
     pipeline.distill(run)
     states = [synthetic.read_snapshot(path) for path in synthetic.snapshots(run.snapshots)]
-    parameter = states[0].images.clone().requires_grad_()
+    parameter = states[0].learned["images"].clone().requires_grad_()
     optimiser = torch.optim.SGD([parameter], lr=1.0, momentum=0.5)
-    optimiser.state[parameter]["momentum_buffer"] = states[0].momentum_images.clone()
+    optimiser.state[parameter]["momentum_buffer"] = states[0].moments["images"]["velocity"].clone()
     for before, after in itertools.pairwise(states):
-        parameter.grad = after.momentum_images - 0.5 * before.momentum_images
+        parameter.grad = after.moments["images"]["velocity"] - 0.5 * before.moments["images"]["velocity"]
         optimiser.step()
-        assert torch.allclose(parameter.detach(), after.images, atol=1e-6)
+        assert torch.allclose(parameter.detach(), after.learned["images"], atol=1e-6)
 
 
 def test_the_picture_shows_the_images_as_they_would_look(make_run: MakeRun) -> None:
@@ -129,7 +139,7 @@ def test_the_picture_shows_the_images_as_they_would_look(make_run: MakeRun) -> N
     data = dataset.read(run.dataset)
     state = begun(run, data)
     picture = np.asarray(Image.open(run.grid).convert("L")).astype(float)
-    original = data.images["train"][(data.inputs("train") == state.images[0]).flatten(1).all(dim=1)][0, 0]
+    original = data.images["train"][(data.inputs("train") == state.learned["images"][0]).flatten(1).all(dim=1)][0, 0]
     shown = picture[2:50, 2:50].reshape(8, 6, 8, 6).mean(axis=(1, 3))
     assert np.abs(shown - original.numpy() / 16 * 255).max() <= 1
 
@@ -161,3 +171,65 @@ def test_teacher_labels_are_the_target_experts(make_run: MakeRun) -> None:
     module = inputs.architecture(run.settings.network, dataset.read(run.dataset).about).build()
     wanted = Student.of(module).logits(theta, found.variants["synthetic"])
     assert torch.allclose(found.labels, wanted, atol=1e-5)
+
+
+def test_adam_distils_and_resumes_to_the_same_bytes(make_run: MakeRun, tmp_path: Path) -> None:
+    settings = {"distill__optimiser": "adam", "distill__lr_img": 0.01}
+    whole, parts = make_run(tmp_path / "whole", **settings), make_run(tmp_path / "parts", **settings)
+    pipeline.distill(whole)
+    pipeline.distill(make_run(tmp_path / "parts", **settings, distill__iterations=3))
+    pipeline.distill(parts)
+    assert whole.synthetic.read_bytes() == parts.synthetic.read_bytes()
+    plain = make_run(tmp_path / "plain", distill__lr_img=0.01)
+    pipeline.distill(plain)
+    assert not torch.equal(*(synthetic.read(run.synthetic).variants["synthetic"] for run in (whole, plain)))
+
+
+def test_the_scores_of_another_set_do_not_stay_beside_a_new_one(make_run: MakeRun) -> None:
+    run = make_run()
+    pipeline.distill(run)
+    beside = [run.scores, run.scores.with_name("snapshot-scores.json"), run.scores.with_name("diagnosis") / "a.csv"]
+    beside[-1].parent.mkdir()
+    for file in beside:
+        file.write_text("of the old set")
+    pipeline.distill(make_run(distill__iterations=8))  # the same set, extended
+    assert all(file.exists() for file in beside)
+    pipeline.distill(make_run(distill__seed=1, force=True))
+    assert not any(file.exists() for file in beside)
+
+
+def test_snapshots_among_the_results_are_those_that_the_settings_ask_for(make_run: MakeRun) -> None:
+    run = make_run()
+    pipeline.distill(run)
+    before = run.synthetic.read_bytes()
+    pipeline.distill(make_run(distill__save_every=3))
+    assert [synthetic.iteration_of(file) for file in synthetic.snapshots(run.snapshots)] == [3, 6]
+    assert run.synthetic.read_bytes() == before
+    with logged() as lines:
+        pipeline.distill(make_run(distill__iterations=4))
+    assert [synthetic.iteration_of(file) for file in synthetic.snapshots(run.snapshots)] == [2, 4]
+    assert any("snapshots after iteration 4 leave" in line and "--iterations 6" in line for line in lines)
+    pipeline.distill(run)
+    assert [synthetic.iteration_of(file) for file in synthetic.snapshots(run.snapshots)] == [2, 4, 6]
+
+
+def test_a_first_iteration_that_fails_publishes_no_set(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run()
+    pipeline.buffer(run)
+
+    def broken(self: TrajectoryMatching, *inputs: object) -> None:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(TrajectoryMatching, "slope", broken)
+    with pytest.raises(RuntimeError, match="out of luck"):
+        pipeline.distill(run)
+    assert not run.synthetic.exists()
+
+
+def test_the_history_says_what_the_run_was_executed_on(make_run: MakeRun) -> None:
+    run = make_run()
+    pipeline.distill(run)
+    machine = artefact.header(run.history, history.KIND, history.MAKER).about["machine"]
+    assert machine["device"] == "cpu"
+    assert machine["threads"] >= 1
+    assert "Student" in machine["steps"]

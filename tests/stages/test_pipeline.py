@@ -88,7 +88,7 @@ def test_deleted_results_come_back_from_the_work_folder(make_run: MakeRun, monke
     shutil.rmtree(run.settings.runtime.artifacts)
     for stage, name in (
         (buffer, "train_epoch"),
-        (distill.Distiller, "iterate"),
+        (distill.Loop, "iterate"),
         (evaluate, "train"),
         (prepare, "_make"),
     ):

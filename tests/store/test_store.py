@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from attcli.errors import UserError
-from attcli.store import artefact, experts, history
+from attcli.store import artefact, experts, history, synthetic
 from attcli.store.files import atomic, locked, publish, sweep, write_text
 from attcli.store.results import Results
 
@@ -193,3 +193,15 @@ def test_what_dead_processes_left_is_swept_and_nothing_else(tmp_path: Path) -> N
     assert not dead.exists()
     assert alive.exists()
     assert (tmp_path / "a.h5").exists()
+
+
+def test_a_set_of_the_first_schema_is_read_on() -> None:
+    kept = synthetic.read(Path(__file__).with_name("schema1-synthetic.h5"))
+    assert kept.about["dataset"] == "digits"
+    assert {kind: images.shape for kind, images in kept.variants.items()} == {
+        "synthetic": (10, 1, 8, 8),
+        "ema": (10, 1, 8, 8),
+    }
+    assert kept.labels.tolist() == list(range(10))
+    assert kept.lr == pytest.approx(0.0100174, rel=1e-4)
+    assert kept.normaliser is not None

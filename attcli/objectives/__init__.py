@@ -1,0 +1,68 @@
+"""What distilling minimises: one file per objective, found by its name.
+
+An objective sees images, labels and the student's learning rate, and returns a loss with its gradient in each of them.
+Where the images come from and how they are updated is not its business.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from attcli.matching.steps import Steps
+from attcli.matching.student import Student
+from attcli.networks import Architecture
+from attcli.settings import Distill, Runtime
+from attcli.store.experts import Experts
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an objective may work with; its module's `make(inputs)` takes what it needs.
+
+    images (n, C, H, W) are the ones that distilling begins or resumes with, on the device: their number, shape and type
+    stay.
+    """
+
+    settings: Distill
+    execution: Runtime
+    seed: int
+    architecture: Architecture
+    student: Student
+    experts: Experts
+    images: Tensor
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A loss (scalar) and its gradients: images (n, C, H, W), the labels' logits (n, K) where learned, lr (scalar).
+
+    labels: those that were used, (n,) or (n, K). facts: what the history keeps of the iteration.
+    """
+
+    loss: Tensor
+    images: Tensor
+    logits: Tensor | None
+    lr: Tensor
+    labels: Tensor
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """What a choice offers."""
+
+    step_functions: Steps
+
+    def ahead(self, iteration: int) -> Any:
+        """What chance decides in an iteration, and what is read for it; may run in another thread, ahead of time."""
+
+    def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: Any) -> Slope:
+        """The loss of images (n, C, H, W) with labels (n,) or logits (n, K), at the student's learning rate lr."""
+
+
+def load(name: str, inputs: Inputs) -> Objective:
+    """The objective of that name, ready to be asked; this may compile its step functions."""
+    made: Objective = import_module(f"attcli.objectives.{name}").make(inputs)
+    return made

@@ -1,0 +1,104 @@
+"""Trajectory matching (MTT, CVPR 2022): a student that trains on the images should retrace a span of an expert's way.
+
+Which span and which of the student's steps are matched, and how the gradient is computed, are axes of their own
+(`attcli.matching.window`, `select` and the engines).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from attcli import execution, runtime
+from attcli.matching import engine
+from attcli.matching.batches import Plan, SyntheticBatches, plan, probabilities
+from attcli.matching.select import SELECTORS
+from attcli.matching.steps import Steps
+from attcli.matching.window import WINDOWS
+from attcli.objectives import Inputs, Slope
+
+TOGETHER = 250
+"""Images that an expert labels at a time."""
+
+
+class Drawn(NamedTuple):
+    """What chance decides in an iteration, and the rows (2, P) of the expert's span."""
+
+    expert: int
+    start_epoch: int
+    plan: Plan
+    rows: Tensor
+
+
+class TrajectoryMatching:
+    """The objective. All its draws follow from (seed, iteration)."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._settings, self._seed = inputs.settings, inputs.seed
+        self._experts, self._student = inputs.experts, inputs.student
+        self._classes, self._images = inputs.architecture.classes, len(inputs.images)
+        self._pinned = inputs.images.device.type == "cuda"
+        self._match = engine.load(inputs.settings.engine)
+        self.step_functions = _step_functions(inputs)
+
+    def ahead(self, iteration: int) -> Drawn:
+        """Draw expert, start epoch and the student's batches, and read the two rows of the expert."""
+        settings = self._settings
+        generator = runtime.stream(self._seed, "iteration", iteration)
+        expert = int(torch.randint(len(self._experts), (), generator=generator))
+        current = settings.current_max_start_epoch or settings.min_start_epoch + 1
+        first, end = WINDOWS[settings.window](
+            settings.min_start_epoch, current, settings.max_start_epoch, settings.expansion_end, iteration
+        )
+        start_epoch = int(torch.randint(first, end, (), generator=generator))
+        batch = settings.batch_syn or self._images
+        drawn = plan(self._images, batch, settings.syn_steps, settings.augment, generator, short_first=True)
+        rows = torch.from_numpy(self._experts.rows(expert, (start_epoch, start_epoch + settings.expert_epochs)))
+        return Drawn(expert, start_epoch, drawn, rows.pin_memory() if self._pinned else rows)
+
+    def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: Drawn) -> Slope:
+        """The matching loss of the drawn span, and its gradients."""
+        start, target = drawn.rows.to(images, non_blocking=True)
+        if self._settings.labels == "teacher":
+            labels = self._taught(images, target)
+        learned = self._settings.labels == "learned"
+        targets = probabilities(labels, self._classes).to(images)
+        batches = SyntheticBatches(images, targets, drawn.plan.to(images.device), learned_labels=learned)
+        match = self._match(self.step_functions, start, target, batches, lr, self._select)
+        by_images, by_logits = batches.gradients()
+        l1, l2 = match.distances.cpu().numpy()
+        facts = {"expert": drawn.expert, "start_epoch": drawn.start_epoch, "step": match.step, "l1": l1, "l2": l2}
+        return Slope(match.loss, by_images, by_logits, match.lr_gradient, labels, facts)
+
+    def _select(self, distances: Tensor) -> int:
+        return SELECTORS[self._settings.select](distances, self._settings.select_metric)
+
+    def _taught(self, images: Tensor, target: Tensor) -> Tensor:
+        """The logits (n, K) that the expert gives the images at the end of the span (TESLA's labels)."""
+        with torch.no_grad():
+            return torch.cat([self._student.logits(target, part) for part in images.split(TOGETHER)])
+
+
+def make(inputs: Inputs) -> TrajectoryMatching:
+    """The objective for these inputs."""
+    return TrajectoryMatching(inputs)
+
+
+def _step_functions(inputs: Inputs) -> Steps:
+    """The student's step functions for sets shaped like the images."""
+    settings, how, images = inputs.settings, inputs.execution, inputs.images
+    if settings.engine == "unroll":
+        return inputs.student  # this engine has its own way through the network
+    batch = min(settings.batch_syn or len(images), len(images))
+    work = execution.Work(
+        image=tuple(images.shape[1:]),
+        classes=inputs.architecture.classes,
+        batch=batch,
+        images=batch * settings.syn_steps * settings.iterations,
+        filled_up=len(images) % batch > 0,
+        derivatives=True,
+        labels=settings.labels == "learned",
+        dtype=images.dtype,
+    )
+    build = inputs.architecture.build
+    return execution.steps(inputs.student, build, work, images.device, how.execution, how.micro_batch)

@@ -1,0 +1,30 @@
+"""Pixels: the learned numbers are the images themselves, as every method of the literature began."""
+
+from torch import Tensor
+
+from attcli.parameterisations import Coded
+
+
+class Pixels:
+    """One learned tensor, `images` (n, C, H, W), in network-input space."""
+
+    def images_per_class(self, ipc: int) -> int:
+        """As many as are paid for."""
+        return ipc
+
+    def encode(self, images: Tensor, labels: Tensor) -> Coded:
+        """The images themselves."""
+        return Coded({"images": images})
+
+    def decode(self, coded: Coded) -> Tensor:
+        """The images themselves."""
+        return coded.learned["images"]
+
+    def project(self, coded: Coded) -> Coded:
+        """Nothing is out of bounds: network inputs have no limits."""
+        return coded
+
+
+def make() -> Pixels:
+    """Pixels have no options."""
+    return Pixels()

@@ -1,0 +1,95 @@
+"""One update of a synthetic set: a step of the outer optimiser on every learned tensor, or none and the reason."""
+
+from dataclasses import replace
+
+import torch
+from loguru import logger
+from torch import Tensor
+
+from attcli.coding import Coding
+from attcli.errors import DivergedError
+from attcli.matching import outer
+from attcli.matching.outer import Pace
+from attcli.objectives import Slope
+from attcli.parameterisations import Coded
+from attcli.settings import Distill
+from attcli.store.synthetic import LABELS, LOGITS, LR, State
+
+COUNTS = ("lr_projected", "skipped", "skipped_in_a_row", "rejected", "rejected_in_a_row")
+
+
+class Updates:
+    """Applies slopes to states, by the settings of `distill`.
+
+    A loss above `max_loss` rejects the update (DATM). What is not finite skips it. In both cases nothing moves.
+    """
+
+    def __init__(self, settings: Distill, coding: Coding) -> None:
+        self._settings, self._coding = settings, coding
+        self._optimiser = outer.OPTIMISERS[settings.optimiser]()
+        self._paces = {
+            LR: Pace(settings.lr_lr, settings.momentum_lr),
+            LOGITS: Pace(settings.lr_labels, settings.momentum_labels),
+        }
+        self._images_pace = Pace(settings.lr_img, settings.momentum_img)
+
+    def apply(self, state: State, slope: Slope) -> tuple[State, bool]:
+        """The state after the iteration, and whether its tensors have moved."""
+        settings = self._settings
+        gradients = {**self._coding.pull_back(state.coded(), slope.images), LR: slope.lr}
+        if slope.logits is not None:
+            gradients[LOGITS] = slope.logits
+        paces = {name: self._paces.get(name, self._images_pace) for name in state.learned}
+        learned, moments = outer.step(self._optimiser, state.learned, gradients, state.moments, paces)
+        checks = torch.stack([slope.loss.isfinite(), *(x.isfinite().all() for x in learned.values())])
+        loss_finite, *tensors_finite = checks.tolist()
+        if loss_finite and settings.max_loss is not None and float(slope.loss) > settings.max_loss:
+            return self._counted(state, "rejected"), False
+        if not (loss_finite and all(tensors_finite)):
+            logger.warning("iteration {}: not finite, skipped", state.iteration)
+            return self._counted(state, "skipped"), False
+        counts = {**state.counts, "skipped_in_a_row": 0, "rejected_in_a_row": 0}
+        if float(learned[LR]) < settings.min_lr:
+            counts["lr_projected"] += 1
+            learned[LR] = learned[LR].clamp(min=settings.min_lr)
+        coded = Coded({name: learned[name] for name in state.averages}, state.coded().constants)
+        learned |= self._coding.parameterisation.project(coded).learned
+        constants = {**state.constants, **({} if LOGITS in learned else {LABELS: slope.labels})}
+        moved = replace(
+            state,
+            iteration=state.iteration + 1,
+            learned=learned,
+            constants=constants,
+            averages={n: self._averaged(average, learned[n]) for n, average in state.averages.items()},
+            moments=moments,
+            counts=counts,
+        )
+        return moved, True
+
+    def _averaged(self, average: Tensor, x: Tensor) -> Tensor:
+        return outer.averaged(average, x, self._settings.ema_decay)
+
+    def _counted(self, state: State, what: str) -> State:
+        """The same tensors after an iteration that moved nothing."""
+        counts = {**state.counts}
+        counts[what] += 1
+        counts[f"{what}_in_a_row"] += 1
+        if what == "rejected":
+            counts["skipped_in_a_row"] = 0
+            if counts["rejected_in_a_row"] % self._settings.max_bad_updates == 0:
+                logger.warning(
+                    "{} updates in a row were rejected: their loss was above distill.max_loss {}; raise it, or lower "
+                    "distill.lr_img or distill.lr_init",
+                    counts["rejected_in_a_row"],
+                    self._settings.max_loss,
+                )
+        return replace(state, iteration=state.iteration + 1, counts=counts)
+
+    def give_up(self, state: State) -> None:
+        """DivergedError where too many updates in a row were not finite."""
+        bad = state.counts["skipped_in_a_row"]
+        if bad >= self._settings.max_bad_updates:
+            raise DivergedError(
+                f"{bad} updates in a row were not finite, the last at iteration {state.iteration - 1}; "
+                f"lower distill.lr_img or distill.lr_init"
+            )
