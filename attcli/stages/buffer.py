@@ -1,6 +1,5 @@
 """buffer: expert networks are trained on the real images, and their parameters kept after every epoch."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -9,56 +8,94 @@ from loguru import logger
 from torch import Tensor
 
 from attcli import execution, runtime, trainers
-from attcli.errors import DivergedError
+from attcli.errors import DivergedError, UserError
 from attcli.matching.parameters import vector
 from attcli.progress import Track, track
 from attcli.stages import identity, inputs
 from attcli.stages.interrupt import Stop, deferred
 from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset, experts
-from attcli.store.files import publish
+from attcli.store.files import publish, set_aside
 from attcli.trainers.training import Optimiser, train_epoch
-
-SAVE_SECONDS = 20.0
-"""A training that takes long is saved this often, after an epoch."""
 
 
 def run(run: Run) -> None:
     """Train the experts that are missing, for the epochs that are missing."""
     settings = run.settings
     data = inputs.read_dataset(run)
-    fingerprint, chosen = identity.buffer(settings, data.sha256)
-    for file in experts.present(run.experts):
-        if not may_write(run, file, experts.KIND, experts.MAKER, fingerprint, chosen):
-            file.unlink()
-    with run.working("buffer", fingerprint) as folder:
-        wanted, epochs = settings.buffer.experts, settings.epochs
-        files = [experts.path(folder, i) for i in range(wanted)]
-        for file in files:
-            _adopt(run.experts / file.name, file)
-        done = [experts.epochs_of(file) if file.exists() else 0 for file in files]
-        missing = sum(max(0, epochs - have) for have in done)
-        if missing:
-            trainer = _Trainer(run, data, fingerprint, chosen)
-            logger.info("training {} experts to {} epochs each, {} epochs in all", wanted, epochs, missing)
-            with deferred() as stop, track("expert epochs", wanted * epochs, wanted * epochs - missing) as progress:
-                for index, (file, have) in enumerate(zip(files, done, strict=True)):
-                    if have < epochs:
-                        experts.write(file, *trainer.train(index, epochs, file, progress, stop))
-                    if stop.asked or run.out_of_time():
-                        break
-                    publish(file, experts.path(run.experts, index))
-        if run.out_of_time():
-            return
-        for index, file in enumerate(files):
-            publish(file, experts.path(run.experts, index))
-    logger.info("{} holds {} experts of at least {} epochs", run.experts, wanted, epochs)
+    fingerprint, decisive = identity.buffer(settings, data.sha256)
+    wanted, epochs = settings.buffer.experts, settings.epochs
+    with run.publishing():
+        for file in experts.present(run.experts):
+            if not may_write(run, file, experts.KIND, experts.MAKER, fingerprint, decisive):
+                file.unlink()
+        kept = run.work("buffer", fingerprint)
+        if run.fresh == "buffer" or not all(_published(run, kept, i, epochs) for i in range(wanted)):
+            with run.working("buffer", fingerprint) as folder:
+                _train(run, data, fingerprint, decisive, folder)
+                if run.out_of_time():
+                    return
+    logger.info("{} holds {} experts of {} epochs", run.experts, wanted, epochs)
+
+
+def _published(run: Run, folder: Path, index: int, epochs: int) -> bool:
+    """Whether the results hold an expert with exactly so many epochs; it is taken from the kept work if need be.
+
+    What is kept is verified before it is published. What is damaged is set aside, to be trained again.
+    """
+    target, kept = experts.path(run.experts, index), experts.path(folder, index)
+    if target.exists() and experts.epochs_of(target) == epochs:
+        return True
+    for source in (kept, target):
+        if not source.exists():
+            continue
+        try:
+            header, trajectory = experts.read(source)
+        except UserError as error:
+            set_aside(source, error)
+            continue
+        if trajectory.epochs == epochs:
+            publish(source, target)
+            return True
+        if trajectory.epochs > epochs:
+            _adopt(target, kept)
+            experts.write(target, header, _first_part(trajectory, epochs))
+            return True
+    return False
+
+
+def _first_part(trajectory: experts.Trajectory, epochs: int) -> experts.Trajectory:
+    """The first epochs of a longer training, as a shorter one would have left them (but for the momentum)."""
+    rows = [trajectory.parameters[i] for i in range(epochs + 1)]
+    return experts.Trajectory(rows, trajectory.loss[:epochs], trajectory.accuracy[:epochs])
 
 
 def _adopt(published: Path, file: Path) -> None:
     """Take an expert that is in the results only (restored or copied there) into the work folder."""
     if published.exists() and (not file.exists() or experts.epochs_of(published) > experts.epochs_of(file)):
         publish(published, file)
+
+
+def _train(run: Run, data: dataset.Dataset, fingerprint: str, decisive: dict[str, object], folder: Path) -> None:
+    """Train what is missing in the work folder, and publish each expert when it is finished."""
+    wanted, epochs = run.settings.buffer.experts, run.settings.epochs
+    for index in range(wanted):
+        if experts.path(run.experts, index).exists():
+            _adopt(experts.path(run.experts, index), experts.path(folder, index))
+    missing = [index for index in range(wanted) if not _published(run, folder, index, epochs)]
+    if not missing:
+        return
+    done = {index: min(epochs, experts.kept_epochs(experts.path(folder, index))) for index in missing}
+    left = sum(epochs - have for have in done.values())
+    trainer = _Trainer(run, data, fingerprint, decisive)
+    logger.info("training {} experts to {} epochs each, {} epochs in all", wanted, epochs, left)
+    with deferred() as stop, track("expert epochs", wanted * epochs, wanted * epochs - left) as progress:
+        for index in missing:
+            file = experts.path(folder, index)
+            trainer.train(index, epochs, file, progress, stop)
+            if stop.asked or run.out_of_time():
+                break
+            publish(file, experts.path(run.experts, index))
 
 
 class _Trainer:
@@ -104,44 +141,48 @@ class _Trainer:
         }
         self._header = artefact.Header(experts.KIND, fingerprint, dict(chosen), about, runtime.versions())
 
-    def _begin(self, index: int) -> experts.Trajectory:
-        seed = self._settings.seed_of("buffer")
-        theta = vector(runtime.seeded(self._architecture.build, seed, "expert-weights", index))
-        return experts.Trajectory([theta.to(self._dtype).numpy()], [], [])
+    def _growing(self, index: int, file: Path) -> experts.Growing:
+        """What is kept of an expert, to be trained further; with its initial parameters if nothing is."""
+        seed, momentum = self._settings.seed_of("buffer"), self._settings.buffer.momentum
+        growing = experts.Growing(file, np.dtype(str(self._dtype).removeprefix("torch.")))
+        if file.exists() and experts.epochs_of(file) > growing.epochs:
+            growing.drop()
+            finished = experts.read(file)[1]
+            if momentum and finished.epochs and finished.velocity is None:
+                logger.warning("{} does not hold the momentum of its end; it is trained anew", file)
+            else:
+                for epoch, row in enumerate(finished.parameters):
+                    loss, accuracy = (finished.loss[epoch - 1], finished.accuracy[epoch - 1]) if epoch else (None, None)
+                    growing.append(row, loss, accuracy, finished.velocity if epoch == finished.epochs else None)
+        if growing.epochs < 0:
+            theta = vector(runtime.seeded(self._architecture.build, seed, "expert-weights", index))
+            growing.append(theta.to(self._dtype).numpy(), None, None)
+        return growing
 
-    def train(
-        self, index: int, epochs: int, file: Path, progress: Track, stop: Stop
-    ) -> tuple[artefact.Header, experts.Trajectory]:
-        """Expert `index`, trained to `epochs` or until it has to stop, going on from what `file` holds.
+    def train(self, index: int, epochs: int, file: Path, progress: Track, stop: Stop) -> None:
+        """Train expert `index` to `epochs`, or until it has to stop, going on from what is kept of it.
 
-        A long training is saved there meanwhile.
+        Every epoch is kept as soon as it is done. A finished expert is written to `file`.
         """
         buffer = self._settings.buffer
-        trajectory = experts.read(file)[1] if file.exists() else self._begin(index)
-        theta = torch.from_numpy(trajectory.parameters[-1].copy()).to(self._device)
+        growing = self._growing(index, file)
+        kept = growing.trajectory()
+        theta = torch.from_numpy(kept.parameters[-1].copy()).to(self._device)
         optimiser = Optimiser(buffer.lr, buffer.momentum, buffer.weight_decay)
-        if trajectory.velocity is not None:
-            optimiser.velocity = torch.from_numpy(trajectory.velocity).to(self._device)
-        saved, kept = time.monotonic(), trajectory.epochs
-        try:
-            while trajectory.epochs < epochs and not stop.asked and not self._out_of_time():
-                trajectory = self._epoch(index, theta, optimiser, trajectory)
-                progress.advance(
-                    f"expert {index}, loss {trajectory.loss[-1]:.3f}, accuracy {trajectory.accuracy[-1]:.1f} %"
-                )
-                if trajectory.epochs < epochs and time.monotonic() - saved > SAVE_SECONDS:
-                    experts.write(file, self._header, trajectory)
-                    saved, kept = time.monotonic(), trajectory.epochs
-        except BaseException:
-            if trajectory.epochs > kept:
-                experts.write(file, self._header, trajectory)
-            raise
-        return self._header, trajectory
+        if kept.velocity is not None:
+            optimiser.velocity = torch.from_numpy(kept.velocity.copy()).to(self._device)
+        while growing.epochs < epochs:
+            if stop.asked or self._out_of_time():
+                return
+            loss, accuracy = self._epoch(index, growing.epochs, theta, optimiser)
+            velocity = None if optimiser.velocity is None else optimiser.velocity.cpu().numpy()
+            growing.append(theta.cpu().numpy(), loss, accuracy, velocity)
+            progress.advance(f"expert {index}, loss {loss:.3f}, accuracy {accuracy:.1f} %")
+        experts.write(file, self._header, growing.trajectory())
+        growing.remove()
 
-    def _epoch(
-        self, index: int, theta: Tensor, optimiser: Optimiser, trajectory: experts.Trajectory
-    ) -> experts.Trajectory:
-        """The trajectory with one more epoch. DivergedError if the training did."""
+    def _epoch(self, index: int, epoch: int, theta: Tensor, optimiser: Optimiser) -> tuple[float, float]:
+        """Train one epoch, in place; loss and accuracy. DivergedError if the training did."""
         buffer = self._settings.buffer
         measured = train_epoch(
             self._steps,
@@ -153,10 +194,9 @@ class _Trainer:
             batch=buffer.batch,
             strategy=buffer.augment,
             descent=self._descent,
-            generator=runtime.stream(self._settings.seed_of("buffer"), "expert-epoch", index, trajectory.epochs),
+            generator=runtime.stream(self._settings.seed_of("buffer"), "expert-epoch", index, epoch),
         )
         loss, accuracy = measured.tolist()
         if not np.isfinite(loss) or not bool(theta.isfinite().all()):
-            raise DivergedError(f"expert {index} diverged in epoch {trajectory.epochs}; lower buffer.lr")
-        velocity = None if optimiser.velocity is None else optimiser.velocity.cpu().numpy().copy()
-        return trajectory.extended(theta.cpu().numpy().copy(), loss, accuracy, velocity)
+            raise DivergedError(f"expert {index} diverged in epoch {epoch}; lower buffer.lr")
+        return loss, accuracy

@@ -67,10 +67,11 @@ def _buffer(run: Run) -> str:
     fingerprint, _ = identity.buffer(settings, found.sha256)
     have = 0
     for i in range(count):
-        files = (experts.path(run.work("buffer", fingerprint), i), experts.path(run.experts, i))
-        headers = [(file, _header(file, experts.KIND)) for file in files]
-        mine = [experts.epochs_of(file) for file, header in headers if header and header.fingerprint == fingerprint]
-        have += min(epochs, max(mine, default=0))
+        published = _header(experts.path(run.experts, i), experts.KIND)
+        mine = [experts.kept_epochs(experts.path(run.work("buffer", fingerprint), i))]
+        if published and published.fingerprint == fingerprint:
+            mine.append(experts.epochs_of(experts.path(run.experts, i)))
+        have += min(epochs, max(mine))
     missing = count * epochs - have
     return (
         f"would train {missing} of {count * epochs} epochs: {what}" if missing else f"nothing to do: {what} are there"

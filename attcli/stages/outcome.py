@@ -8,14 +8,24 @@ from typing import Any
 import torch
 from loguru import logger
 
+from attcli.errors import UserError
 from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset, history, synthetic
-from attcli.store.files import atomic, publish
+from attcli.store.files import atomic, publish, set_aside
 
 HISTORY_SECONDS = 60.0
 GRID_COLUMNS = 10
 GRID_PIXELS = 48
 """Small images are enlarged to at least this many pixels a side in the picture."""
+
+
+def _read(file: Path) -> synthetic.State | None:
+    """A saved state; a damaged one is set aside, and distilling resumes from the one before it."""
+    try:
+        return synthetic.read_snapshot(file)
+    except UserError as error:
+        set_aside(file, error)
+        return None
 
 
 class Outcome:
@@ -26,7 +36,7 @@ class Outcome:
         self._snapshots = folder / "snapshots"
         self._parts = folder / "history"
         self._latest = folder / "latest.h5"
-        self._history_written = 0.0
+        self._history_written, self._history_pause = 0.0, HISTORY_SECONDS
         self._published = -1
         self._coding = synthetic.coding_of(header.about)
         self.records: list[history.Record] = []
@@ -50,9 +60,13 @@ class Outcome:
             elif not (self._snapshots / file.name).exists():
                 publish(file, self._snapshots / file.name)
         if self._run.history.exists():
-            header, arrays = artefact.read(self._run.history, history.KIND, history.MAKER)
-            if header.fingerprint == fingerprint:
-                history.adopt_part(self._parts, arrays)
+            try:
+                header, arrays = artefact.read(self._run.history, history.KIND, history.MAKER)
+            except UserError as error:
+                set_aside(self._run.history, error)
+            else:
+                if header.fingerprint == fingerprint:
+                    history.adopt(self._parts, arrays)
 
     def resume(self, iterations: int) -> synthetic.State | None:
         """The latest saved state that is not beyond `iterations`, nor beyond a snapshot that is asked for and missing.
@@ -62,18 +76,23 @@ class Outcome:
         """
         every = self._run.settings.distill.save_every
         saved = {synthetic.iteration_of(file): file for file in synthetic.snapshots(self._snapshots)}
-        gap = next((i for i in range(every, iterations, every) if i not in saved), iterations + 1)
-        usable = [i for i in sorted(saved) if i <= iterations and i < gap]
+        state = None
+        while state is None:
+            gap = next((i for i in range(every, iterations, every) if i not in saved), iterations + 1)
+            usable = [i for i in sorted(saved) if i <= iterations and i < gap]
+            if not usable:
+                break
+            state = _read(saved[usable[-1]])
+            if state is None:
+                del saved[usable[-1]]
         asked = [saved[i] for i in usable if i % every == 0 or i == iterations]
         self._withdraw_all_but({file.name for file in asked}, iterations)
         for file in asked:
             publish(file, self._run.snapshots / file.name)
-        states = [synthetic.read_snapshot(saved[i]) for i in usable[-1:]]
-        if self._latest.exists():
-            latest = synthetic.read_snapshot(self._latest)
-            if latest.iteration <= iterations and latest.iteration < gap:
-                states.append(latest)
-        return max(states, key=lambda state: state.iteration, default=None)
+        latest = _read(self._latest) if self._latest.exists() else None
+        if latest is not None and latest.iteration <= iterations and latest.iteration < gap:
+            return latest if state is None or latest.iteration > state.iteration else state
+        return state
 
     def _withdraw_all_but(self, staying: set[str], iterations: int) -> None:
         """Take the other snapshots from the results."""
@@ -108,7 +127,7 @@ class Outcome:
         synthetic.write_snapshot(file, self._header, state)
         publish(file, self._run.snapshots / file.name)
         self._publish_set(state)
-        if time.monotonic() - self._history_written > HISTORY_SECONDS:
+        if time.monotonic() - self._history_written > self._history_pause:
             self._publish_history(state.iteration)
 
     def save_latest(self, state: synthetic.State) -> None:
@@ -131,9 +150,12 @@ class Outcome:
         self._published = state.iteration
 
     def _publish_history(self, iterations: int) -> None:
+        begun = time.monotonic()
         arrays = history.collect(self._parts, iterations)
         if not arrays:
             return
+        if missing := iterations - len(arrays["iteration"]):
+            logger.warning("the history of {} of {} iterations is lost; all others are kept", missing, iterations)
         about = {"method": self._header.about["method"], "iterations": iterations, "machine": self.machine}
         header = artefact.Header(
             history.KIND, self._header.fingerprint, self._header.settings, about, self._header.versions
@@ -141,6 +163,8 @@ class Outcome:
         history.write(self._run.history, header, arrays)
         history.write_csv(self._run.history.with_suffix(".csv"), arrays)
         self._history_written = time.monotonic()
+        # Writing takes longer the more iterations there are; it may take a twentieth of the time.
+        self._history_pause = max(HISTORY_SECONDS, 20 * (self._history_written - begun))
 
     def _draw_grid(self, state: synthetic.State) -> None:
         """The moving average's images as a person would see them: a row a class, at most ten of each."""

@@ -21,13 +21,19 @@ def prepare(run: Run) -> None:
 
 def buffer(run: Run) -> None:
     """Train the experts, on a dataset that is made if it is missing."""
-    if run.auto:
-        prepare(run)
-    experts_stage.run(run)
+    with run.publishing():
+        if run.auto:
+            prepare(run)
+        experts_stage.run(run)
 
 
 def distill(run: Run) -> None:
     """Distil, from experts that are trained if they are missing. UserError before any work if another set is there."""
+    with run.publishing():
+        _distill(run)
+
+
+def _distill(run: Run) -> None:
     if run.auto:
         prepare(run)
         if run.synthetic.exists() and not run.force:
@@ -43,15 +49,19 @@ def distill(run: Run) -> None:
 
 def evaluate(run: Run, path: Path | None = None) -> dict[str, Any]:
     """Score the set in `path`, or the one among the results, which is distilled now if it is missing."""
-    if run.auto:
-        if path is None and not run.synthetic.exists():
-            distill(run)
-        elif not run.dataset.exists():
-            evaluate_stage.check_dataset(run, path or run.synthetic)
-            prepare(run)
-    return evaluate_stage.run(run, path)
+    if path is not None and (run.dataset.exists() or not run.auto):
+        return evaluate_stage.run(run, path)  # nothing is written among the results
+    with run.publishing():
+        if run.auto:
+            if path is None and not run.synthetic.exists():
+                distill(run)
+            elif not run.dataset.exists():
+                evaluate_stage.check_dataset(run, path or run.synthetic)
+                prepare(run)
+        return evaluate_stage.run(run, path)
 
 
 def evaluate_snapshots(run: Run, *, literature: bool = False) -> dict[str, Any]:
     """Score the results' snapshots."""
-    return evaluate_stage.run_snapshots(run, literature=literature)
+    with run.publishing():
+        return evaluate_stage.run_snapshots(run, literature=literature)

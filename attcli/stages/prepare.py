@@ -10,22 +10,29 @@ from attcli import registry
 from attcli.data import normalise
 from attcli.data.inputs import of_each_class
 from attcli.data.sources import Images, Source
+from attcli.errors import UserError
 from attcli.runtime import stream, versions
 from attcli.settings import Settings
 from attcli.stages import identity
 from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset
-from attcli.store.files import publish
+from attcli.store.files import publish, set_aside
 
 
 def run(run: Run) -> None:
     """Make dataset.h5, unless it is there."""
     fingerprint, chosen = identity.prepare(run.settings)
-    if may_write(run, run.dataset, dataset.KIND, dataset.MAKER, fingerprint, chosen):
-        logger.info("{} is there already", run.dataset)
+    is_there = may_write(run, run.dataset, dataset.KIND, dataset.MAKER, fingerprint, chosen)
+    if is_there and run.fresh != "prepare":
+        logger.debug("{} is there already", run.dataset)
         return
     with run.working("prepare", fingerprint) as folder:
         made = folder / "dataset.h5"
+        if made.exists():
+            try:
+                artefact.header(made, dataset.KIND, dataset.MAKER)
+            except UserError as error:
+                set_aside(made, error)
         if not made.exists():
             begun = time.perf_counter()
             header, arrays, normaliser = _make(run.settings, fingerprint, chosen)

@@ -1,5 +1,6 @@
 """What all stages share: where things lie, and what may be made or overwritten."""
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ class Run:
     auto: bool = True
     force: bool = False
     time_limit: float | None = None
+    fresh: str = ""
+    """The name of a stage that is computed anew, whatever is kept of it."""
     begun: float = field(default_factory=time.monotonic)
 
     def out_of_time(self) -> bool:
@@ -75,31 +78,67 @@ class Run:
         return self.settings.runtime.work_dir / f"{stage}-{fingerprint}"
 
     @contextmanager
+    def publishing(self) -> Iterator[None]:
+        """The results' folder, held by this process alone, so that two runs never mix their results in it.
+
+        UserError if another process holds it.
+        """
+        with locked(self._out):
+            yield
+
+    @contextmanager
     def working(self, stage: str, fingerprint: str) -> Iterator[Path]:
-        """The stage's work folder, held by this process alone."""
+        """The stage's work folder and the results' folder, held by this process alone.
+
+        Waits for a process that does the same work; UserError if another one writes into the results.
+        """
         folder = self.work(stage, fingerprint)
-        with locked(folder):
+        with self.publishing(), locked(folder, wait=lambda: not self.out_of_time()):
             sweep(folder)
             sweep(self._out)
+            if self.fresh == stage:
+                self._forget(stage, folder)
             yield folder
+
+    def _forget(self, stage: str, folder: Path) -> None:
+        """Set aside what is kept of a stage, and take its results away."""
+        replaced = folder.with_name(f"{folder.name}.replaced")
+        shutil.rmtree(replaced, ignore_errors=True)
+        kept = [entry for entry in folder.iterdir() if entry.name != "lock"]
+        if kept:
+            replaced.mkdir(parents=True)
+        for entry in kept:
+            entry.rename(replaced / entry.name)
+        results = {
+            "prepare": [self.dataset],
+            "buffer": [self.experts],
+            "distill": [self.synthetic, self.snapshots, self.history, self.history.with_suffix(".csv"), self.grid],
+            "evaluate": [self.scores],
+        }
+        for path in results[stage]:
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
+        if kept:
+            logger.info("{} is computed anew; what was kept of it is in {}", stage, replaced)
 
 
 def differences(there: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
     """What differs between two settings, each as `name: this there, that asked`."""
-    found = []
+    differing = []
     for name in sorted({*there, *asked}):
         a, b = there.get(name), asked.get(name)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differences(a, b, f"{prefix}{name}.")
+            differing += differences(a, b, f"{prefix}{name}.")
         elif a != b:
-            found.append(f"{prefix}{name} is {a} there, {b} asked for")
-    return found
+            differing.append(f"{prefix}{name} is {a} there, {b} asked for")
+    return differing
 
 
 def refuse(path: Path, there: Mapping[str, Any], asked: Mapping[str, Any], remedy: str) -> UserError:
     """The error of an artefact that was made with other settings, or of other inputs."""
-    found = "; ".join(differences(there, asked)) or "it was made from other inputs or by another version of the method"
-    return UserError(f"{path} is another one ({found}); {remedy}")
+    why = "; ".join(differences(there, asked)) or "other inputs, or another version of the method"
+    return UserError(f"{path} was made with other settings ({why}); {remedy}")
 
 
 def may_write(run: Run, path: Path, kind: str, maker: str, fingerprint: str, settings: Mapping[str, Any]) -> bool:

@@ -1,12 +1,14 @@
 """The form that all artefacts share: one HDF5 file of named arrays, under a header that says what it is.
 
 The header (HDF5 attributes): `kind`, `schema`, `fingerprint` (the identity of what made it), `settings` and `about`
-(JSON), `versions` (provenance) and `sha256`, the checksum of all arrays by name, type, shape and bytes. A file holds
-no times, so the same work gives the same bytes.
+(JSON), `versions` (provenance) and `sha256`, the checksum of all arrays by name, type, shape and bytes, which is how
+other stages' identities name the file's content. A seal at the end of the file covers the header too (`hdf5.py`). A
+file holds no times, so the same work gives the same bytes.
 """
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -16,13 +18,18 @@ from typing import Any
 
 import h5py
 import numpy as np
+from loguru import logger
 from numpy.typing import NDArray
 
 from attcli.errors import UserError
+from attcli.store import hdf5, headers
 from attcli.store.files import atomic
+from attcli.store.hdf5 import BadFileError
 
-SCHEMA = 1
-NOT_OPENED = (errno.EACCES, errno.EAGAIN, errno.EMFILE, errno.EISDIR)
+SCHEMA = 2
+"""Files of schema 2 are sealed: a checksum covers all their bytes. Those of schema 1 are read on, with a warning."""
+
+NOT_OPENED = (errno.EACCES, errno.EAGAIN, errno.EMFILE)
 """Why a file that may well be whole is not opened, as errno names it."""
 
 Arrays = dict[str, NDArray[Any]]
@@ -67,13 +74,15 @@ def write(
     Arrays given `by_row`, as equal rows, are left out of the checksum: another array holds their rows' digests.
     """
     digest = checksum(arrays)
-    with atomic(path) as temporary, h5py.File(str(temporary), "w", libver="earliest") as file:
+    whole = next(iter(by_row or {}), None)
+    with atomic(path) as temporary, hdf5.written(temporary, whole) as file:
         for name, array in sorted(arrays.items()):
             file.create_dataset(name, data=array)
         for name, rows in sorted((by_row or {}).items()):
-            whole = file.create_dataset(name, (len(rows), *rows[0].shape), rows[0].dtype)
-            for i, row in enumerate(rows):
-                whole[i] = row
+            first = next(iterator := iter(rows))
+            dataset = file.create_dataset(name, (len(rows), *first.shape), first.dtype)
+            for i, row in enumerate(itertools.chain([first], iterator)):
+                dataset[i] = row
         file.attrs["schema"] = SCHEMA
         file.attrs["kind"] = header.kind
         file.attrs["fingerprint"] = header.fingerprint
@@ -84,56 +93,97 @@ def write(
 
 
 def open_file(path: Path, kind: str, maker: str) -> tuple[h5py.File, Header]:
-    """Open an artefact of that kind. UserError if it is missing, damaged or something else; `maker` is the remedy."""
+    """Open an artefact of that kind, its seal compared and its header checked; none of its arrays is read.
+
+    UserError if it is missing, damaged or something else; `maker` is the remedy.
+    """
     if not path.exists():
         raise UserError(f"{path} is missing; run `{maker}`")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name the file in it, such as {path / 'synthetic.h5'}")
     try:
+        is_sealed = hdf5.sealed(path)
         file = h5py.File(str(path), "r")
-        attributes = dict(file.attrs)
-        header = Header(
-            kind=str(attributes["kind"]),
-            fingerprint=str(attributes["fingerprint"]),
-            settings=json.loads(attributes["settings"]),
-            about=json.loads(attributes["about"]),
-            versions=json.loads(attributes["versions"]),
-            sha256=str(attributes["sha256"]),
-        )
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        if path.is_dir() or getattr(error, "errno", None) in NOT_OPENED:
-            what = "it is a folder" if path.is_dir() else os.strerror(int(getattr(error, "errno", 0)))
+    except OSError as error:
+        if error.errno in NOT_OPENED:
+            what = os.strerror(int(error.errno or 0))
             raise UserError(f"{path} cannot be opened ({what}); close what uses it, or name another file") from None
         raise damaged(path, maker, error) from None
-    if header.kind != kind:
+    except (BadFileError, RuntimeError) as error:
+        if "HDF5 file" in str(error) or "regular" in str(error):
+            raise UserError(f"{path} is no file of attcli ({error}); name another one, or run `{maker}`") from None
+        raise damaged(path, maker, error) from None
+    try:
+        found = _header(file, path, kind, maker, is_sealed)
+        datasets(file, kind, path)
+    except UserError:
         file.close()
-        raise UserError(f"{path} is a file of kind {header.kind!r}, not {kind!r}; name another one or run `{maker}`")
-    if int(attributes["schema"]) > SCHEMA:
+        raise
+    except (BadFileError, OSError, KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
         file.close()
+        raise damaged(path, maker, error) from None
+    return file, found
+
+
+def _header(file: h5py.File, path: Path, kind: str, maker: str, is_sealed: bool) -> Header:
+    """The header of an open file, checked against what its kind may say."""
+    if "kind" not in file.attrs or "schema" not in file.attrs:
+        raise UserError(f"{path} is no file of attcli (an HDF5 file of something else); name another one")
+    texts: dict[str, Any] = {name: str(hdf5.attribute(file, name)) for name in ("kind", "fingerprint", "sha256")}
+    contents: dict[str, Any] = {
+        name: json.loads(hdf5.attribute(file, name)) for name in ("settings", "about", "versions")
+    }
+    schema = int(hdf5.attribute(file, "schema"))
+    if texts["kind"] != kind:
+        raise UserError(
+            f"{path} is a file of kind {texts['kind'][:40]!r}, not {kind!r}; name another, or run `{maker}`"
+        )
+    if schema > SCHEMA:
         raise UserError(f"{path} was written by a newer attcli; upgrade attcli or run `{maker}`")
-    return file, header
+    if not is_sealed and schema > 1:
+        raise BadFileError("its seal is missing")
+    if not is_sealed and (path, kind) not in _told:
+        _told.add((path, kind))
+        logger.warning("{} is of an older form, whose header no checksum covers; it is read as it is", path)
+    if not all(isinstance(content, dict) for content in contents.values()):
+        raise BadFileError("its header is not what it should be")
+    if problem := headers.problem(kind, contents["about"]):
+        raise BadFileError(f"its header is impossible: {problem}")
+    return Header(**texts, **contents)
+
+
+_told: set[tuple[Path, str]] = set()
+"""Files of the first schema that a warning was given for."""
 
 
 def damaged(path: Path, maker: str, error: object) -> UserError:
     """The error of a file that cannot be read as what it should be."""
-    return UserError(f"{path} is damaged or cut short ({error}); delete it and run `{maker}`")
+    reason = " ".join(str(error).split())[:200]
+    return UserError(f"{path} is damaged or cut short ({reason}); delete it and run `{maker}`")
 
 
 def read(path: Path, kind: str, maker: str, covered: tuple[str, ...] = ()) -> tuple[Header, Arrays]:
     """A whole artefact, its checksum verified; the arrays `covered` are the caller's to compare with their digests."""
     file, header = open_file(path, kind, maker)
-    arrays: Arrays = {}
-
-    def take(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset):
-            arrays[name] = np.asarray(item[()])
-
     with file:
         try:
-            file.visititems(take)
-        except (OSError, RuntimeError) as error:
+            arrays: Arrays = {name: np.asarray(dataset[()]) for name, dataset in datasets(file, kind, path).items()}
+        except (BadFileError, OSError, RuntimeError) as error:
             raise damaged(path, maker, error) from None
     if checksum(arrays, covered) != header.sha256:
         raise damaged(path, maker, "its checksum does not match")
     return header, arrays
+
+
+def datasets(file: h5py.File, kind: str, path: Path) -> dict[str, h5py.Dataset]:
+    """The arrays of an open artefact, by name, none of them read yet. BadFileError for what does not belong there."""
+    return hdf5.datasets(file, headers.ARRAYS.get(kind, ".*"), path.stat().st_size)
+
+
+def require(path: Path, maker: str, fits: bool, problem: str) -> None:
+    """UserError unless an array is what the header says."""
+    if not fits:
+        raise damaged(path, maker, problem)
 
 
 def header(path: Path, kind: str, maker: str) -> Header:

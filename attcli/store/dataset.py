@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,6 +53,7 @@ def write(path: Path, header: artefact.Header, arrays: artefact.Arrays, normalis
 def read(path: Path) -> Dataset:
     """Read and verify a dataset file."""
     header, arrays = artefact.read(path, KIND, MAKER)
+    _check(path, header.about, arrays)
     return Dataset(
         about=header.about,
         normaliser=normaliser_of(header.about, arrays),
@@ -59,3 +61,40 @@ def read(path: Path) -> Dataset:
         labels={split: torch.from_numpy(arrays[f"{split}/labels"]) for split in SPLITS},
         sha256=header.sha256,
     )
+
+
+def _check(path: Path, about: dict[str, Any], arrays: artefact.Arrays) -> None:
+    """UserError unless the arrays are what the header says."""
+
+    def require(fits: bool, problem: str) -> None:
+        artefact.require(path, MAKER, fits, problem)
+
+    shape = (about["channels"], about["resolution"], about["resolution"])
+    for split in SPLITS:
+        images, labels = arrays.get(f"{split}/images"), arrays.get(f"{split}/labels")
+        if images is None or labels is None:
+            raise artefact.damaged(path, MAKER, f"{split} is missing")
+        require(
+            images.dtype == np.uint8 and images.shape == (len(labels), *shape), f"{split} images have another shape"
+        )
+        require(labels.dtype == np.int64 and labels.ndim == 1, f"{split} labels are no class numbers")
+        in_range = not labels.size or (labels.min() >= 0 and labels.max() < len(about["classes"]))
+        require(in_range, f"{split} labels are out of range")
+    check_normaliser(path, MAKER, about, arrays)
+
+
+def check_normaliser(path: Path, maker: str, about: dict[str, Any], arrays: artefact.Arrays) -> None:
+    """UserError unless a file's normaliser is what its header says, and can be divided by."""
+    kept = {name.removeprefix("normaliser/"): x for name, x in arrays.items() if name.startswith("normaliser/")}
+    values = about["channels"] * about["resolution"] ** 2
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {
+        "standardise": {"mean": (about["channels"],), "std": (about["channels"],)}
+    }
+    shapes["zca"] = {"mean": (values,), "vectors": (values, values), "values": (values,)}
+    wanted = shapes[about["normaliser"]["kind"]]
+    fits = {name: x.shape for name, x in kept.items()} == wanted and all(np.isfinite(x).all() for x in kept.values())
+    artefact.require(path, maker, fits, "its normaliser is not what the header says")
+    positive = (
+        (kept["std"] > 0).all() if "std" in kept else bool((kept["values"] + about["normaliser"]["eps"] > 0).all())
+    )
+    artefact.require(path, maker, bool(positive), "its normaliser divides by zero")

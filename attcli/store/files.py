@@ -1,45 +1,75 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and folders that one process at a time works in."""
 
-import fcntl
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+from loguru import logger
+
 from attcli.errors import UserError
+
+TEMPORARY = ".tmp"
+LOOK_SECONDS = 0.5
+"""How often a process that waits for another one looks whether it is done."""
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; on leaving, it is synced to the disk and renamed to `path`."""
+    """A temporary name beside `path` to write to; on leaving, it is synced to the disk and renamed to `path`.
+
+    Whatever goes wrong, nothing damaged has the name `path`. OSError names the file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
     try:
         yield temporary
+        temporary.chmod(0o666 & ~_umask())
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def _umask() -> int:
+    """The process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 def sweep(folder: Path) -> None:
-    """Remove what killed processes had begun to write below `folder`."""
-    for path in folder.rglob(".*.tmp"):
-        owner = path.suffixes[-2].removeprefix(".") if len(path.suffixes) > 1 else ""
-        if owner.isdigit() and (int(owner) == os.getpid() or not Path(f"/proc/{owner}").exists()):
-            path.unlink(missing_ok=True)
+    """Remove what killed processes had begun to write in `folder`, which has to be locked by this one."""
+    for path in folder.rglob(f".*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
+
+
+def set_aside(path: Path, reason: object) -> None:
+    """Rename a damaged file, so that it is never used again, and say so."""
+    aside = path.with_name(f"{path.name}.damaged")
+    os.replace(path, aside)
+    logger.warning("{} is damaged ({}); it is kept as {} and made anew", path, reason, aside.name)
 
 
 def writable(folder: Path, setting: str) -> None:
     """UserError if files can't be made in `folder`, which need not exist yet; `setting` is what names it."""
-    there = folder.absolute()
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        what = "may not be written to" if there.is_dir() else "is no folder"
-        raise UserError(f"nothing can be kept in {folder}: {there} {what}; choose another folder as {setting}")
+    nearest = folder.absolute()
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        what = "may not be written to" if nearest.is_dir() else "is no folder"
+        raise UserError(f"nothing can be kept in {folder}: {nearest} {what}; choose another folder as {setting}")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -61,19 +91,36 @@ def publish(source: Path, target: Path) -> None:
     if target.exists() and os.path.samefile(source, target):
         return
     with atomic(target) as temporary:
+        temporary.unlink()
         try:
             os.link(source, temporary)
         except OSError:
-            temporary.write_bytes(source.read_bytes())
+            shutil.copyfile(source, temporary)
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process alone; UserError if another process holds it. The kernel frees it on any death."""
+def locked(folder: Path, wait: Callable[[], bool] | None = None) -> Iterator[None]:
+    """Hold `folder` for this process alone; the system frees it on any death. A process may hold it several times.
+
+    Where another process holds it: UserError, or, with `wait`, this one waits for as long as `wait()` is true.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
+    lock = FileLock(str(folder / "lock"), is_singleton=True)
+    told = False
+    while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"another attcli works in {folder}; wait for it or stop it first") from None
+            lock.acquire(timeout=0)
+            break
+        except Timeout:
+            if wait is None or not wait():
+                raise UserError(f"another attcli works in {folder}; wait for it or stop it first") from None
+        except NotImplementedError:
+            raise UserError(f"the file system of {folder} knows no locks; choose a folder on another one") from None
+        if not told:
+            logger.info("another attcli does the same work in {}; waiting for it", folder)
+            told = True
+        time.sleep(LOOK_SECONDS)
+    try:
         yield
+    finally:
+        lock.release()

@@ -6,13 +6,15 @@ Times are in them, so a history is the one artefact whose bytes differ between t
 
 import csv
 import io
+import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from attcli.store import artefact
-from attcli.store.files import atomic, write_text
+from attcli.store.files import atomic, set_aside, write_text
 
 KIND = "history"
 MAKER = "attcli distill"
@@ -45,7 +47,8 @@ INTEGERS = ("iteration", "expert", "start_epoch", "step", "accepted")
 def write_part(folder: Path, records: list[Record]) -> None:
     """Add a stretch of records; a longer part of the same start is kept."""
     path = folder / f"part-{records[0].iteration:07d}.npz"
-    if path.exists() and len(_read_part(path)["iteration"]) >= len(records):
+    before = _read_part(path) if path.exists() else None
+    if before is not None and len(before["iteration"]) >= len(records):
         return
     rows = [asdict(record) for record in records]
     kinds = dict.fromkeys(INTEGERS, np.int64)
@@ -54,32 +57,46 @@ def write_part(folder: Path, records: list[Record]) -> None:
         np.savez(file, allow_pickle=False, **columns)
 
 
-def adopt_part(folder: Path, arrays: artefact.Arrays) -> None:
-    """Take the records of a published history as the first part, where it is missing and the parts go on after it."""
-    path = folder / "part-0000000.npz"
-    if not path.exists() and len(arrays.get("iteration", ())):
+def adopt(folder: Path, arrays: artefact.Arrays) -> None:
+    """Take the records of a published history as a first part, where the parts do not hold all of them."""
+    path, kept = folder / "part-0000000.npz", len(arrays.get("iteration", ()))
+    last = int(arrays["iteration"][-1]) + 1 if kept else 0
+    if kept > len(collect(folder, last).get("iteration", ())):
         with atomic(path) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
 
-def _read_part(path: Path) -> artefact.Arrays:
-    with np.load(path) as arrays:
-        return dict(arrays)
+def _read_part(path: Path) -> artefact.Arrays | None:
+    """The records of a part; a damaged one is set aside, and its iterations are missing from then on."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: np.asarray(file[name]) for name in file.files}
+        lengths = {len(array) for array in arrays.values()}
+        if not {*SCALARS} <= arrays.keys() or len(lengths) != 1 or lengths == {0}:
+            raise ValueError("its columns are not those of a history")
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        set_aside(path, error)
+        return None
+    return arrays
 
 
 def collect(folder: Path, iterations: int) -> artefact.Arrays:
-    """All records up to `iterations`, each column one array, put together from the parts."""
+    """All records before `iterations`, each column one array, put together from the parts.
+
+    Where parts overlap, the earlier one counts. What no part holds is missing: `iteration` tells which there are.
+    """
     columns: dict[str, list[np.ndarray]] = {}
     expected = 0
     for path in sorted(folder.glob("part-*.npz")):
         part = _read_part(path)
-        first = int(part["iteration"][0])
-        if first > expected:
-            break
-        begin, end = expected - first, iterations - first
+        if part is None:
+            continue
+        chosen = (part["iteration"] >= expected) & (part["iteration"] < iterations)
+        if not chosen.any() or (columns and part.keys() != columns.keys()):
+            continue
         for name, array in part.items():
-            columns.setdefault(name, []).append(array[begin:end])
-        expected = max(expected, min(iterations, first + len(part["iteration"])))
+            columns.setdefault(name, []).append(array[chosen])
+        expected = int(part["iteration"][chosen][-1]) + 1
     return {name: np.concatenate(pieces) for name, pieces in columns.items()}
 
 

@@ -1,5 +1,6 @@
 """synthetic.h5: a distilled set with all that scoring it needs, and the snapshots from which distilling resumes."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from attcli.coding import Coding
 from attcli.data.normalise import Normaliser
 from attcli.parameterisations import Coded
 from attcli.store import artefact
-from attcli.store.dataset import normaliser_arrays, normaliser_of
+from attcli.store.dataset import check_normaliser, normaliser_arrays, normaliser_of
 
 KIND = "synthetic"
 SNAPSHOT = "snapshot"
@@ -183,6 +184,9 @@ def read(path: Path, kind: str = KIND) -> SyntheticSet:
             for name, parts in packed.items()
         }
         labels, lr = torch.from_numpy(arrays["labels"]), torch.from_numpy(np.asarray(arrays["lr"]))
+    _check(path, header.about, variants, labels, float(lr))
+    if "normaliser/mean" in arrays:
+        check_normaliser(path, MAKER, header.about, arrays)
     return SyntheticSet(
         about=header.about,
         settings=header.settings,
@@ -192,6 +196,21 @@ def read(path: Path, kind: str = KIND) -> SyntheticSet:
         sha256=header.sha256,
         normaliser=normaliser_of(header.about, arrays) if "normaliser/mean" in arrays else None,
     )
+
+
+def _check(path: Path, about: dict[str, Any], variants: Tensors, labels: Tensor, lr: float) -> None:
+    """UserError unless the set is finite, and of the size and shape that the header says."""
+    count = len(about["classes"]) * (about.get("images_per_class") or about["ipc"])
+    shape = (count, about["channels"], about["resolution"], about["resolution"])
+    for name, images in variants.items():
+        artefact.require(path, MAKER, images.shape == shape, f"its images ({name}) have another shape than it says")
+        artefact.require(path, MAKER, bool(images.isfinite().all()), f"its images ({name}) are not all finite")
+    soft = labels.is_floating_point()
+    fits = labels.shape == ((count, len(about["classes"])) if soft else (count,))
+    artefact.require(path, MAKER, fits, "its labels have another shape than it says")
+    right = labels.isfinite().all() if soft else ((labels >= 0) & (labels < len(about["classes"]))).all()
+    artefact.require(path, MAKER, bool(right), "its labels are not finite or out of range")
+    artefact.require(path, MAKER, math.isfinite(lr) and lr > 0, f"its learning rate is {lr}")
 
 
 def snapshot_path(folder: Path, iteration: int) -> Path:

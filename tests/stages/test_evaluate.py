@@ -170,7 +170,7 @@ def test_snapshots_beyond_the_asked_iterations_and_foreign_ones_are_no_results(m
     pipeline.distill(run)
     assert later.exists()
     run.synthetic.unlink()
-    with pytest.raises(UserError, match=r"iteration-0000002\.h5 is another one \(distill\.lr_img is 1\.0 there"):
+    with pytest.raises(UserError, match=r"0002\.h5 was made with other settings \(distill\.lr_img is 1\.0"):
         pipeline.distill(make_run(distill__lr_img=2.0))
     assert later.exists()
 

@@ -33,7 +33,6 @@ def work(folder: Path, stage: str) -> None:
 
     torch.set_num_threads(1)
     progress.configure("quiet")
-    buffer.SAVE_SECONDS = 0.0
     STAGES[stage](Run(settings_in(folder, **CHANGES), auto=False))
 
 
@@ -107,7 +106,7 @@ def test_a_stage_asked_to_stop_saves_what_it_has(
         assert list((tmp_path / ".attcli").glob("distill-*/latest.h5"))
         assert (tmp_path / "artifacts" / "synthetic.h5").exists()
     else:
-        assert list((tmp_path / ".attcli").glob("buffer-*/expert-0000.h5"))
+        assert list((tmp_path / ".attcli").glob("buffer-*/expert-0000.jsonl"))
 
 
 def interrupted(folder: Path, stage: str) -> None:

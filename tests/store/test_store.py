@@ -1,6 +1,8 @@
 """Artefacts: complete or absent, checked, and cheap to read in part."""
 
+import multiprocessing
 import os
+import time
 from pathlib import Path
 
 import h5py
@@ -13,6 +15,17 @@ from attcli.store.files import atomic, locked, publish, sweep, write_text
 from attcli.store.results import Results
 
 HEADER = artefact.Header("thing", "abc", {"a": 1}, {"b": 2}, {"torch": "x"})
+EXPERT = {
+    "dataset": "digits",
+    "classes": ["0", "1"],
+    "channels": 1,
+    "resolution": 8,
+    "value_scale": 0.0625,
+    "normaliser": {"kind": "standardise", "eps": 0.0, "sha256": "0" * 64},
+    "network": {"arch": "mlp"},
+    "layout": [["weight", [50]]],
+    "dataset_sha256": "0" * 64,
+}
 ARRAYS = {"x": np.arange(6.0).reshape(2, 3), "y/z": np.array([1, 2])}
 
 
@@ -58,7 +71,7 @@ def test_a_changed_value_is_noticed(tmp_path: Path) -> None:
     artefact.write(path, HEADER, ARRAYS)
     with h5py.File(path, "r+") as file:
         file["x"][0, 0] = 7
-    with pytest.raises(UserError, match="checksum"):
+    with pytest.raises(UserError, match="its seal is missing"):
         artefact.read(path, "thing", "maker")
 
 
@@ -91,7 +104,7 @@ def trajectory(rows: int, size: int = 50) -> experts.Trajectory:
 
 
 def test_experts_by_row(tmp_path: Path) -> None:
-    header = artefact.Header(experts.KIND, "e", {}, {})
+    header = artefact.Header(experts.KIND, "e", {}, EXPERT)
     for i, rows in enumerate((5, 4)):
         experts.write(experts.path(tmp_path, i), header, trajectory(rows))
     opened = experts.open_experts(tmp_path, 2)
@@ -103,7 +116,7 @@ def test_experts_by_row(tmp_path: Path) -> None:
 
 
 def test_an_experts_digest_is_that_of_its_first_part(tmp_path: Path) -> None:
-    header = artefact.Header(experts.KIND, "e", {}, {})
+    header = artefact.Header(experts.KIND, "e", {}, EXPERT)
     for name, rows in (("a", 4), ("b", 6)):
         experts.write(experts.path(tmp_path / name, 0), header, trajectory(rows))
     short, long = (experts.open_experts(tmp_path / name, 1) for name in "ab")
@@ -114,7 +127,7 @@ def test_an_experts_digest_is_that_of_its_first_part(tmp_path: Path) -> None:
 
 
 def test_two_rows_are_read_without_reading_the_file(tmp_path: Path) -> None:
-    header = artefact.Header(experts.KIND, "e", {}, {})
+    header = artefact.Header(experts.KIND, "e", {}, EXPERT)
     experts.write(experts.path(tmp_path, 0), header, trajectory(40, size=100_000))
     opened = experts.open_experts(tmp_path, 1)
 
@@ -129,7 +142,7 @@ def test_two_rows_are_read_without_reading_the_file(tmp_path: Path) -> None:
 
 
 def test_a_damaged_row_is_noticed_when_it_is_read(tmp_path: Path) -> None:
-    header = artefact.Header(experts.KIND, "e", {}, {})
+    header = artefact.Header(experts.KIND, "e", {}, EXPERT)
     path = experts.path(tmp_path, 0)
     experts.write(path, header, trajectory(3, size=1000))
     row = trajectory(3, size=1000).parameters[1].tobytes()
@@ -177,22 +190,103 @@ def test_publishing_links_and_a_link_survives_its_source(tmp_path: Path) -> None
     assert (tmp_path / "out" / "a").read_text() == "x"
 
 
-def test_one_process_at_a_time(tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(UserError, match="another attcli works in"), locked(tmp_path):
+def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    artefact.write(path, HEADER, ARRAYS)
+    whole = path.read_bytes()
+    for position in range(0, len(whole), 97):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"damaged or cut short|is no file of attcli"):
+            artefact.header(path, "thing", "maker")
+
+
+def hold(folder: str, begun: str, until: str) -> None:
+    """Hold a folder in another process until a file is there."""
+    with locked(Path(folder)):
+        Path(begun).touch()
+        while not Path(until).exists():
+            time.sleep(0.01)
+
+
+def test_one_process_at_a_time_but_it_may_enter_twice(tmp_path: Path) -> None:
+    with locked(tmp_path), locked(tmp_path):
         pass
-    with locked(tmp_path):
+    begun, until = tmp_path / "begun", tmp_path / "until"
+    other = multiprocessing.get_context("spawn").Process(target=hold, args=(*map(str, (tmp_path, begun, until)),))
+    other.start()
+    while not begun.exists():
+        time.sleep(0.01)
+    with pytest.raises(UserError, match="another attcli works in"), locked(tmp_path):
         pass
+    looks = iter([True, True, False])
+    with pytest.raises(UserError, match="another attcli works in"), locked(tmp_path, wait=lambda: next(looks)):
+        pass
+    until.touch()
+    with locked(tmp_path, wait=lambda: True):
+        pass
+    other.join()
 
 
 def test_what_dead_processes_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
-    dead, alive = tmp_path / "deep" / ".a.h5.999999999.tmp", tmp_path / ".a.h5.1.tmp"
-    for path in (dead, alive, tmp_path / "a.h5"):
+    for path in (tmp_path / "deep" / ".a.h5.x1y2.tmp", tmp_path / "a.h5", tmp_path / "b.tmp"):
         path.touch()
     sweep(tmp_path)
-    assert not dead.exists()
-    assert alive.exists()
-    assert (tmp_path / "a.h5").exists()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.h5", "b.tmp", "deep"]
+
+
+def growing(folder: Path) -> experts.Growing:
+    return experts.Growing(folder / "expert-0000.h5", np.dtype("float32"))
+
+
+def test_an_epoch_costs_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = trajectory(40, size=1000).parameters
+    expert, sizes = growing(tmp_path), []
+    for i, row in enumerate(rows):
+        before = sum(file.stat().st_size for file in tmp_path.iterdir())
+        expert.append(row, 1.0 if i else None, 50.0 if i else None)
+        sizes.append(sum(file.stat().st_size for file in tmp_path.iterdir()) - before)
+    assert max(sizes) < 4000 + 300
+    again = growing(tmp_path)
+    assert again.epochs == 39
+    assert all(np.array_equal(a, b) for a, b in zip(again.trajectory().parameters, rows, strict=True))
+
+
+@pytest.mark.parametrize("cut", [1, 100, 399, 401])
+def test_a_torn_row_is_cut_off(tmp_path: Path, cut: int) -> None:
+    rows = trajectory(4, size=100).parameters
+    expert = growing(tmp_path)
+    for i, row in enumerate(rows):
+        expert.append(row, 1.0 if i else None, 50.0 if i else None)
+    os.truncate(tmp_path / "expert-0000.rows", 1600 - cut)
+    again = growing(tmp_path)
+    assert again.epochs == (2 if cut < 400 else 1)
+    again.append(rows[again.epochs + 1], 1.0, 50.0)
+    assert np.array_equal(growing(tmp_path).trajectory().parameters[-1], rows[again.epochs])
+
+
+def test_the_momentum_belongs_to_the_last_row(tmp_path: Path) -> None:
+    rows = trajectory(4, size=100).parameters
+    expert = growing(tmp_path)
+    expert.append(rows[0], None, None)
+    for row in rows[1:]:
+        expert.append(row, 1.0, 50.0, velocity=row + 1)
+    assert np.array_equal(growing(tmp_path).trajectory().velocity, rows[3] + 1)
+    # Killed after the momentum was saved, before its row was: the row before it has the momentum before it.
+    os.truncate(tmp_path / "expert-0000.rows", 1200)
+    again = growing(tmp_path)
+    assert again.epochs == 2
+    assert np.array_equal(again.trajectory().velocity, rows[2] + 1)
+
+
+def test_a_damaged_part_of_the_history_is_set_aside(tmp_path: Path) -> None:
+    for begin, end in ((0, 4), (4, 6), (6, 9)):
+        history.write_part(tmp_path, [record(i) for i in range(begin, end)])
+    (tmp_path / "part-0000004.npz").write_text("no archive")
+    assert history.collect(tmp_path, 9)["iteration"].tolist() == [0, 1, 2, 3, 6, 7, 8]
+    assert (tmp_path / "part-0000004.npz.damaged").exists()
 
 
 def test_a_set_of_the_first_schema_is_read_on() -> None:
