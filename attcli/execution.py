@@ -8,28 +8,45 @@ settings computes as before. One that is extended may go on by other means; `run
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from copy import deepcopy
+from dataclasses import dataclass, replace
 
 import torch
 from loguru import logger
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from attcli import runtime
 from attcli.errors import UserError
-from attcli.matching.compiled import Compiled
+from attcli.matching.compiled import Compiled, agree
 from attcli.matching.graphed import Graphed
 from attcli.matching.microbatch import MicroBatched, sliced
+from attcli.matching.parameters import vector
 from attcli.matching.steps import Steps
 from attcli.matching.student import Student, has_batch_statistics
 
-COMPILE_FROM = {"cpu": 1e14, "cuda": 2e15}
-"""Floating-point operations from which compiling, which takes about a minute, pays back (docs/performance.md)."""
+COMPILE_FROM = {"cpu": 2e13, "cuda": 2e15}
+"""Floating-point operations of a command's whole work from which compiling pays back (docs/performance.md)."""
 
 COMPILED_WEIGHTS = {"cpu": 4e6, "cuda": float("inf")}
 """Weights up to which compiled steps are the faster ones: larger ones cost more to lay out than fusing saves."""
 
 CACHED_IMAGES = 32
 """On a CPU, batches are cut into slices of at most so many images: their activations stay in the caches."""
+
+THREADED_FROM = 5e7
+"""Floating-point operations of a slice's forward sweep from which several threads pay on a CPU.
+
+Below, each of the many small operations costs about as much to share out as to compute, and a second busy process makes
+every one of them wait (docs/performance.md).
+"""
+
+CHECKED_IMAGES = 3
+"""Images on which the derivative that is to be compiled is checked."""
+
+TOLERANCE = {torch.float64: 1e-7, torch.float32: 0.02}
+LOW_PRECISION = 0.3
+"""Relative differences between executions that rounding explains: a ReLU whose input is near zero may open in one."""
 
 SWEEPS = {False: 3, True: 12}
 """Forward sweeps over the network that a step costs: g alone, or g and h."""
@@ -78,6 +95,26 @@ def flops(build: Callable[[], torch.nn.Module], work: Work) -> float:
     return float(counter.get_total_flops()) * work.images * SWEEPS[work.derivatives]
 
 
+def threads(asked: int | str | None, build: Callable[[], torch.nn.Module], work: Work) -> int:
+    """The CPU threads that a step gets: those asked for, or, for `auto`, one for small steps and all cores for others.
+
+    It follows from the size of a step alone, so that the same settings compute the same bytes.
+    """
+    if isinstance(asked, int):
+        return asked
+    size = sliced(work.batch, min(CACHED_IMAGES, work.batch))
+    forward = flops(build, replace(work, images=size, derivatives=False)) / SWEEPS[False]
+    return 1 if forward < THREADED_FROM else runtime.cores()
+
+
+def use_threads(asked: int | str | None, build: Callable[[], torch.nn.Module], work: Work) -> None:
+    """Let torch compute with so many threads from now on, and say so."""
+    count = threads(asked, build, work)
+    if count != torch.get_num_threads():
+        torch.set_num_threads(count)
+        logger.info("steps use {} CPU thread{}", count, "" if count == 1 else "s")
+
+
 def choose(asked: str, device: torch.device, amount: float, weights: int) -> str:
     """The execution that `auto` means for so many floating-point operations of a network of so many weights.
 
@@ -107,23 +144,71 @@ def slices(student: Student, asked: int | None, device: torch.device, work: Work
     return sliced(batch, min(asked, batch))
 
 
-def _made(student: Student, name: str, device: torch.device) -> Steps:
+@dataclass(frozen=True)
+class Point:
+    """Random parameters, images, targets, weights and lambda, such as the step functions will be called with."""
+
+    theta: Tensor
+    x: Tensor
+    p: Tensor
+    w: Tensor
+    lam: Tensor
+
+    @classmethod
+    def near(cls, build: Callable[[], torch.nn.Module], work: Work, size: int, device: torch.device) -> "Point":
+        """A point near a freshly initialised network, the same whenever it is asked for."""
+        generator = runtime.stream(0, "warm-up")
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator)
+
+        theta = vector(runtime.seeded(build, 0, "warm-up"))
+        drawn = cls(
+            theta + 0.01 * normal(len(theta)),
+            normal(size, *work.image),
+            normal(size, work.classes).softmax(dim=1),
+            torch.full((size,), 1 / size),
+            normal(len(theta)),
+        )
+        return cls(*(part.to(device, work.dtype) for part in vars(drawn).values()))
+
+
+def _forward_mode_is_exact(student: Student, build: Callable[[], torch.nn.Module], work: Work) -> bool:
+    """Whether h may be compiled as reverse over forward for this network, seen on a few images in float64."""
+    exact = replace(work, dtype=torch.float64)
+    point = Point.near(build, exact, min(work.batch, CHECKED_IMAGES), torch.device("cpu"))
+    twin = Student.of(deepcopy(student.module).to("cpu", torch.float64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own deprecations
+        return Compiled(twin, channels_last=False).forward_mode_is_exact(*vars(point).values())
+
+
+def _made(student: Student, name: str, device: torch.device, reverse: bool) -> Steps:
     if name == "eager":
         return student
-    steps: Steps = Compiled(student, channels_last=True) if name == "compiled" else student
+    steps: Steps = Compiled(student, channels_last=True, reverse=reverse) if name == "compiled" else student
     return Graphed(steps) if device.type == "cuda" else steps
 
 
-def _warm_up(steps: Steps, student: Student, work: Work, size: int, device: torch.device) -> None:
-    """Call each function that will be used once, on zeros: compiles or captures it."""
-    how: dict[str, Any] = {"device": device, "dtype": work.dtype}
-    theta = torch.zeros(student.layout.size, **how)
-    x = torch.zeros((size, *work.image), **how)
-    p = torch.full((size, work.classes), 1 / work.classes, **how)
-    w = torch.full((size,), 1 / size, **how)
-    steps.gradient(theta, x, p, w)
+def _warm_up(made: Steps, student: Student, work: Work, point: Point) -> None:
+    """Call each function that will be used, which compiles or captures it, and compare it with the eager one.
+
+    WrongResultError if they differ by more than rounding can explain.
+    """
+    low = student.dtype is not None or torch.backends.cuda.matmul.allow_tf32
+    tolerance = LOW_PRECISION if low else TOLERANCE[work.dtype]
+    arguments = (point.theta, point.x, point.p, point.w)
+    pairs = [(made.gradient(*arguments).clone(), student.gradient(*arguments))]
     if work.derivatives:
-        steps.derivatives(theta, x, p, w, torch.zeros_like(theta), labels=work.labels)
+        ours = made.derivatives(*arguments, point.lam, labels=work.labels)
+        theirs = student.derivatives(*arguments, point.lam, labels=work.labels)
+        pairs += [(a, b) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
+    if not all(agree(a, b, tolerance) for a, b in pairs):
+        raise WrongResultError("its results are not those of eager steps")
+
+
+class WrongResultError(Exception):
+    """An execution that computes something else than the eager steps do."""
 
 
 def steps(
@@ -136,19 +221,23 @@ def steps(
 ) -> Steps:
     """The student's step functions, ready to be called with batches of `work.batch` images.
 
-    Where compiling or capturing fails, the next simpler execution takes over, with a warning.
+    Where compiling or capturing fails, or gives other results than eager steps, the next simpler execution takes over,
+    with a warning.
     """
     size = slices(student, micro_batch, device, work)
     name = choose(asked, device, flops(build, work), student.layout.size)
+    reverse = name == "compiled" and work.derivatives and not _forward_mode_is_exact(student, build, work)
+    if reverse:
+        logger.info("the network has layers that torch differentiates wrongly in forward mode; h is compiled otherwise")
     for attempt in dict.fromkeys([name, "graph" if device.type == "cuda" else "eager", "eager"]):
-        made = _made(student, attempt, device)
+        made = _made(student, attempt, device, reverse)
         if attempt == "eager":
             break
         begun = time.monotonic()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                _warm_up(made, student, work, size, device)
+                _warm_up(made, student, work, Point.near(build, work, size, device))
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             logger.warning("execution {} failed ({}); going on without it", attempt, reason)

@@ -33,13 +33,28 @@ def device(name: str) -> torch.device:
         chosen = torch.device(name)
         available = chosen.type in ("cpu", "cuda")
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError):
+    except (RuntimeError, AssertionError, ImportError):
         available = False
     if not available:
-        raise UserError(f"device {name!r} is not available here; use --device cpu, cuda, cuda:N or auto")
+        raise UserError(f"device {name!r} is not available here ({_why(name)}); use --device {_instead()}")
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)
     return chosen
+
+
+def _why(name: str) -> str:
+    """Why a device can't be had."""
+    if not name.startswith("cuda"):
+        return "attcli computes on CPUs and on CUDA GPUs"
+    if torch.version.cuda is None:
+        return "this torch was built without CUDA"
+    count = torch.cuda.device_count()
+    return f"there are {count} GPUs" if count else "no GPU or no driver is seen; a container needs --gpus all"
+
+
+def _instead() -> str:
+    count = torch.cuda.device_count()
+    return f"cpu, auto or cuda:0{f' to cuda:{count - 1}' if count > 1 else ''}" if count else "cpu or auto"
 
 
 def keep_freed_memory() -> None:
@@ -54,10 +69,16 @@ def keep_freed_memory() -> None:
     mallopt(M_TRIM_THRESHOLD, 2**30)
 
 
-def configure(threads: int | None, deterministic: bool) -> None:
-    """Set torch's CPU threads, let it keep freed memory, and make kernels reproducible."""
+def cores() -> int:
+    """The CPU cores that this process may use."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, int(os.environ.get("OMP_NUM_THREADS", allowed)))
+
+
+def configure(threads: int | str | None, deterministic: bool) -> None:
+    """Set torch's CPU threads where a number is given, let it keep freed memory, and make kernels reproducible."""
     keep_freed_memory()
-    if threads:
+    if isinstance(threads, int):
         torch.set_num_threads(threads)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -8,7 +8,7 @@ import torch
 from loguru import logger
 from torch import Tensor, nn
 
-from attcli import execution
+from attcli import execution, runtime
 from attcli.errors import UserError
 from attcli.execution import Work
 from attcli.matching.compiled import Compiled
@@ -30,7 +30,8 @@ def test_flops_are_those_of_the_convolutions() -> None:
 @pytest.mark.parametrize(
     ("asked", "device", "amount", "weights", "chosen"),
     [
-        ("auto", CPU, 1e12, 300_000, "eager"),
+        ("auto", CPU, 1e12, 300_000, "eager"),  # the digits' distillation
+        ("auto", CPU, 7.6e13, 320_010, "compiled"),  # 25 networks of 1,000 passes over ten CIFAR-10 images
         ("auto", CPU, 1e15, 300_000, "compiled"),
         ("auto", CPU, 1e15, 9_000_000, "eager"),
         ("auto", CUDA, 1e12, 300_000, "graph"),
@@ -100,3 +101,23 @@ def test_a_process_may_compile_for_more_networks_than_torch_expects(monkeypatch:
         assert torch.allclose(
             Compiled(student, channels_last=True).gradient(theta, x, p, w), student.gradient(theta, x, p, w)
         )
+
+
+DIGITS = Architecture("convnet", 1, 10, 8, {"width": 64, "depth": 2})
+
+
+def test_small_steps_get_one_thread_and_large_ones_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "cores", lambda: 7)
+    small = Work((1, 8, 8), 10, 10, 600_000, derivatives=True)
+    assert execution.threads("auto", DIGITS.build, small) == 1
+    assert execution.threads("auto", DIGITS.build, Work((1, 8, 8), 10, 64, 10**6, filled_up=True)) == 1
+    assert execution.threads("auto", CONVNET.build, WORK) == 7
+    assert execution.threads(3, DIGITS.build, small) == 3
+
+
+def test_scoring_one_cifar_set_is_compiled() -> None:
+    networks = 5 * (3 + 2)
+    work = Work((3, 32, 32), 10, 10, 10 * 1000 * networks)
+    assert execution.choose("auto", CPU, execution.flops(CONVNET.build, work), 320_010) == "compiled"
+    digits = Work((1, 8, 8), 10, 10, 10 * 1000 * networks)
+    assert execution.choose("auto", CPU, execution.flops(DIGITS.build, digits), 50_000) == "eager"

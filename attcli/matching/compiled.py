@@ -1,7 +1,9 @@
 """The step functions compiled: each one fixed-shape program without a break, fused by torch's compiler.
 
 h is reverse over forward: the derivative of the loss along lambda (a Jacobian-vector product, which is <g, lambda>) is
-differentiated once. That needs a third fewer sweeps over the network than differentiating g backwards.
+differentiated once. That needs a third fewer sweeps over the network than differentiating g backwards, which is the
+other form, `reverse`: for networks with layers whose forward-mode rule torch gets wrong when it is differentiated again
+(its LayerNorm, BatchNorm and InstanceNorm, in the versions known so far). `forward_mode_is_exact` tells which they are.
 """
 
 from typing import Any
@@ -13,6 +15,9 @@ from torch.func import grad, grad_and_value, jvp
 from attcli.matching.steps import Derivatives
 from attcli.matching.student import Student, cross_entropy
 
+EXACT = 1e-7
+"""Relative difference in float64 up to which two forms of h are the same."""
+
 PROGRAMS = 200
 """Programs of each step function that a process may compile: one for each network and shape that it meets."""
 
@@ -23,11 +28,12 @@ class Compiled:
     With `channels_last`, weights and images are laid out so for the convolutions.
     """
 
-    def __init__(self, student: Student, *, channels_last: bool) -> None:
+    def __init__(self, student: Student, *, channels_last: bool, reverse: bool = False) -> None:
         self._student = student
         self._channels_last = channels_last
         self._gradient = _compile(self._gradient_and_logits)
-        self._derivatives = {labels: _compile(self._over_forward(labels)) for labels in (False, True)}
+        form = self._over_reverse if reverse else self._over_forward
+        self._derivatives = {labels: _compile(form(labels)) for labels in (False, True)}
 
     def _laid_out(self, value: Tensor) -> Tensor:
         mapped = self._channels_last and value.dim() == 4
@@ -44,6 +50,23 @@ class Compiled:
         g, logits = grad(loss, has_aux=True)(theta)
         return g, logits
 
+    def _loss(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
+        return cross_entropy(self._student.outputs(self._parameters(theta), self._laid_out(x)), p, w)
+
+    def _over_reverse(self, labels: bool) -> Any:
+        arguments = (0, 1, 2) if labels else (0, 1)
+
+        def derivatives(
+            theta: Tensor, x: Tensor, p: Tensor, w: Tensor, lam: Tensor
+        ) -> tuple[tuple[Tensor, ...], Tensor]:
+            def inner(theta: Tensor, x: Tensor, p: Tensor) -> Tensor:
+                return torch.dot(grad(self._loss)(theta, x, p, w), lam)
+
+            by_argument, value = grad_and_value(inner, arguments)(theta, x, p)
+            return tuple(part.contiguous() for part in by_argument), value
+
+        return derivatives
+
     def _over_forward(self, labels: bool) -> Any:
         arguments = (0, 1, 2) if labels else (0, 1)
 
@@ -52,14 +75,14 @@ class Compiled:
         ) -> tuple[tuple[Tensor, ...], Tensor]:
             def inner(theta: Tensor, x: Tensor, p: Tensor) -> Tensor:
                 def loss(theta: Tensor) -> Tensor:
-                    return cross_entropy(self._student.outputs(self._parameters(theta), self._laid_out(x)), p, w)
+                    return self._loss(theta, x, p, w)
 
                 # Copies, which the compiler drops: forward mode refuses a point that is a view of something larger.
                 along: Tensor = jvp(loss, (theta.clone(),), (lam.clone(),))[1]
                 return along
 
-            found, value = grad_and_value(inner, arguments)(theta, x, p)
-            return tuple(part.contiguous() for part in found), value
+            by_argument, value = grad_and_value(inner, arguments)(theta, x, p)
+            return tuple(part.contiguous() for part in by_argument), value
 
         return derivatives
 
@@ -72,20 +95,32 @@ class Compiled:
         return self._student.loss(theta, x, p, w)
 
     def gradient_and_logits(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        """G and the outputs."""
+        """The gradient g (P,) and the outputs (B, K)."""
         g, logits = self._gradient(theta, x, p, w)
         return g, logits
 
     def gradient(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
-        """G."""
+        """The gradient g (P,)."""
         return self.gradient_and_logits(theta, x, p, w)[0]
 
     def derivatives(
         self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor, lam: Tensor, *, labels: bool = False
     ) -> Derivatives:
-        """H."""
-        found, inner = self._derivatives[labels](theta, x, p, w, lam)
-        return Derivatives(inner, found[0], found[1], found[2] if labels else None)
+        """The inner product <g, lam> and its derivatives."""
+        by_argument, inner = self._derivatives[labels](theta, x, p, w, lam)
+        return Derivatives(inner, by_argument[0], by_argument[1], by_argument[2] if labels else None)
+
+    def forward_mode_is_exact(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor, lam: Tensor) -> bool:
+        """Whether both forms of h give the same at a point; computed without a compiler."""
+        ours, _ = self._over_forward(True)(theta, x, p, w, lam)
+        theirs, _ = self._over_reverse(True)(theta, x, p, w, lam)
+        return all(agree(a, b, EXACT) for a, b in zip(ours, theirs, strict=True))
+
+
+def agree(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    """Whether two tensors differ by no more than so much of the second one's norm, and both are finite."""
+    distance, size = (a - b).double().norm(), b.double().norm()
+    return bool(distance <= tolerance * size + torch.finfo(torch.float64).tiny)
 
 
 def _compile(function: Any) -> Any:

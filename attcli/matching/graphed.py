@@ -70,18 +70,18 @@ class Graphed:
         return self.steps.loss(theta, x, p, w)
 
     def gradient_and_logits(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        """G and the outputs."""
+        """The gradient g (P,) and the outputs (B, K)."""
         found: Any = self._run("g", self.steps.gradient_and_logits, theta, x, p, w)
         return found[0], found[1]
 
     def gradient(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
-        """G."""
+        """The gradient g (P,)."""
         return self.gradient_and_logits(theta, x, p, w)[0]
 
     def derivatives(
         self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor, lam: Tensor, *, labels: bool = False
     ) -> Derivatives:
-        """H."""
+        """The inner product <g, lam> and its derivatives."""
 
         def h(*inputs: Tensor) -> tuple[Tensor | None, ...]:
             return tuple(self.steps.derivatives(*inputs, labels=labels))

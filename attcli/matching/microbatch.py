@@ -50,7 +50,7 @@ class MicroBatched:
             )
 
     def gradient(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
-        """G, summed over the slices."""
+        """The gradient g, summed over the slices."""
         if len(x) == self.size:
             return self.steps.gradient(theta, x, p, w)
         total = torch.zeros_like(theta)
@@ -59,7 +59,7 @@ class MicroBatched:
         return total
 
     def gradient_and_logits(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        """G, summed over the slices, and the outputs of all."""
+        """The gradient g, summed over the slices, and the outputs of all."""
         if len(x) == self.size:
             return self.steps.gradient_and_logits(theta, x, p, w)
         total, logits = torch.zeros_like(theta), torch.empty_like(p)
@@ -74,7 +74,7 @@ class MicroBatched:
     def derivatives(
         self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor, lam: Tensor, *, labels: bool = False
     ) -> Derivatives:
-        """H: what concerns theta is summed over the slices, what concerns the images is each slice's own."""
+        """The derivatives: theta's is summed over the slices, those of the images are each slice's own."""
         if len(x) == self.size:
             return self.steps.derivatives(theta, x, p, w, lam, labels=labels)
         inner, by_theta, by_x = theta.new_zeros(()), torch.zeros_like(theta), torch.empty_like(x)

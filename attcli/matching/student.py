@@ -21,6 +21,18 @@ def has_batch_statistics(module: nn.Module) -> bool:
     return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
 
 
+def pure(module: nn.Module) -> nn.Module:
+    """The same module, in training mode, without running statistics and without dropout."""
+    module.train()
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.track_running_stats = False
+            part.running_mean = part.running_var = part.num_batches_tracked = None
+        if isinstance(part, nn.modules.dropout._DropoutNd):
+            part.eval()
+    return module
+
+
 @dataclass(frozen=True)
 class Student:
     """A network whose parameters are given at each call as a flat vector theta (P,).
@@ -34,8 +46,12 @@ class Student:
 
     @classmethod
     def of(cls, module: nn.Module, dtype: torch.dtype | None = None) -> "Student":
-        """A student with the architecture of `module`; the module's own parameters are not used."""
-        return cls(module, Layout.of(module), dtype)
+        """A student with the architecture of `module`; the module's own parameters are not used.
+
+        The module is made a pure function of parameters and images: batch norms use the statistics of the batch at hand
+        and keep none, dropout is off.
+        """
+        return cls(pure(module), Layout.of(module), dtype)
 
     def apart(self) -> "Student":
         """The same student with a module of its own: calling a module with other parameters swaps them in it."""
@@ -61,7 +77,7 @@ class Student:
         return self.gradient_and_logits(theta, x, p, w)[0]
 
     def gradient_and_logits(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        """G (P,) and the outputs (B, K) that it was computed from."""
+        """The gradient g (P,) and the outputs (B, K) that it was computed from."""
         with torch.enable_grad():
             theta = theta.detach().requires_grad_()
             logits = self.logits(theta, x)

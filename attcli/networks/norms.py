@@ -21,6 +21,34 @@ class InstanceNorm(nn.GroupNorm):
         return (centred * scale + self.bias.view(-1, 1, 1)).to(x.dtype)
 
 
+class LayerNorm(nn.LayerNorm):
+    """Layer norm, always written out: torch's own rule for forward mode is wrong where it is differentiated again."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., normalized_shape) to the same."""
+        dims = tuple(range(-len(self.normalized_shape), 0))
+        centred = x - x.mean(dim=dims, keepdim=True)
+        variance = centred.square().mean(dim=dims, keepdim=True)
+        scaled = centred * (variance + self.eps).rsqrt()
+        if self.weight is not None:
+            scaled = scaled * self.weight
+        return scaled if self.bias is None else scaled + self.bias
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm by the statistics of the batch at hand, written out for the same reason; it keeps no running ones."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, track_running_stats=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same."""
+        centred = x - x.mean(dim=(0, 2, 3), keepdim=True)
+        variance = centred.square().mean(dim=(0, 2, 3), keepdim=True)
+        scale = (variance + self.eps).rsqrt() * self.weight.view(-1, 1, 1)
+        return centred * scale + self.bias.view(-1, 1, 1)
+
+
 def halvings(resolution: int, count: int) -> list[bool]:
     """Which of `count` halvings, each followed by a normalised convolution, a map of this size goes through.
 

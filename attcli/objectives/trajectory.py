@@ -87,8 +87,6 @@ def make(inputs: Inputs) -> TrajectoryMatching:
 def _step_functions(inputs: Inputs) -> Steps:
     """The student's step functions for sets shaped like the images."""
     settings, how, images = inputs.settings, inputs.execution, inputs.images
-    if settings.engine == "unroll":
-        return inputs.student  # this engine has its own way through the network
     batch = min(settings.batch_syn or len(images), len(images))
     work = execution.Work(
         image=tuple(images.shape[1:]),
@@ -101,4 +99,7 @@ def _step_functions(inputs: Inputs) -> Steps:
         dtype=images.dtype,
     )
     build = inputs.architecture.build
+    execution.use_threads(how.threads, build, work)
+    if settings.engine == "unroll":
+        return inputs.student  # this engine has its own way through the network
     return execution.steps(inputs.student, build, work, images.device, how.execution, how.micro_batch)

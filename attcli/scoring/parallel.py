@@ -34,12 +34,16 @@ def in_this_thread(shared: S, device: torch.device) -> S:
 
 
 @contextmanager
-def trained_apart(device: torch.device) -> Iterator[Callable[[Mapping[K, Job[V]]], Iterator[tuple[K, V]]]]:
+def trained_apart(
+    device: torch.device, cores: int | None = None
+) -> Iterator[Callable[[Mapping[K, Job[V]]], Iterator[tuple[K, V]]]]:
     """A function that runs jobs and yields each one's key and result as soon as it is there.
 
-    Inside, this thread too computes on one core of a CPU. Whatever ends the iteration early stops the jobs first.
+    `cores` jobs run at once on a CPU; by default as many as torch uses threads. Inside, this thread too computes on one
+    core of a CPU. Whatever ends the iteration early stops the jobs first.
     """
-    cores = torch.get_num_threads()
+    before = torch.get_num_threads()
+    cores = cores or before
     if device.type != "cpu":
         yield _in_turn
         return
@@ -57,7 +61,7 @@ def trained_apart(device: torch.device) -> Iterator[Callable[[Mapping[K, Job[V]]
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(cores)
+        torch.set_num_threads(before)
 
 
 def _in_turn(jobs: Mapping[K, Job[V]]) -> Iterator[tuple[K, V]]:

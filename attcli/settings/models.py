@@ -160,7 +160,9 @@ class Runtime(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ATTCLI_", extra="forbid", frozen=True)
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    threads: PositiveInt | None = Field(None, description="CPU threads; default: torch's choice")
+    threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+        "auto", description="CPU threads; auto: one for small steps, all cores for others"
+    )
     deterministic: bool = Field(True, description="reproducible kernels only")
     execution: Literal["auto", "eager", "graph", "compiled"] = Field(
         "auto", description="how steps run; auto: compiled where that pays back, else CUDA graphs on a GPU"

@@ -121,6 +121,7 @@ class _Trainer:
             images=len(self._images) * wanted.experts * run.settings.epochs,
             dtype=self._dtype,
         )
+        execution.use_threads(how.threads, self._architecture.build, work)
         self._steps = execution.steps(
             student,
             self._architecture.build,

@@ -262,7 +262,7 @@ class _Scorer:
             else:
                 found[case] = float(known["accuracy"])
                 progress.advance()
-        with trained_apart(self._device) as each:
+        with trained_apart(self._device, self._cores()) as each:
             for arch in dict.fromkeys(case[0] for case in jobs):
                 self._prepare(arch)
                 mine = {case: job for case, job in jobs.items() if case[0] == arch}
@@ -271,6 +271,11 @@ class _Scorer:
                     found[case] = float(result["accuracy"])
                     progress.advance(f"{case[0]} {case[1]} {found[case]:.1f} %")
         return found
+
+    def _cores(self) -> int:
+        """How many networks are trained at once on a CPU."""
+        asked = self._run.settings.runtime.threads
+        return asked if isinstance(asked, int) else runtime.cores()
 
     def _score(self, case: Case, stop: Callable[[], bool]) -> dict[str, Any]:
         arch, kind, repeat = case

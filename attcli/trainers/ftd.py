@@ -17,7 +17,7 @@ TINY = 1e-12
 
 
 def ascent(theta: Tensor, g: Tensor, rho: float, adaptive: bool) -> Tensor:
-    """E (P,): the step to where the loss is about highest within the radius rho."""
+    """The step e (P,) to where the loss is about highest within the radius rho."""
     scaled = theta.abs() * g if adaptive else g
     step: Tensor = rho * (theta.abs() * scaled if adaptive else scaled) / (scaled.norm() + TINY)
     return step

@@ -1,0 +1,163 @@
+"""No network's compiled derivatives may be wrong unnoticed: every network, and layers whose torch rules are wrong."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from attcli import execution, registry
+from attcli.matching.compiled import Compiled, agree
+from attcli.matching.student import Student
+from attcli.networks import Architecture, norms
+from tests.stages.observed import logged
+
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("FutureWarning", "DeprecationWarning", "UserWarning")
+]
+
+CLASSES, SIDE, BATCH = 4, 8, 4
+
+
+@pytest.fixture(autouse=True)
+def _without_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Programs are traced as for the compiler, and run eagerly: the derivatives are those that it would compile."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+    torch._dynamo.reset()
+
+
+def with_norm(norm: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    """A network of two convolutions with a layer between them."""
+    return lambda: nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1),
+        norm(),
+        nn.GELU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 6, 3, padding=1),
+        nn.Dropout(0.5),
+        nn.Flatten(),
+        nn.Linear(6 * SIDE * SIDE // 4, CLASSES),
+    )
+
+
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "none": nn.Identity,
+    "group": lambda: nn.GroupNorm(2, 6),
+    "our instance": lambda: norms.InstanceNorm(6),
+    "our layer": lambda: norms.LayerNorm([6, SIDE, SIDE]),
+    "our batch": lambda: norms.BatchNorm(6),
+    "torch layer": lambda: nn.LayerNorm([6, SIDE, SIDE]),
+    "torch batch": lambda: nn.BatchNorm2d(6),
+    "torch batch without running statistics": lambda: nn.BatchNorm2d(6, track_running_stats=False),
+    "torch instance": lambda: nn.InstanceNorm2d(6, affine=True),
+}
+WRONG_IN_FORWARD_MODE = [name for name in LAYERS if name.startswith("torch")]
+
+
+def point(build: Callable[[], nn.Module]) -> execution.Point:
+    work = execution.Work((1, SIDE, SIDE), CLASSES, BATCH, BATCH, dtype=torch.float64)
+    return execution.Point.near(build, work, BATCH, torch.device("cpu"))
+
+
+def finite_difference(student: Student, at: execution.Point) -> float:
+    """<dh/dx, v> along a random direction, from values of g alone."""
+    direction = torch.randn(at.x.shape, generator=torch.Generator().manual_seed(3))
+
+    def inner(shift: float) -> Tensor:
+        return torch.dot(student.gradient(at.theta, at.x + shift * direction, at.p, at.w), at.lam)
+
+    wanted = (inner(1e-6) - inner(-1e-6)) / 2e-6
+    return float(wanted - (student.derivatives(*vars(at).values()).x * direction).sum()) / float(wanted.abs())
+
+
+def assert_right(build: Callable[[], nn.Module]) -> None:
+    """The step functions that an execution compiles are right to 1e-8, whichever form they take."""
+    student, at = Student.of(build()), point(build)
+    assert abs(finite_difference(student, at)) < 1e-5
+    work = execution.Work((1, SIDE, SIDE), CLASSES, BATCH, BATCH, derivatives=True, labels=True, dtype=torch.float64)
+    with logged() as lines:
+        made = execution.steps(student, build, work, torch.device("cpu"), "compiled")
+    assert isinstance(made, Compiled)
+    assert lines == []
+    arguments = (at.theta, at.x, at.p, at.w)
+    assert agree(made.gradient(*arguments), student.gradient(*arguments), 1e-8)
+    ours, theirs = (steps.derivatives(*arguments, at.lam, labels=True) for steps in (made, student))
+    assert all(agree(a, b, 1e-8) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layers_compiled_derivatives_are_right(name: str) -> None:
+    assert_right(with_norm(LAYERS[name]))
+
+
+@pytest.mark.parametrize("arch", registry.networks())
+def test_every_networks_compiled_derivatives_are_right(arch: str) -> None:
+    options = {"width": 4, "depth": 2} if arch == "convnet" else {}
+    assert_right(Architecture(arch, 1, CLASSES, SIDE, options).build)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_that_torch_gets_wrong_in_forward_mode_are_told(name: str) -> None:
+    build = with_norm(LAYERS[name])
+    student = Student.of(build())
+    exact = Compiled(student, channels_last=False).forward_mode_is_exact(*vars(point(build)).values())
+    assert exact == (name not in WRONG_IN_FORWARD_MODE)
+
+
+NEW_NETWORK = """
+from torch import nn
+from attcli.networks import norms
+
+def build(channels, classes, resolution):
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 3, padding=1),
+        {norm},
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(8 * resolution**2, classes),
+    )
+"""
+
+
+@pytest.mark.parametrize(
+    "norm",
+    ["norms.LayerNorm([8, 8, 8])", "norms.BatchNorm(8)", "nn.LayerNorm([8, 8, 8])", "nn.BatchNorm2d(8)"],
+)
+def test_a_new_network_in_one_file(norm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from attcli import networks
+
+    (tmp_path / "fresh.py").write_text(NEW_NETWORK.format(norm=norm))
+    monkeypatch.setattr(networks, "__path__", [*networks.__path__, str(tmp_path)])
+    assert_right(Architecture("fresh", 1, CLASSES, SIDE, {}).build)
+    monkeypatch.delitem(__import__("sys").modules, "attcli.networks.fresh")
+
+
+def test_steps_that_compute_something_else_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(function: Callable[..., object]) -> Callable[..., object]:
+        def call(*inputs: Tensor) -> object:
+            first, *others = function(*inputs)
+            return (first * 1.05 if isinstance(first, Tensor) else tuple(x * 1.05 for x in first), *others)
+
+        return call
+
+    monkeypatch.setattr("attcli.matching.compiled._compile", wrong)
+    build = with_norm(LAYERS["none"])
+    student = Student.of(build())
+    for dtype in (torch.float64, torch.float32):
+        work = execution.Work((1, SIDE, SIDE), CLASSES, BATCH, BATCH, derivatives=True, dtype=dtype)
+        with logged() as lines:
+            assert execution.steps(student, build, work, torch.device("cpu"), "compiled") is student
+        assert "execution compiled failed (its results are not those of eager steps)" in lines[0]
+
+
+def test_students_are_pure() -> None:
+    build = with_norm(lambda: nn.BatchNorm2d(6))
+    student, at = Student.of(build()), point(build)
+    first = student.logits(at.theta, at.x)
+    assert torch.equal(first, student.logits(at.theta, at.x))  # no dropout
+    assert not list(student.module.buffers())  # no running statistics
