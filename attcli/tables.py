@@ -41,10 +41,15 @@ RULES = {
 }
 
 
+def _scores(rule: dict[str, Any]) -> dict[str, Any]:
+    """The scores of a rule, which are those of one snapshot, or of the best one for each network and kind."""
+    scores: dict[str, Any] = rule.get("scores", rule)
+    return scores
+
+
 def snapshots_table(report: dict[str, Any]) -> str:
     """Accuracy of the snapshots by each rule, and where they were validated, of every one on the validation images."""
-    archs = [name for name in report["last"] if name not in ("iteration", "split")]
-    columns = [(arch, kind) for arch in archs for kind in report["last"][arch]]
+    columns = [(arch, kind) for arch, kinds in report["last"]["scores"].items() for kind in kinds]
 
     def made(title: str, first: str) -> Table:
         table = Table(title=title, caption="accuracy in %")
@@ -56,12 +61,12 @@ def snapshots_table(report: dict[str, Any]) -> str:
     rules = made("snapshots on test images", "rule")
     for rule, text in RULES.items():
         if rule in report:
-            rules.add_row(text, *(_cell(report[rule][arch][kind]) for arch, kind in columns))
+            rules.add_row(text, *(_cell(_scores(report[rule])[arch][kind]) for arch, kind in columns))
     if "snapshots" not in report:
         return _text(rules)
     validated = made("snapshots on validation images", "iteration")
     for row in report["snapshots"]:
-        validated.add_row(str(row["iteration"]), *(_cell(row[arch][kind]) for arch, kind in columns))
+        validated.add_row(str(row["iteration"]), *(_cell(row["scores"][arch][kind]) for arch, kind in columns))
     return _text(validated) + "\n" + _text(rules)
 
 

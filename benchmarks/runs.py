@@ -30,4 +30,5 @@ def scored(
     runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
     run = Run(settings)
     pipeline.distill(run)
-    return evaluate.row(run, synthetic.snapshots(run.snapshots)[-1], split, kinds)
+    report = evaluate.row(run, synthetic.snapshots(run.snapshots)[-1], split, kinds)
+    return dict(report["scores"])

@@ -107,7 +107,7 @@ def run_stage(
         )
     elif not resolved.recipe_found and resolved.content_not_from_params():
         logger.warning("there is no recipe {}; what is not set has its default value", resolved.recipe)
-    run = Run(settings, **options)
+    run = Run(settings, origin=resolved.origin, **options)
     runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
     if dry_run:
         from attcli.stages.forecast import forecast

@@ -1,7 +1,9 @@
 """The networks of the literature, one file each, found by their file's name."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 from torch import nn
 
@@ -15,6 +17,17 @@ class Architecture:
     classes: int
     resolution: int
     options: dict[str, object]
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any], about: Mapping[str, Any]) -> "Architecture":
+        """The network of a spec {arch, and its options}, for the images that an artefact's header is about."""
+        options = {name: value for name, value in spec.items() if name != "arch"}
+        if spec["arch"] != "convnet":
+            options = {}
+        return cls(str(spec["arch"]), about["channels"], len(about["classes"]), about["resolution"], options)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.channels, self.classes, self.resolution, tuple(sorted(self.options.items()))))
 
     def build(self) -> nn.Module:
         """A freshly initialised network.

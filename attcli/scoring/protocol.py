@@ -23,14 +23,14 @@ TEST_BATCH = {"cpu": 10, "cuda": 1000}
 
 @dataclass(frozen=True)
 class Protocol:
-    """The protocol's numbers; `name` is exact or released."""
+    """The protocol's numbers, by default the literature's; `name` is exact or released."""
 
-    name: str
-    epochs: int
-    batch: int
-    momentum: float
-    weight_decay: float
-    augment: str
+    name: str = "exact"
+    epochs: int = 1000
+    batch: int = 256
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    augment: str = "color_crop_cutout_flip_scale_rotate"
 
 
 def schedule(protocol: Protocol) -> Iterator[tuple[float, bool]]:

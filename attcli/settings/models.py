@@ -136,14 +136,18 @@ class Evaluate(Section):
 
     archs: Names = Field(("convnet",), min_length=1, description="architectures to train")
     repeats: PositiveInt = Field(5, description="networks an architecture")
-    epochs: PositiveInt = Field(1000, description="passes over the set, exactly")
-    protocol: Literal["exact", "released"] = Field(
-        "exact", description="exact, or released: one pass more and an optimiser reset, as the literature's code"
+    epochs: PositiveInt | None = Field(
+        None, description="passes over the set, exactly; default: the set's own, or 1000"
     )
-    batch: PositiveInt = Field(256, description="images a batch")
+    protocol: Literal["exact", "released"] | None = Field(
+        None,
+        description="exact, or released: one pass more and an optimiser reset, as the literature's code; default: the "
+        "set's own, or exact",
+    )
+    batch: PositiveInt | None = Field(None, description="images per batch; default: the set's own, or 256")
     lr: PositiveFloat | None = Field(None, description="learning rate on the set; default: the one learned with it")
-    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
-    weight_decay: NonNegativeFloat = Field(5e-4, description="SGD weight decay")
+    momentum: float | None = Field(None, ge=0, lt=1, description="SGD momentum; default: the set's own, or 0.9")
+    weight_decay: NonNegativeFloat | None = Field(None, description="SGD weight decay; default: the set's own, or 5e-4")
     augment: str | None = Field(None, description="DSA strategy; default: the one that the set was distilled with")
     precision: Precision = Field(
         "float32", description="what networks compute in; for tf32 and bfloat16, parameters and sums stay in float32"

@@ -7,6 +7,7 @@ import torch
 from attcli import execution, registry, runtime
 from attcli.execution import CACHED_IMAGES, Work
 from attcli.matching.student import Student
+from attcli.scoring.protocol import Protocol
 from attcli.settings import Settings
 from attcli.stages import inputs
 
@@ -36,7 +37,7 @@ def cost(settings: Settings) -> str:
     amounts = {
         "buffer": work(trained * passes),
         "distill": work(batch * distill.syn_steps * distill.iterations, derivatives=True),
-        "evaluate": work(images * evaluate.epochs * networks),
+        "evaluate": work(images * (evaluate.epochs or Protocol.epochs) * networks),
     }
     student = execution.student(network.build, device, "float32")
     rate = _rate(student, image, info.classes, device, work(CACHED_IMAGES))

@@ -13,7 +13,7 @@ from attcli import execution, objectives, runtime
 from attcli.coding import Coding
 from attcli.objectives import Objective
 from attcli.progress import track
-from attcli.settings import Distill, Evaluate, Settings
+from attcli.settings import Distill, Settings
 from attcli.stages import identity, initial, inputs
 from attcli.stages.ahead import ReadAhead
 from attcli.stages.interrupt import deferred
@@ -50,7 +50,15 @@ def _choices(settings: Distill) -> dict[str, dict[str, object]]:
 def _header(
     settings: Settings, data: dataset.Dataset, fingerprint: str, decisive: dict[str, object]
 ) -> artefact.Header:
-    defaults = identity.content(Evaluate(), "archs", "repeats", "lr", "random_lrs")
+    own = settings.evaluate
+    protocol = {
+        "protocol": own.protocol,
+        "epochs": own.epochs,
+        "batch": own.batch,
+        "momentum": own.momentum,
+        "weight_decay": own.weight_decay,
+        "augment": own.augment or settings.distill.augment,
+    }
     choices = _choices(settings.distill)
     parameterisation = synthetic.coding_of({"coding": choices}).parameterisation
     about = {
@@ -61,7 +69,8 @@ def _header(
         "images_per_class": parameterisation.images_per_class(settings.distill.ipc),
         "coding": choices,
         "network": identity.network(settings.network),
-        "protocol": {**defaults, "augment": settings.distill.augment},
+        "protocol": protocol,
+        "prepare": identity.prepare(settings)[1],
         "seed": settings.seed_of("distill"),
     }
     return artefact.Header(synthetic.KIND, fingerprint, decisive, about, runtime.versions())

@@ -10,14 +10,7 @@ from attcli.store import artefact, dataset, experts
 
 def architecture(network: Network, about: dict[str, object]) -> Architecture:
     """The network of the settings, for the images that an artefact's header is about."""
-    return architecture_of(network.model_dump(), about)
-
-
-def architecture_of(spec: dict[str, object], about: dict[str, object]) -> Architecture:
-    """The network of a spec {arch, depth, width, norm}; only a ConvNet has the last three."""
-    options = {name: value for name, value in spec.items() if name != "arch"}
-    sizes = (about["channels"], len(about["classes"]), about["resolution"])  # type: ignore[arg-type]
-    return Architecture(str(spec["arch"]), *sizes, options if spec["arch"] == "convnet" else {})  # type: ignore[arg-type]
+    return Architecture.of(network.model_dump(), about)
 
 
 def read_dataset(run: Run) -> dataset.Dataset:

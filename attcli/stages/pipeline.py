@@ -1,10 +1,12 @@
 """The stages in their order: each is run after what it needs was made, where that is missing and may be made."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from loguru import logger
 
+from attcli.settings import Prepare
 from attcli.stages import buffer as experts_stage
 from attcli.stages import distill as distill_stage
 from attcli.stages import evaluate as evaluate_stage
@@ -47,6 +49,17 @@ def _distill(run: Run) -> None:
     distill_stage.run(run)
 
 
+def _as_distilled(run: Run, path: Path) -> Run:
+    """The same run with the dataset's settings that the set in a file was distilled with."""
+    distilled = synthetic.read(path, kind=None)
+    evaluate_stage.check_asked(run, distilled, path)
+    about = distilled.about
+    kept = about.get("prepare") or {"dataset": about["dataset"], "normalise": about["normaliser"]["kind"]}
+    section = {name: value for name, value in kept.items() if name in Prepare.model_fields}
+    settings = run.settings.model_copy(update={"prepare": Prepare.model_validate(section)})
+    return replace(run, settings=settings)
+
+
 def evaluate(run: Run, path: Path | None = None) -> dict[str, Any]:
     """Score the set in `path`, or the one among the results, which is distilled now if it is missing."""
     if path is not None and (run.dataset.exists() or not run.auto):
@@ -56,8 +69,7 @@ def evaluate(run: Run, path: Path | None = None) -> dict[str, Any]:
             if path is None and not run.synthetic.exists():
                 distill(run)
             elif not run.dataset.exists():
-                evaluate_stage.check_dataset(run, path or run.synthetic)
-                prepare(run)
+                prepare(_as_distilled(run, path or run.synthetic))
         return evaluate_stage.run(run, path)
 
 

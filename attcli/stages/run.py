@@ -28,7 +28,17 @@ class Run:
     time_limit: float | None = None
     fresh: str = ""
     """The name of a stage that is computed anew, whatever is kept of it."""
+    origin: Mapping[str, str] = field(default_factory=dict)
+    """Where each setting's value came from, by dotted name."""
     begun: float = field(default_factory=time.monotonic)
+
+    def asked(self, name: str, *, files: bool) -> bool:
+        """Whether a setting's value was asked for by a flag or, with `files`, in a params file; not by a recipe.
+
+        Without an origin (as in a notebook) every value counts as asked for.
+        """
+        origin = self.origin.get(name, "flag")
+        return origin == "flag" or (files and origin.endswith((".yaml", ".yml")))
 
     def out_of_time(self) -> bool:
         """Whether the time limit, in seconds since this invocation began, is over."""
@@ -92,10 +102,15 @@ class Run:
 
         Waits for a process that does the same work; UserError if another one writes into the results.
         """
-        folder = self.work(stage, fingerprint)
-        with self.publishing(), locked(folder, wait=lambda: not self.out_of_time()):
-            sweep(folder)
+        with self.publishing(), self.working_at(self.work(stage, fingerprint), stage) as folder:
             sweep(self._out)
+            yield folder
+
+    @contextmanager
+    def working_at(self, folder: Path, stage: str) -> Iterator[Path]:
+        """A stage's work folder alone, for work that is not published as it is."""
+        with locked(folder, wait=lambda: not self.out_of_time()):
+            sweep(folder)
             if self.fresh == stage:
                 self._forget(stage, folder)
             yield folder

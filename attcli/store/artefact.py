@@ -156,6 +156,17 @@ _told: set[tuple[Path, str]] = set()
 """Files of the first schema that a warning was given for."""
 
 
+def kind_of(path: Path) -> str | None:
+    """The kind that a file says it is, unverified; None where it says nothing."""
+    try:
+        if not path.is_file():
+            return None
+        with h5py.File(str(path), "r") as file:
+            return str(hdf5.attribute(file, "kind"))
+    except (BadFileError, OSError, RuntimeError):
+        return None
+
+
 def damaged(path: Path, maker: str, error: object) -> UserError:
     """The error of a file that cannot be read as what it should be."""
     reason = " ".join(str(error).split())[:200]

@@ -14,6 +14,15 @@ class Results:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._found: dict[Key, dict[str, Any]] = {}
+
+    @property
+    def folder(self) -> Path:
+        """Where the file is; whoever writes holds it."""
+        return self._path.parent
+
+    def load(self) -> None:
+        """Read what was kept before; only a process that holds the folder may do so."""
+        path = self._path
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
         for line in lines:

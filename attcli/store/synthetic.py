@@ -165,8 +165,13 @@ class SyntheticSet:
     normaliser: Normaliser | None
 
 
-def read(path: Path, kind: str = KIND) -> SyntheticSet:
-    """Read and verify a set, or with kind SNAPSHOT the set in a snapshot, as its storage would keep it."""
+def read(path: Path, kind: str | None = KIND) -> SyntheticSet:
+    """Read and verify a set, or with kind SNAPSHOT the set in a snapshot, as its storage would keep it.
+
+    With kind None it may be either.
+    """
+    if kind is None:
+        kind = SNAPSHOT if artefact.kind_of(path) == SNAPSHOT else KIND
     header, arrays = artefact.read(path, kind, MAKER)
     decoder = coding_of(header.about)
     if kind == SNAPSHOT:

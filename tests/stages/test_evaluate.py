@@ -3,13 +3,17 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from attcli.errors import UserError
-from attcli.stages import evaluate, pipeline
+from attcli.scoring import networks
+from attcli.settings import resolve
+from attcli.settings.layers import names
+from attcli.stages import distill, evaluate, pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, dataset, synthetic
 from tests.stages.observed import logged, variants
@@ -20,7 +24,8 @@ MakeRun = Callable[..., Run]
 def test_scores_have_the_stated_form(make_run: MakeRun) -> None:
     run = make_run(evaluate__archs="convnet,mlp")
     report = pipeline.evaluate(run)
-    assert json.loads(run.scores.read_text()) == json.loads(json.dumps(report))
+    written = json.loads(run.scores.read_text()) | json.loads(run.scores.with_name("scores-about.json").read_text())
+    assert written == json.loads(json.dumps(report))
     assert set(report["scores"]) == {"convnet", "mlp"}
     for row in report["scores"].values():
         assert set(row) == {"synthetic", "ema", "random"}
@@ -39,7 +44,7 @@ def test_another_learning_rate_is_for_the_set_alone(make_run: MakeRun, monkeypat
     before, after = learned["scores"]["convnet"], other["scores"]["convnet"]
     assert before["random"] == after["random"]
     assert before["synthetic"] != after["synthetic"]
-    monkeypatch.setattr(evaluate, "train", None)
+    monkeypatch.setattr(networks, "train", None)
     assert pipeline.evaluate(make_run()) == learned
 
 
@@ -56,21 +61,26 @@ def test_a_set_is_scored_from_its_file_alone(make_run: MakeRun, tmp_path: Path) 
     assert pipeline.evaluate(away, tmp_path / "set.h5") == here
     changes = {"prepare__validation": 0, "buffer__batch": 64, "prepare__dataset": "cifar10"}
     third = make_run(tmp_path / "third", **changes)
-    with pytest.raises(UserError, match=r"was distilled from digits, not cifar10; add --dataset digits"):
+    with pytest.raises(UserError, match=r"other settings \(prepare\.dataset is digits there, cifar10 asked for\)"):
         pipeline.evaluate(third, tmp_path / "set.h5")
+    # Nothing asked for: the set's own dataset is prepared.
+    fourth = make_run(tmp_path / "fourth", **changes)
+    unasked = replace(fourth, origin=dict.fromkeys(names(), "default") | {"evaluate.repeats": "flag"})
+    assert pipeline.evaluate(unasked, tmp_path / "set.h5")["scores"] == here["scores"]
+    assert dataset.read(fourth.dataset).about["dataset"] == "digits"
 
 
 def test_random_images_are_fresh_each_repeat_and_as_many(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(distill__ipc=2)
     pipeline.distill(run)
     met = []
-    real = evaluate.train
+    real = networks.train
 
     def note(steps, theta, images, labels, classes, lr, protocol, key, stop):
         met.append((images, labels, key[2]))
         return real(steps, theta, images, labels, classes, lr, protocol, key, stop)
 
-    monkeypatch.setattr(evaluate, "train", note)
+    monkeypatch.setattr(networks, "train", note)
     pipeline.evaluate(run)
     randoms = [entry for entry in met if len(met) and not any(torch.equal(entry[0], v) for v in variants(run))]
     assert len(randoms) == 2 * 3
@@ -85,7 +95,8 @@ def test_the_scores_of_another_set_are_not_the_results(make_run: MakeRun, tmp_pa
     pipeline.evaluate(run)
     before = run.scores.read_bytes()
     pipeline.distill(make_run(tmp_path / "other", distill__lr_img=2.0))
-    pipeline.evaluate(run, tmp_path / "other" / "artifacts" / "synthetic.h5")
+    unasked = replace(run, origin=dict.fromkeys(names(), "default"))
+    pipeline.evaluate(unasked, tmp_path / "other" / "artifacts" / "synthetic.h5")
     assert run.scores.read_bytes() == before
 
 
@@ -97,11 +108,11 @@ def test_snapshots_are_scored_on_validation(make_run: MakeRun) -> None:
     assert {row["split"] for row in report["snapshots"]} == {"validation"}
     assert report["last"]["iteration"] == 6
     assert report["last"]["split"] == "test"
-    assert report["last"]["convnet"] == {
+    assert report["last"]["scores"]["convnet"] == {
         kind: pipeline.evaluate(run)["scores"]["convnet"][kind] for kind in ("synthetic", "ema")
     }
     selected = report["selected"]["convnet"]["synthetic"]
-    best = max(report["snapshots"], key=lambda row: row["convnet"]["synthetic"]["mean"])
+    best = max(report["snapshots"], key=lambda row: row["scores"]["convnet"]["synthetic"]["mean"])
     assert selected["iteration"] == best["iteration"]
     assert "literature_maximum" not in report
     assert pipeline.evaluate_snapshots(make_run()) == report
@@ -115,9 +126,9 @@ def test_the_literatures_maximum_is_over_tests_and_labelled(make_run: MakeRun, t
     assert [(row["iteration"], row["split"]) for row in report["tests"]] == [(2, "test"), (4, "test"), (6, "test")]
     for kind in ("synthetic", "ema"):
         found = report["literature_maximum"]["convnet"][kind]
-        assert found["mean"] == max(row["convnet"][kind]["mean"] for row in report["tests"])
+        assert found["mean"] == max(row["scores"]["convnet"][kind]["mean"] for row in report["tests"])
         (row,) = [row for row in report["tests"] if row["iteration"] == found["iteration"]]
-        assert found == {"iteration": row["iteration"], **row["convnet"][kind]}
+        assert found == {"iteration": row["iteration"], **row["scores"]["convnet"][kind]}
 
 
 def test_without_validation_no_snapshot_is_selected(make_run: MakeRun) -> None:
@@ -136,18 +147,106 @@ def test_snapshots_are_not_scored_with_images_that_may_be_in_them(make_run: Make
         pipeline.evaluate_snapshots(later)
 
 
-def test_a_set_that_is_not_what_is_asked_for_is_scored_with_a_warning(make_run: MakeRun) -> None:
+def test_fewer_iterations_than_asked_for_are_scored_with_a_warning(make_run: MakeRun) -> None:
     run = make_run(distill__iterations=3)
     first = pipeline.evaluate(run)
     with logged() as lines:
         assert pipeline.evaluate(make_run()) == first
     assert "is from iteration 3 of 6; it is scored as it is, `attcli distill` goes on with it" in lines[0]
     with logged() as lines:
-        assert pipeline.evaluate(make_run(distill__lr_img=2.0, distill__iterations=3)) == first
-    assert "other settings (distill.lr_img is 1.0 there, 2.0 asked for)" in lines[0]
-    with logged() as lines:
         pipeline.evaluate(run)
     assert lines == []
+
+
+def test_what_was_asked_for_has_to_be_what_the_set_is(make_run: MakeRun) -> None:
+    run = make_run(distill__iterations=3)
+    pipeline.evaluate(run)
+    other = make_run(distill__lr_img=2.0, distill__iterations=3)
+    with pytest.raises(UserError, match=r"other settings \(distill\.lr_img is 1\.0 there, 2\.0 asked for\)"):
+        pipeline.evaluate(other)
+    by_recipe = replace(other, origin=dict.fromkeys(names(), "recipe att/digits/ipc1"))
+    with logged() as lines:
+        pipeline.evaluate(by_recipe)  # nobody asked for that learning rate
+    assert lines == []
+    in_a_file = replace(other, origin=dict.fromkeys(names(), "params.yaml"))
+    with pytest.raises(UserError, match=r"distill\.lr_img is 1\.0 there, 2\.0 asked for"):
+        pipeline.evaluate(in_a_file)
+    pipeline.evaluate(in_a_file, run.synthetic)  # a file that is named is not the one that params.yaml is about
+
+
+def test_a_set_is_scored_by_its_own_protocol(make_run: MakeRun, tmp_path: Path) -> None:
+    own = {"evaluate__batch": 7, "evaluate__momentum": 0.5, "evaluate__weight_decay": 0.1, "evaluate__epochs": 3}
+    run = make_run(tmp_path / "own", **own, evaluate__protocol="released")
+    own_scores = pipeline.evaluate(run)
+    plain = make_run(tmp_path / "away")
+    unasked = replace(plain, origin=dict.fromkeys(names(), "recipe"))
+    report = pipeline.evaluate(unasked, run.synthetic)
+    wanted = {"name": "released", "epochs": 3, "batch": 7, "momentum": 0.5, "weight_decay": 0.1}
+    assert {name: report["protocol"][name] for name in wanted} == wanted
+    assert report["scores"] == own_scores["scores"]
+    asked = replace(unasked, origin={**unasked.origin, "evaluate.epochs": "flag"})
+    assert pipeline.evaluate(asked, run.synthetic)["protocol"]["epochs"] == 4
+    assert pipeline.evaluate(asked, run.synthetic)["protocol"]["batch"] == 7
+
+
+def test_a_recipes_protocol_is_in_the_sets_file() -> None:
+    flags = {"distill.method": "datm", "prepare.dataset": "cifar10", "distill.ipc": 50}
+    settings = resolve(flags, environ={}, ignore_params=True).settings
+    data = dataset.Dataset({}, None, {}, {}, "0" * 64)  # type: ignore[arg-type]
+    assert distill._header(settings, data, "f", {}).about["protocol"]["batch"] == settings.evaluate.batch == 128
+
+
+def test_snapshots_read_the_dataset_once(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run()
+    pipeline.distill(run)
+    reads: list[Path] = []
+    real_read = dataset.read
+    monkeypatch.setattr(dataset, "read", lambda path: (reads.append(path), real_read(path))[1])
+    pipeline.evaluate_snapshots(run, literature=True)
+    assert len(reads) == 1
+
+
+def test_other_rates_for_the_baseline_repeat_the_baseline_alone(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = pipeline.evaluate(make_run())["scores"]["convnet"]
+    trained: list[float] = []
+    real_train = networks.train
+
+    def counted(*inputs: object) -> object:
+        trained.append(float(inputs[5]))  # type: ignore[arg-type]
+        return real_train(*inputs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(networks, "train", counted)
+    after = pipeline.evaluate(make_run(evaluate__random_lrs=(0.05,)))["scores"]["convnet"]
+    assert len(trained) == 2 * 2
+    assert {kind: after[kind] for kind in ("synthetic", "ema")} == {kind: before[kind] for kind in ("synthetic", "ema")}
+
+
+def test_a_snapshot_is_a_set_too(make_run: MakeRun) -> None:
+    run = make_run()
+    scores = pipeline.evaluate(run)["scores"]
+    assert pipeline.evaluate(run, synthetic.snapshots(run.snapshots)[-1])["scores"] == scores
+
+
+def test_another_whitening_is_noticed(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthetic, "LARGEST_KEPT_NORMALISER", 10)
+    run = make_run(prepare__normalise="zca")
+    pipeline.distill(run)
+    pipeline.prepare(make_run(prepare__normalise="zca", prepare__validation=50, force=True))
+    with pytest.raises(UserError, match=r"is normalised with sha256 .*, the set with .* does not hold its normaliser"):
+        pipeline.evaluate(make_run(prepare__normalise="zca", prepare__validation=50))
+
+
+def test_damaged_scores_are_set_aside(make_run: MakeRun) -> None:
+    run = make_run()
+    pipeline.distill(run)
+    run.scores.write_text("{half a report")
+    with logged() as lines:
+        pipeline.evaluate(run)
+    assert any("scores.json is damaged" in line for line in lines)
+    assert run.scores.with_name("scores.json.damaged").read_text() == "{half a report"
+    assert "scores" in json.loads(run.scores.read_text())
 
 
 def test_no_baseline_where_a_class_has_too_few_images(make_run: MakeRun) -> None:

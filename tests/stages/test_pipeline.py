@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from attcli.errors import DivergedError, UserError
-from attcli.stages import buffer, distill, evaluate, pipeline, prepare
+from attcli.scoring import networks
+from attcli.stages import buffer, distill, pipeline, prepare
 from attcli.stages.run import Run
 from attcli.store import experts, synthetic
 from tests.stages.observed import contents
@@ -48,8 +49,8 @@ def test_finished_results_are_not_computed_again(make_run: MakeRun, monkeypatch:
     run = make_run(evaluate__repeats=1)
     before = pipeline.evaluate(run)
     trained = []
-    real = evaluate.train
-    monkeypatch.setattr(evaluate, "train", lambda *arguments: trained.append(arguments) or real(*arguments))
+    real = networks.train
+    monkeypatch.setattr(networks, "train", lambda *arguments: trained.append(arguments) or real(*arguments))
     assert pipeline.evaluate(run) == before
     assert trained == []
     pipeline.evaluate(make_run(evaluate__repeats=2))
@@ -89,7 +90,7 @@ def test_deleted_results_come_back_from_the_work_folder(make_run: MakeRun, monke
     for stage, name in (
         (buffer, "train_epoch"),
         (distill.Loop, "iterate"),
-        (evaluate, "train"),
+        (networks, "train"),
         (prepare, "_make"),
     ):
         monkeypatch.setattr(stage, name, lambda *a, **o: pytest.fail("computed again"))

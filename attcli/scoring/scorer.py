@@ -1,0 +1,125 @@
+"""The scores of one set: networks trained on its variants and on random real images, each result kept once found."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from attcli.networks import Architecture
+from attcli.progress import Track
+from attcli.scoring.networks import Networks
+from attcli.scoring.parallel import trained_apart
+from attcli.scoring.protocol import Protocol
+from attcli.scoring.real import Real, random_images
+from attcli.store.results import Results
+
+LEARNED = ("synthetic", "ema")
+KINDS = (*LEARNED, "random")
+
+Case = tuple[str, str, int]
+"""Architecture; synthetic, ema or random; repeat."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A set on the device: variants by name (n, C, H, W), classes (n,) or logits (n, K), and its learning rates.
+
+    learned_lr was learned with the set; lr is the one that it is scored at. network is the spec of its own network.
+    """
+
+    variants: dict[str, Tensor]
+    labels: Tensor
+    learned_lr: float
+    lr: float
+    per_class: int
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Trains and tests the networks of cases that no result is kept of."""
+
+    scored: Scored
+    real: Real
+    networks: Networks
+    protocol: Protocol
+    results: Results
+    seed: int
+    repeats: int
+    random_lrs: tuple[float, ...]
+    cores: int
+
+    def scores(self, cases: list[Case], progress: Track) -> dict[Case, float]:
+        """The accuracy in percent of each case; what is known is not repeated."""
+        accuracies: dict[Case, float] = {}
+        jobs = {}
+        for case in cases:
+            known = self.results.get(self._key(case))
+            if known is None:
+                jobs[case] = partial(self._score, case)
+            else:
+                accuracies[case] = float(known["accuracy"])
+                progress.advance()
+        with trained_apart(self.networks.device, self.cores) as each:
+            for arch in dict.fromkeys(case[0] for case in jobs):
+                trainings = self.repeats * (len(KINDS) + len(self.random_lrs))
+                images = self.scored.variants["synthetic"]
+                passes = self.protocol.epochs * trainings
+                self.networks.prepare(self.architecture(arch), images, self.protocol.batch, passes)
+                for case, result in each({case: job for case, job in jobs.items() if case[0] == arch}):
+                    self.results.add(self._key(case), result)
+                    accuracies[case] = float(result["accuracy"])
+                    progress.advance(f"{case[0]} {case[1]} {accuracies[case]:.1f} %")
+        return accuracies
+
+    def architecture(self, arch: str) -> Architecture:
+        """A network by name, with the set's own options if it is the set's own."""
+        return Architecture.of(self._spec(arch), self.scored.about)
+
+    def _spec(self, arch: str) -> dict[str, Any]:
+        own = self.scored.about["network"]
+        return dict(own) if own["arch"] == arch else {"arch": arch}
+
+    def _key(self, case: Case) -> tuple[str, ...]:
+        """What a result is kept under: all that it depends on beside what all results of the set share."""
+        arch, kind, repeat = case
+        options: dict[str, Any] = self._spec(arch)
+        if kind == "random":
+            options |= {"lrs": [self.scored.learned_lr, *self.random_lrs]}
+        elif self.scored.lr != self.scored.learned_lr:
+            options |= {"lr": self.scored.lr}
+        return (arch, kind, str(repeat), json.dumps(options, sort_keys=True))
+
+    def _score(self, case: Case, stop: Callable[[], bool]) -> dict[str, Any]:
+        arch, kind, repeat = case
+        if kind == "random":
+            return self._random(arch, repeat, stop)
+        theta = self._trained(arch, self.scored.variants[kind], self.scored.labels, self.scored.lr, repeat, stop)
+        return {"accuracy": self.networks.accuracy(self.architecture(arch), theta, self.real.test)}
+
+    def _trained(
+        self, arch: str, images: Tensor, labels: Tensor, lr: float, repeat: int, stop: Callable[[], bool]
+    ) -> Tensor:
+        key = (self.seed, "evaluate", repeat)
+        return self.networks.trained(self.architecture(arch), images, labels, lr, self.protocol, key, stop)
+
+    def _random(self, arch: str, repeat: int, stop: Callable[[], bool]) -> dict[str, Any]:
+        """As many random real images of each class, with the best of several learning rates on held-out images."""
+        architecture = self.architecture(arch)
+        drawn = random_images(self.real, self.scored.per_class, architecture.classes, self.seed, repeat)
+        best = {"held_out": -1.0}
+        for lr in (self.scored.learned_lr, *self.random_lrs):
+            theta = self._trained(arch, drawn.images, drawn.labels, lr, repeat, stop)
+            reached = self.networks.accuracy(architecture, theta, drawn.held_out)
+            if reached > best["held_out"]:
+                tested = self.networks.accuracy(architecture, theta, self.real.test)
+                best = {"held_out": reached, "lr": lr, "accuracy": tested}
+        return best
+
+    def description(self, split: str) -> dict[str, Any]:
+        """The protocol, as the scores' file states it."""
+        values = {**asdict(self.protocol), "lr": self.scored.lr, "seed": self.seed, "tested_on": split}
+        return {**values, "test_images": len(self.real.test[1]), "random_lrs": self.random_lrs}
