@@ -59,7 +59,8 @@ def test_everything_from_nothing_and_its_table(cli: Cli) -> None:
     assert {"scores": report["scores"]} == json.loads(Path("artifacts/scores.json").read_text())
     assert report["protocol"]["name"] == "exact"
     assert sorted(path.name for path in Path("artifacts").iterdir()) == [
-        "dataset.h5", "experts", "history.csv", "history.h5", "images.png", "scores.json", "snapshots", "synthetic.h5",
+        ".lock", "dataset.h5", "experts", "history.csv", "history.h5", "images.png", "scores-about.json", "scores.json",
+        "snapshots", "synthetic.h5",
     ]  # fmt: skip
 
 
@@ -176,7 +177,7 @@ def test_config_tells_values_and_where_they_come_from(cli: Cli) -> None:
     plain = cli("config").splitlines()
     assert len(plain) == len(listed)
     schema = json.loads(cli("config", "--schema"))
-    assert schema["$defs"]["Distill"]["properties"]["ipc"]["exclusiveMinimum"] == 0
+    assert schema["$defs"]["Distill"]["properties"]["ipc"]["minimum"] == 1
 
 
 def test_params_file_by_name(cli: Cli) -> None:
@@ -202,7 +203,7 @@ def test_recipes(cli: Cli) -> None:
     [
         (("prepare", "--dataset", "cifar11"), "unknown dataset 'cifar11'; did you mean 'cifar10'?"),
         (("evaluate", "--archs", "convnet,vgg12"), "unknown architecture 'vgg12'; did you mean 'vgg11'?"),
-        (("distill", "--ipc", "0"), "distill.ipc: input should be greater than 0, not 0"),
+        (("distill", "--ipc", "0"), "distill.ipc: input should be greater than or equal to 1, not 0"),
         (("distill", "--set", "distill.ips=1"), "did you mean 'distill.ipc'?"),
         (("distill", "--method", "mttt"), "unknown method 'mttt'; did you mean 'mtt'?"),
         (("prepare", "--dataset", "imagenette"), "imagenette: source not available yet"),

@@ -85,11 +85,12 @@ def run_stage(
 
     Settings are checked before torch is loaded, so that a mistake is told at once.
     """
+    from attcli.settings.checks import check_readable
     from attcli.settings.completeness import check_under_dvc
-    from attcli.settings.layers import PARAMS
 
     resolved = resolve_flags(flags, sets, params, recipe)
     check_under_dvc(resolved)
+    check_readable(resolved.settings)
     from loguru import logger
 
     from attcli import progress, runtime
@@ -98,15 +99,9 @@ def run_stage(
 
     settings = resolved.settings
     progress.configure(settings.runtime.verbosity)
-    if resolved.overruled:
-        logger.warning(
-            "{} is for another run and decides what no flag does: recipe {} is not used; to use it, work in a folder "
-            "without a params.yaml",
-            PARAMS,
-            resolved.recipe,
-        )
-    elif not resolved.recipe_found and resolved.content_not_from_params():
-        logger.warning("there is no recipe {}; what is not set has its default value", resolved.recipe)
+    if not resolved.recipe_found and resolved.content_not_from_params():
+        used = resolved.recipe if any(o.startswith("recipe") for o in resolved.origin.values()) else "none"
+        logger.warning("there is no recipe for just this method, dataset and ipc; taken instead: {}", used)
     run = Run(settings, origin=resolved.origin, **options)
     runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
     if dry_run:

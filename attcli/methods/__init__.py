@@ -6,7 +6,6 @@ set on its own, and methods combine: `att+datm` chooses what either of them chan
 """
 
 from dataclasses import asdict, dataclass, fields
-from importlib import import_module
 
 from attcli import registry
 from attcli.errors import UserError
@@ -39,7 +38,7 @@ class Method:
 
 def load(name: str) -> Method:
     """The method of that name, or several joined by `+`. UserError for an unknown one, or two that contradict."""
-    parts = [registry.known("method", part, registry.methods()) for part in name.split("+")]
+    parts = [registry.known("method", part, registry.names("method")) for part in name.split("+")]
     chosen: dict[str, object] = {}
     by: dict[str, str] = {}
     base = _one(BASE)
@@ -59,5 +58,5 @@ def load(name: str) -> Method:
 
 
 def _one(name: str) -> Method:
-    method: Method = import_module(f"attcli.methods.{name}").METHOD
+    method: Method = registry.module("method", name).METHOD
     return method

@@ -1,11 +1,15 @@
 """The networks of the literature, one file each, found by their file's name."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from attcli import registry
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -19,11 +23,10 @@ class Architecture:
     options: dict[str, object]
 
     @classmethod
-    def of(cls, spec: Mapping[str, Any], about: Mapping[str, Any]) -> "Architecture":
+    def of(cls, spec: Mapping[str, Any], about: Mapping[str, Any]) -> Architecture:
         """The network of a spec {arch, and its options}, for the images that an artefact's header is about."""
-        options = {name: value for name, value in spec.items() if name != "arch"}
-        if spec["arch"] != "convnet":
-            options = {}
+        read = registry.options("network", str(spec["arch"]))
+        options = {name: value for name, value in spec.items() if name in read}
         return cls(str(spec["arch"]), about["channels"], len(about["classes"]), about["resolution"], options)
 
     def __hash__(self) -> int:
@@ -34,6 +37,7 @@ class Architecture:
 
         Initial weights come from torch's global generator, as torch's layers draw them: seed it around the call.
         """
-        module = import_module(f"attcli.networks.{self.name}")
-        network: nn.Module = module.build(self.channels, self.classes, self.resolution, **self.options)
+        network: nn.Module = registry.module("network", self.name).build(
+            self.channels, self.classes, self.resolution, **self.options
+        )
         return network

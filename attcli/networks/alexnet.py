@@ -1,10 +1,17 @@
 """AlexNet for small images: five convolutions, three max pools, no norm, one linear layer."""
 
-from torch import nn
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def build(channels: int, classes: int, resolution: int) -> nn.Module:
     """AlexNet as the literature cuts it down to 32x32; 28x28 images are padded to 32x32 by the first convolution."""
+    from torch import nn
+
     padding = 4 if resolution == 28 else 2
     size = (resolution + 2 * padding - 4) // 8
     return nn.Sequential(

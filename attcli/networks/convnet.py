@@ -1,10 +1,33 @@
 """ConvNet: the network that dataset distillation is measured on (D blocks of convolution, norm, ReLU, mean pool)."""
 
-from torch import nn
+from __future__ import annotations
 
-from attcli.networks.norms import InstanceNorm, halvings
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from attcli.options import Section
+
+if TYPE_CHECKING:
+    from torch import nn
+
 
 PUBLISHED_DEPTH = {32: 3, 64: 4, 128: 5, 256: 6}
+
+
+class Options(Section):
+    """A ConvNet's options, which are settings of `network`."""
+
+    depth: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        None, description="blocks of a ConvNet; default: the literature's by resolution"
+    )
+    width: Annotated[int, Field(ge=1, le=65_536)] = Field(128, description="channels of a ConvNet")
+    norm: Literal["instance", "none"] = Field("instance", description="normalisation of a ConvNet")
+
+
+def resolved(options: dict[str, object], resolution: int) -> dict[str, object]:
+    """The options with none left to be chosen later, for images of a resolution."""
+    return {**options, "depth": options.get("depth") or depth_for(resolution)}
 
 
 def depth_for(resolution: int) -> int:
@@ -19,6 +42,10 @@ def build(
 
     28x28 images are padded to 32x32 by the first convolution, as the literature does with MNIST.
     """
+    from torch import nn
+
+    from attcli.networks.norms import InstanceNorm, halvings
+
     depth = depth or depth_for(resolution)
     padding = 3 if resolution == 28 else 1
     size = resolution + 2 * padding - 2

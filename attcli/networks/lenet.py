@@ -1,10 +1,17 @@
 """LeNet: two 5x5 convolutions with max pooling and three linear layers."""
 
-from torch import nn
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def build(channels: int, classes: int, resolution: int) -> nn.Module:
     """LeNet; below 32x32 its 5x5 kernels are padded by 2, since they would eat the image."""
+    from torch import nn
+
     padding = 0 if resolution >= 32 else 2
     size = resolution
     for _ in range(2):

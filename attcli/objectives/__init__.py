@@ -6,11 +6,11 @@ Where the images come from and how they are updated is not its business.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from attcli import registry
 from attcli.matching.steps import Steps
 from attcli.matching.student import Student
 from attcli.networks import Architecture
@@ -64,5 +64,5 @@ class Objective(Protocol):
 
 def load(name: str, inputs: Inputs) -> Objective:
     """The objective of that name, ready to be asked; this may compile its step functions."""
-    made: Objective = import_module(f"attcli.objectives.{name}").make(inputs)
+    made: Objective = registry.module("objective", name).make(inputs)
     return made

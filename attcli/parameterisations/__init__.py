@@ -4,12 +4,15 @@ A parameterisation encodes real images as learned tensors (which the outer optim
 averages) and constants (such as masks), and decodes them into the images that networks see. Images go class by class.
 """
 
-from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Protocol
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from attcli import registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,14 @@ class Parameterisation(Protocol):
 
 def load(name: str, **options: object) -> Parameterisation:
     """The parameterisation of that name, with its options."""
-    made: Parameterisation = import_module(f"attcli.parameterisations.{name}").make(**options)
+    made: Parameterisation = registry.module("parameterisation", name).make(**options)
     return made
 
 
 def pull_back(parameterisation: Parameterisation, coded: Coded, gradient: Tensor) -> dict[str, Tensor]:
     """The gradients in the learned tensors, by name, of a loss with this gradient (n, C, H, W) in the images."""
+    import torch
+
     with torch.enable_grad():
         leaves = {name: value.detach().requires_grad_() for name, value in coded.learned.items()}
         images = parameterisation.decode(Coded(leaves, coded.constants))

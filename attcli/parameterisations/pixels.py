@@ -1,8 +1,13 @@
 """Pixels: the learned numbers are the images themselves, as every method of the literature began."""
 
-from torch import Tensor
+from __future__ import annotations
 
-from attcli.parameterisations import Coded
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attcli.parameterisations import Coded
 
 
 class Pixels:
@@ -14,6 +19,8 @@ class Pixels:
 
     def encode(self, images: Tensor, labels: Tensor) -> Coded:
         """The images themselves."""
+        from attcli.parameterisations import Coded
+
         return Coded({"images": images})
 
     def decode(self, coded: Coded) -> Tensor:

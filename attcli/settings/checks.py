@@ -2,18 +2,27 @@
 
 from attcli import registry
 from attcli.errors import UserError
+from attcli.options import DatasetInfo
 from attcli.settings.models import Settings
 
 OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 
 
+def check_readable(settings: Settings) -> None:
+    """UserError where the dataset's images can't be read yet, though recipes know it."""
+    info = registry.dataset(settings.prepare.dataset)
+    if not info.readable:
+        readable = ", ".join(name for name in registry.names("dataset") if registry.dataset(name).readable)
+        raise UserError(f"{info.name}: source not available yet; choose --dataset with one of {readable}")
+
+
 def check(settings: Settings) -> None:
     """UserError, in one line with the remedy, for the first thing that cannot work."""
     info = registry.dataset(settings.prepare.dataset)
-    registry.known("architecture", settings.network.arch, registry.networks())
+    registry.known("architecture", settings.network.arch, registry.names("network"))
     for arch in settings.evaluate.archs:
-        registry.known("architecture", arch, registry.networks())
-    registry.known("trainer", settings.buffer.trainer, registry.trainers())
+        registry.known("architecture", arch, registry.names("network"))
+    registry.known("trainer", settings.buffer.trainer, registry.names("trainer"))
     there = f"there are: {', '.join(OPERATIONS)}"
     for name, strategy in (
         ("buffer.augment", settings.buffer.augment),
@@ -54,7 +63,7 @@ def _spans(settings: Settings) -> None:
         )
 
 
-def _counts(settings: Settings, info: registry.DatasetInfo) -> None:
+def _counts(settings: Settings, info: DatasetInfo) -> None:
     prepare, distill = settings.prepare, settings.distill
     smallest = min(info.smallest_class, prepare.limit_per_class or info.smallest_class)
     total = min(info.train, smallest * info.classes) if prepare.limit_per_class else info.train

@@ -3,11 +3,13 @@
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from attcli import registry
 from attcli.errors import UserError
 from attcli.registry import known
 from attcli.settings import recipes
@@ -17,16 +19,11 @@ from attcli.settings.models import CONTENT, Runtime, Settings
 
 PARAMS = Path("params.yaml")
 PREFIX = "ATTCLI_"
+LONGEST = 80
+"""Characters of a wrong value that a message repeats."""
+
 SELECTORS = ("distill.method", "prepare.dataset", "distill.ipc")
 """What a recipe is found by."""
-
-
-PARTS = {
-    "buffer.trainer": ("buffer.rho", "buffer.alpha", "buffer.adaptive"),
-    "distill.window": ("distill.current_max_start_epoch", "distill.expansion_end"),
-    "distill.labels": ("distill.lr_labels", "distill.momentum_labels", "distill.label_epoch"),
-}
-"""Settings that only one choice on an axis reads."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +34,14 @@ class Resolved:
     origin: dict[str, str]
     recipe: str
     recipe_found: bool
-    overruled: bool = False
-    """Whether params.yaml, made for another method, dataset or ipc than the flags ask for, decides the rest."""
+    """Whether there is a recipe for just this method, dataset and ipc; otherwise `recipe` may be the nearest one's."""
 
     def content_not_from_params(self) -> list[str]:
         """The content settings that params.yaml does not hold."""
         return [
             name
             for name, origin in self.origin.items()
-            if name.split(".")[0] in CONTENT and not origin.endswith(".yaml")
+            if name.split(".")[0] in CONTENT and not origin.endswith((".yaml", ".yml"))
         ]
 
 
@@ -120,15 +116,19 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """ATTCLI_* variables; they reach runtime settings only, so that nothing that decides content hides from DVC."""
-    found = {}
+    values = {}
     for variable, value in environ.items():
-        if variable.startswith(PREFIX):
-            name = variable.removeprefix(PREFIX).lower()
-            if name not in Runtime.model_fields:
-                there = ", ".join(PREFIX + field.upper() for field in Runtime.model_fields)
-                raise UserError(f"{variable} is no runtime setting; unset it and use --set ({there})")
-            found[f"runtime.{name}"] = parse_value(value)
-    return found
+        if not variable.startswith(PREFIX):
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name in Runtime.model_fields:
+            values[f"runtime.{name}"] = parse_value(value)
+        elif name in {setting.rpartition(".")[2] for setting in names()}:
+            settable = ", ".join(PREFIX + field.upper() for field in Runtime.model_fields)
+            raise UserError(f"{variable} is no runtime setting; unset it and use --set ({settable})")
+        elif near := get_close_matches(name, Runtime.model_fields, n=1, cutoff=0.8):
+            raise UserError(f"{variable} is no setting; did you mean {PREFIX}{near[0].upper()}? Otherwise rename it")
+    return values  # other variables of that prefix are somebody else's
 
 
 def _explain(error: ValidationError, origin: Mapping[str, str]) -> UserError:
@@ -137,11 +137,13 @@ def _explain(error: ValidationError, origin: Mapping[str, str]) -> UserError:
     name = next((known_name for known_name in origin if name == known_name or name.startswith(known_name)), name)
     source = f" (from {origin[name]})" if origin.get(name, "default") != "default" else ""
     message = first["msg"][0].lower() + first["msg"][1:]
-    return UserError(f"{name}: {message}, not {first['input']!r}{source}; see `attcli config --schema`")
+    value = repr(first["input"])
+    shown = value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
+    return UserError(f"{name}: {message}, not {shown}{source}; see `attcli config --schema`")
 
 
 def _choices(method: str) -> dict[str, Any]:
-    """What a method chooses on its axes. Its module is imported here, since methods may not be needed at all."""
+    """What a method chooses on its axes."""
     from attcli import methods
 
     return methods.load(method).settings()
@@ -156,17 +158,37 @@ def _of_recipe(recipe: recipes.Recipe, method: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in own or value != own[name]}
 
 
-def _without_another_methods_choices(
-    params: Mapping[str, Any], method: str, choices: Mapping[str, Any]
-) -> dict[str, Any]:
-    """A params file's values; where it is for another method than the one asked for, without that method's choices.
+def _refuse_contradictions(flags: Mapping[str, Any], params: Mapping[str, Any], path: Path) -> None:
+    """UserError where flags ask for another method, dataset or ipc than a params file that is read by itself."""
+    for name in SELECTORS:
+        if name in flags and name in params and _plain(flags[name]) != _plain(params[name]):
+            raise UserError(
+                f"{name} {flags[name]} is asked for, but {path} in this folder is for {params[name]}, and decides all "
+                f"other settings; work in another folder, or change {path} (`attcli recipes use NAME --force`), "
+                f"or read it all the same with --params {path}"
+            )
 
-    With a choice goes what only it reads, as a window's growth with the window.
-    """
-    if params.get("distill.method", method) == method:
-        return dict(params)
-    dropped = {*choices, *(name for choice in choices for name in PARTS.get(choice, ()))}
-    return {name: value for name, value in params.items() if name not in dropped}
+
+def _plain(value: Any) -> str:
+    """A selector's value as it is compared: case does not matter."""
+    return str(value).lower()
+
+
+CASELESS = {"distill.method": "method", "prepare.dataset": "dataset", "network.arch": "network"}
+"""Settings that name a choice, which may be written in any case, as in ATT or CIFAR-10."""
+
+
+def _named(name: str, value: Any) -> Any:
+    """The value of a setting that names a choice, in the spelling of that choice."""
+    if name == "evaluate.archs" and isinstance(value, (str, list, tuple)):
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(_named("network.arch", str(part).strip()) for part in parts)
+    if name not in CASELESS or not isinstance(value, str):
+        return value
+    spellings = {known_name.lower(): known_name for known_name in registry.names(CASELESS[name])}
+    return "+".join(
+        spellings.get(part.lower(), spellings.get(part.lower().replace("-", ""), part)) for part in value.split("+")
+    )
 
 
 def resolve(
@@ -184,11 +206,12 @@ def resolve(
     path = params or PARAMS
     there = not ignore_params and (params is not None or path.exists())
     from_params = flat(read_yaml(path), str(path)) if there else {}
+    if params is None:
+        _refuse_contradictions(flags or {}, from_params, path)
     environment = _environment(os.environ if environ is None else environ)
     upper: list[tuple[str, Mapping[str, Any]]] = [
-        ("flag", flags or {}),
-        ("environment", environment),
-        (str(path), from_params),
+        (source, {name: _named(name, value) for name, value in layer.items()})
+        for source, layer in (("flag", flags or {}), ("environment", environment), (str(path), from_params))
     ]
 
     def asked(name: str, default: Any) -> Any:
@@ -198,10 +221,12 @@ def resolve(
     method = asked("distill.method", defaults.distill.method)
     dataset, ipc = asked("prepare.dataset", defaults.prepare.dataset), asked("distill.ipc", defaults.distill.ipc)
     chosen = recipes.get(recipe) if recipe else recipes.find(str(method), dataset, ipc)
+    exact = chosen is not None
+    if chosen is None and isinstance(ipc, int):
+        chosen = recipes.nearest(str(method), dataset, ipc)
     of_recipe = _of_recipe(chosen, str(method)) if chosen else {}
     name = chosen.name if chosen else recipes.name_of(method, dataset, ipc)
     of_method = _choices(str(asked("distill.method", of_recipe.get("distill.method", method))))
-    upper[-1] = (str(path), _without_another_methods_choices(from_params, method, of_method))
     layers = [*upper, (f"recipe {name}", of_recipe), (f"method {method}", of_method)]
     values: dict[str, Any] = {}
     origin = dict.fromkeys(names(), "default")
@@ -215,7 +240,4 @@ def resolve(
     except ValidationError as error:
         raise _explain(error, origin) from None
     check(settings)
-    contradicted = any(
-        flags is not None and flags.get(key, value) != value for key, value in from_params.items() if key in SELECTORS
-    )
-    return Resolved(settings, origin, name, chosen is not None, contradicted and len(from_params) > len(SELECTORS))
+    return Resolved(settings, origin, name, exact)

@@ -4,19 +4,20 @@ Content settings decide what is computed; `runtime` decides only where and how i
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    create_model,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from attcli import registry
+from attcli.options import Section
 
 DSA = "color_crop_cutout_flip_scale_rotate"
 
@@ -27,13 +28,23 @@ def _listed(value: Any) -> Any:
 
 
 Precision = Literal["float64", "float32", "tf32", "bfloat16"]
+S = TypeVar("S", bound=Section)
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
-class Section(BaseModel):
-    """A section of params.yaml; unknown keys are errors."""
+def _with_options(*kinds: str) -> Any:
+    """A section that holds the options which the choices of these kinds declare beside themselves."""
+    fields = {name: (field.annotation, field) for kind in kinds for name, field in registry.all_options(kind).items()}
+    return create_model("Options", __base__=Section, **fields)  # type: ignore[call-overload]
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+def _options_last(section: type[S]) -> type[S]:
+    """The section with its own settings before the options of choices, in the order in which both are listed."""
+    fields = section.__pydantic_fields__
+    options = [name for name in fields if name not in section.__annotations__]
+    section.__pydantic_fields__ = {name: fields.pop(name) for name in [*section.__annotations__, *options]}
+    section.model_rebuild(force=True)
+    return section
 
 
 class Prepare(Section):
@@ -49,28 +60,26 @@ class Prepare(Section):
     seed: NonNegativeInt | None = Field(None, description="seed of the validation split and the limit; default: seed")
 
 
-class Network(Section):
+@_options_last
+class Network(_with_options("network")):  # type: ignore[misc]
     """The network that experts and students share."""
 
     arch: str = Field("convnet", description="architecture")
-    depth: PositiveInt | None = Field(None, description="blocks of a ConvNet; default: the literature's by resolution")
-    width: PositiveInt = Field(128, description="channels of a ConvNet")
-    norm: Literal["instance", "none"] = Field("instance", description="normalisation of a ConvNet")
 
 
-class Buffer(Section):
+@_options_last
+class Buffer(_with_options("trainer")):  # type: ignore[misc]
     """How the experts are trained, and how many of them for how long."""
 
     trainer: str = Field("sgd", description="how an expert is trained: sgd, or ftd for flat trajectories")
-    experts: PositiveInt = Field(100, description="number of experts")
-    epochs: PositiveInt | Literal["auto"] = Field("auto", description="epochs an expert; auto: what matching reads")
+    experts: Annotated[int, Field(ge=1, le=100_000)] = Field(100, description="number of experts")
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] = Field(
+        "auto", description="epochs an expert; auto: what matching reads"
+    )
     lr: PositiveFloat = Field(0.01, description="SGD learning rate")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD momentum")
     weight_decay: NonNegativeFloat = Field(0.0, description="SGD weight decay")
     batch: PositiveInt = Field(512, description="images a batch")
-    rho: PositiveFloat = Field(0.01, description="ftd: radius of the ascent step")
-    alpha: NonNegativeFloat = Field(0.3, description="ftd: weight of the surrogate gap")
-    adaptive: bool = Field(True, description="ftd: the ascent is scaled by the parameters")
     augment: str = Field(DSA, description="DSA strategy, or none")
     precision: Precision = Field(
         "float32", description="what experts compute in; for tf32 and bfloat16, parameters and sums stay in float32"
@@ -78,13 +87,16 @@ class Buffer(Section):
     seed: NonNegativeInt | None = Field(None, description="seed of weights, order and augmentation; default: seed")
 
 
-class Distill(Section):
+@_options_last
+class Distill(_with_options("parameterisation", "storage")):  # type: ignore[misc]
     """The method, and how the synthetic set is initialised and optimised."""
 
     method: str = Field("att", description="matching method, or several joined by +, as att+datm")
-    ipc: PositiveInt = Field(1, description="images per class")
-    iterations: PositiveInt = Field(6000, description="updates of the synthetic set, exactly")
-    syn_steps: PositiveInt = Field(80, description="N_S: the student's steps (for ATT the most)")
+    ipc: Annotated[int, Field(ge=1, le=1_000_000)] = Field(1, description="images per class")
+    iterations: Annotated[int, Field(ge=1, le=10**9)] = Field(6000, description="updates of the synthetic set, exactly")
+    syn_steps: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        80, description="N_S: the student's steps (for ATT the most)"
+    )
     expert_epochs: PositiveInt = Field(4, description="M: the expert's epochs that are matched")
     min_start_epoch: NonNegativeInt = Field(0, description="first start epoch")
     max_start_epoch: PositiveInt = Field(2, description="T+: start epochs are below this")
@@ -135,7 +147,7 @@ class Evaluate(Section):
     """How a set is scored: networks trained on it from scratch, tested on real images."""
 
     archs: Names = Field(("convnet",), min_length=1, description="architectures to train")
-    repeats: PositiveInt = Field(5, description="networks an architecture")
+    repeats: Annotated[int, Field(ge=1, le=10_000)] = Field(5, description="networks an architecture")
     epochs: PositiveInt | None = Field(
         None, description="passes over the set, exactly; default: the set's own, or 1000"
     )
@@ -158,10 +170,8 @@ class Evaluate(Section):
     seed: NonNegativeInt | None = Field(None, description="seed of weights, order and augmentation; default: seed")
 
 
-class Runtime(BaseSettings):
+class Runtime(Section):
     """Where and how it runs; none of it changes what is computed. The only settings that ATTCLI_* variables reach."""
-
-    model_config = SettingsConfigDict(env_prefix="ATTCLI_", extra="forbid", frozen=True)
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(

@@ -40,28 +40,60 @@ def name_of(method: str, dataset: str, ipc: int) -> str:
 
 
 @cache
+def _of_file(path: Path) -> dict[str, Recipe]:
+    """The recipes of one file, by name."""
+    recipes: dict[str, Recipe] = {}
+    content = read_yaml(path)
+    sources: dict[str, str] = content["sources"]
+    shared = content.get("shared", {})
+    for name, entry in content["recipes"].items():
+        values = {}
+        for key, given in {**shared, **entry["values"]}.items():
+            value, source, *doubt = given
+            values[key] = Value(value, sources[source], doubt[0] if doubt else None)
+        recipes[name] = Recipe(name, entry["title"], values, entry.get("published"))
+    return recipes
+
+
+def _of(method: str, dataset: object) -> dict[str, Recipe]:
+    """The recipes of a method on a dataset, by name; a file holds them."""
+    module = registry.datasets_of_this_package().get(str(dataset), "").rpartition(".")[2]
+    for name in (dataset, module):  # a family of datasets shares a file, as it shares a module
+        path = FOLDER / method / f"{name}.yaml"
+        if name and path.is_file() and path.parent.parent == FOLDER:
+            return {key: recipe for key, recipe in _of_file(path).items() if key.split("/")[1] == dataset}
+    return {}
+
+
 def all_recipes() -> dict[str, Recipe]:
     """Every recipe by name, in the order of the files."""
-    found: dict[str, Recipe] = {}
-    for path in sorted(FOLDER.glob("*/*.yaml")):
-        content = read_yaml(path)
-        sources: dict[str, str] = content["sources"]
-        shared = content.get("shared", {})
-        for name, entry in content["recipes"].items():
-            values = {}
-            for key, given in {**shared, **entry["values"]}.items():
-                value, source, *doubt = given
-                values[key] = Value(value, sources[source], doubt[0] if doubt else None)
-            found[name] = Recipe(name, entry["title"], values, entry.get("published"))
-    return found
+    return {name: recipe for path in sorted(FOLDER.glob("*/*.yaml")) for name, recipe in _of_file(path).items()}
+
+
+def _methods(method: str) -> list[str]:
+    """The methods whose recipes may serve; for methods joined by `+`, the last one first."""
+    return list(dict.fromkeys([method, *reversed(method.split("+"))]))
 
 
 def find(method: str, dataset: str, ipc: int) -> Recipe | None:
     """The recipe for a method, dataset and ipc; for methods joined by `+`, that of the last one that has one."""
-    names = (name_of(part, dataset, ipc) for part in (method, *reversed(method.split("+"))))
-    return next((all_recipes()[name] for name in names if name in all_recipes()), None)
+    candidates = ((_of(part, dataset), name_of(part, dataset, ipc)) for part in _methods(method))
+    return next((recipes[name] for recipes, name in candidates if name in recipes), None)
+
+
+def nearest(method: str, dataset: str, ipc: int) -> Recipe | None:
+    """The recipe of the nearest number of images per class (of two, the smaller) of the same method and dataset."""
+    for part in _methods(method):
+        by_ipc = {int(name.rpartition("/ipc")[2]): recipe for name, recipe in _of(part, dataset).items()}
+        if by_ipc:
+            return by_ipc[min(by_ipc, key=lambda other: (abs(other - ipc), other))]
+    return None
 
 
 def get(name: str) -> Recipe:
     """The recipe of that name; UserError, with the nearest name, if there is none."""
-    return all_recipes()[registry.known("recipe", name, all_recipes())]
+    method, _, rest = name.partition("/")
+    own = _of(method, rest.partition("/")[0])
+    if name in own:
+        return own[name]
+    return all_recipes()[registry.known("recipe", name, all_recipes(), "see `attcli recipes`")]

@@ -7,7 +7,7 @@ import torch
 from loguru import logger
 from torch import Tensor
 
-from attcli import execution, runtime, trainers
+from attcli import execution, registry, runtime, trainers
 from attcli.errors import DivergedError, UserError
 from attcli.matching.parameters import vector
 from attcli.progress import Track, track
@@ -130,12 +130,12 @@ class _Trainer:
             how.execution,
             how.micro_batch,
         )
-        given = wanted.model_dump(include=set(trainers.options(wanted.trainer)))
+        given = wanted.model_dump(include=set(registry.options("trainer", wanted.trainer)))
         self._descent = trainers.load(wanted.trainer, **given)
         layout = student.layout
         about = {
             **data.about,
-            "network": identity.network(run.settings.network),
+            "network": identity.network(run.settings),
             "layout": [[name, list(shape)] for name, shape in zip(layout.names, layout.shapes, strict=True)],
             "dataset_sha256": data.sha256,
             "seed": run.settings.seed_of("buffer"),

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from loguru import logger
 
-from attcli import execution, objectives, runtime
+from attcli import execution, objectives, registry, runtime
 from attcli.coding import Coding
 from attcli.objectives import Objective
 from attcli.progress import track
@@ -44,7 +44,14 @@ def run(run: Run) -> None:
 
 def _choices(settings: Distill) -> dict[str, dict[str, object]]:
     """How the set is learned and kept, as its file says it."""
-    return {"parameterisation": {"name": settings.parameterisation}, "storage": {"name": settings.storage}}
+
+    def choice(kind: str, name: str) -> dict[str, object]:
+        return {"name": name, **settings.model_dump(mode="json", include=set(registry.options(kind, name)))}
+
+    return {
+        "parameterisation": choice("parameterisation", settings.parameterisation),
+        "storage": choice("storage", settings.storage),
+    }
 
 
 def _header(
@@ -68,7 +75,7 @@ def _header(
         "ipc": settings.distill.ipc,
         "images_per_class": parameterisation.images_per_class(settings.distill.ipc),
         "coding": choices,
-        "network": identity.network(settings.network),
+        "network": identity.network(settings),
         "protocol": protocol,
         "prepare": identity.prepare(settings)[1],
         "seed": settings.seed_of("distill"),

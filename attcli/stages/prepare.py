@@ -9,7 +9,7 @@ from loguru import logger
 from attcli import registry
 from attcli.data import normalise
 from attcli.data.inputs import of_each_class
-from attcli.data.sources import Images, Source
+from attcli.data.sources import DatasetInfo, Images, Source
 from attcli.errors import UserError
 from attcli.runtime import stream, versions
 from attcli.settings import Settings
@@ -67,7 +67,7 @@ def _split(train: Images, settings: Settings) -> dict[str, Images]:
     }
 
 
-def _normaliser(settings: Settings, info: registry.DatasetInfo, train: Images) -> normalise.Normaliser:
+def _normaliser(settings: Settings, info: DatasetInfo, train: Images) -> normalise.Normaliser:
     if settings.prepare.normalise == "literature":
         assert info.literature is not None  # the settings' checks
         return normalise.given(*info.literature)

@@ -119,7 +119,7 @@ class Run:
         """Set aside what is kept of a stage, and take its results away."""
         replaced = folder.with_name(f"{folder.name}.replaced")
         shutil.rmtree(replaced, ignore_errors=True)
-        kept = [entry for entry in folder.iterdir() if entry.name != "lock"]
+        kept = [entry for entry in folder.iterdir() if entry.name != ".lock"]
         if kept:
             replaced.mkdir(parents=True)
         for entry in kept:

@@ -4,16 +4,19 @@ The student trains on what the file can hold: numbers are rounded in the forward
 the rounding as if it were not there (the straight-through estimate).
 """
 
-from importlib import import_module
-from typing import Protocol
+from __future__ import annotations
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
-Packed = dict[str, NDArray[np.generic]]
-"""The arrays that stand for one tensor in a file, by name."""
+from attcli import registry
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    Packed = dict[str, NDArray[np.generic]]
+    """The arrays that stand for one tensor in a file, by name."""
 
 
 class Storage(Protocol):
@@ -31,12 +34,14 @@ class Storage(Protocol):
 
 def load(name: str, **options: object) -> Storage:
     """The storage of that name, with its options."""
-    made: Storage = import_module(f"attcli.storage.{name}").make(**options)
+    made: Storage = registry.module("storage", name).make(**options)
     return made
 
 
 def straight_through(storage: Storage, numbers: Tensor) -> Tensor:
     """The rounded numbers, with the derivative of the numbers themselves."""
+    import torch
+
     with torch.no_grad():
         rounded = storage.rounded(numbers)
     if rounded is numbers or not numbers.requires_grad:

@@ -1,10 +1,14 @@
 """float32: four bytes per number, which is what `ipc` counts in."""
 
-import numpy as np
-import torch
-from torch import Tensor
+from __future__ import annotations
 
-from attcli.storage import Packed
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from attcli.storage import Packed
 
 
 class Floats:
@@ -23,9 +27,14 @@ class Floats:
 
     def unpack(self, packed: Packed) -> Tensor:
         """The values."""
+        import numpy as np
+        import torch
+
         return torch.from_numpy(np.asarray(packed["values"]))
 
 
 def make() -> Floats:
     """Four bytes per number."""
+    import torch
+
     return Floats(torch.float32)

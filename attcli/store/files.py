@@ -105,7 +105,7 @@ def locked(folder: Path, wait: Callable[[], bool] | None = None) -> Iterator[Non
     Where another process holds it: UserError, or, with `wait`, this one waits for as long as `wait()` is true.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(str(folder / "lock"), is_singleton=True)
+    lock = FileLock(str(folder / ".lock"), is_singleton=True)
     told = False
     while True:
         try:

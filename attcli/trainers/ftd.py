@@ -6,13 +6,29 @@ With g the gradient at theta and g' that at theta + e, both of the same augmente
     g' <- g' - alpha (g - cos(g, g') ||g|| g' / ||g'||)
 """
 
-import torch
-from torch import Tensor
+from __future__ import annotations
 
-from attcli.matching.steps import Steps
-from attcli.trainers.training import Descent
+from typing import TYPE_CHECKING
 
-OPTIONS = ("rho", "alpha", "adaptive")
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+
+from attcli.options import Section
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attcli.matching.steps import Steps
+    from attcli.trainers.training import Descent
+
+
+class Options(Section):
+    """FTD's options, which are settings of `buffer`."""
+
+    rho: PositiveFloat = Field(0.01, description="ftd: radius of the ascent step")
+    alpha: NonNegativeFloat = Field(0.3, description="ftd: weight of the surrogate gap")
+    adaptive: bool = Field(True, description="ftd: the ascent is scaled by the parameters")
+
+
 TINY = 1e-12
 
 
@@ -26,7 +42,7 @@ def ascent(theta: Tensor, g: Tensor, rho: float, adaptive: bool) -> Tensor:
 def decomposed(g: Tensor, raised: Tensor, alpha: float) -> Tensor:
     """The gradient `raised` (P,) at the raised point, less alpha times the part of g that is orthogonal to it."""
     length, raised_length = g.norm(), raised.norm()
-    cosine = torch.dot(g, raised) / (raised_length * length + TINY)
+    cosine = g.dot(raised) / (raised_length * length + TINY)
     orthogonal: Tensor = g - cosine * length * raised / (raised_length + TINY)
     return raised - alpha * orthogonal
 

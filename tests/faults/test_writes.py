@@ -97,7 +97,7 @@ def digests(folder: Path) -> dict[str, bytes]:
     """The published files by name and bytes; of the history, which holds times, nothing."""
     artifacts = folder / "artifacts"
     files = (p for p in sorted(artifacts.rglob("*")) if p.is_file() and not p.name.startswith("history"))
-    return {str(p.relative_to(artifacts)): p.read_bytes() for p in files if p.name != "lock"}
+    return {str(p.relative_to(artifacts)): p.read_bytes() for p in files if p.name != ".lock"}
 
 
 @pytest.mark.parametrize("kilobytes", [120, 200, 280, 2000])

@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attcli import augment, trainers
+from attcli import augment, registry
 from attcli.methods import Method
-from attcli.registry import methods
-from attcli.registry import trainers as trainer_names
 from attcli.stages.identity import ALGORITHM
 from tests.golden import runs
 
@@ -59,10 +57,10 @@ def test_results_are_those_of_this_algorithm_number(name: str, folder: Path) -> 
 def test_every_method_trainer_and_engine_has_a_golden_run() -> None:
     settings = [changes for group in (runs.TRAINERS, runs.DISTILLATIONS) for changes in group.values()]
     used = {name: {str(changes.get(name)) for changes in settings} for name in ("distill.method", "buffer.trainer")}
-    assert set(methods()) <= used["distill.method"]
-    assert set(trainer_names()) <= used["buffer.trainer"]
+    assert set(registry.names("method")) <= used["distill.method"]
+    assert set(registry.names("trainer")) <= used["buffer.trainer"]
     assert set(Method.__dataclass_fields__) == {"trainer", "select", "window", "labels", "init", "max_loss", "engine"}
-    assert trainers.options("ftd")
+    assert registry.options("trainer", "ftd")
 
 
 @pytest.mark.parametrize("operation", sorted(augment.OPERATIONS))

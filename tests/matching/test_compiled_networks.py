@@ -95,7 +95,7 @@ def test_every_layers_compiled_derivatives_are_right(name: str) -> None:
     assert_right(with_norm(LAYERS[name]))
 
 
-@pytest.mark.parametrize("arch", registry.networks())
+@pytest.mark.parametrize("arch", registry.names("network"))
 def test_every_networks_compiled_derivatives_are_right(arch: str) -> None:
     options = {"width": 4, "depth": 2} if arch == "convnet" else {}
     assert_right(Architecture(arch, 1, CLASSES, SIDE, options).build)

@@ -133,7 +133,7 @@ class Oracle:
         return k, loss, True
 
 
-@pytest.mark.parametrize("name", [*registry.methods(), *COMBINATIONS])
+@pytest.mark.parametrize("name", [*registry.names("method"), *COMBINATIONS])
 @pytest.mark.parametrize("labels", [None, "teacher"])
 def test_outer_iterations_are_the_oracles(name: str, labels: str | None, tmp_path: Path, data: Doubled) -> None:
     changes = {"distill__labels": labels} if labels else {}
@@ -196,7 +196,7 @@ def test_a_loss_above_the_limit_rejects_before_anything_is_skipped(tmp_path: Pat
     assert (outer.state.counts["rejected"], outer.state.counts["skipped"]) == (1, 0)
 
 
-@pytest.mark.parametrize("name", registry.methods())
+@pytest.mark.parametrize("name", registry.names("method"))
 def test_every_method_file_keeps_the_contract(name: str, tmp_path: Path) -> None:
     method = methods.load(name)
     settings = settings_in(tmp_path, distill__method=name)

@@ -47,7 +47,7 @@ def test_published_parameter_counts(name: str, classes: int, resolution: int, op
 
 
 @pytest.mark.parametrize("resolution", [8, 32])
-@pytest.mark.parametrize("name", registry.networks())
+@pytest.mark.parametrize("name", registry.names("network"))
 def test_untrained_outputs_differ_between_inputs(name: str, resolution: int) -> None:
     torch.manual_seed(0)
     network = Architecture(name, 3, 10, resolution, {}).build()
@@ -58,7 +58,7 @@ def test_untrained_outputs_differ_between_inputs(name: str, resolution: int) -> 
 
 
 @pytest.mark.parametrize("resolution", [8, 32])
-@pytest.mark.parametrize("name", registry.networks())
+@pytest.mark.parametrize("name", registry.names("network"))
 def test_no_norm_sees_a_map_below_2x2(name: str, resolution: int) -> None:
     network = Architecture(name, 3, 10, resolution, {}).build()
     sizes = []
@@ -103,7 +103,7 @@ LEARNING = {
 }
 
 
-@pytest.mark.parametrize("name", registry.networks())
+@pytest.mark.parametrize("name", registry.names("network"))
 def test_every_network_learns_at_8x8(name: str) -> None:
     lr, epochs, count = LEARNING[name]
     digits = registry.source("digits").load(Path(), "digits").train

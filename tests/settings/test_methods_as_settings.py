@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from attcli.errors import UserError
 from attcli.settings import Resolved, resolve
 
 
@@ -67,24 +68,18 @@ def test_a_combination_takes_the_recipe_of_its_last_method_but_its_own_choices()
     assert found.settings.distill.labels == "learned"
 
 
-def test_params_of_another_method_keep_all_but_its_choices() -> None:
+@pytest.mark.parametrize("flags", [{"distill.method": "mtt"}, {"prepare.dataset": "cifar10"}, {"distill.ipc": 10}])
+def test_flags_that_contradict_a_params_file_are_an_error_with_two_ways_out(flags: dict[str, object]) -> None:
     Path("params.yaml").write_text(
         "prepare: {dataset: digits}\ndistill: {method: att, ipc: 1, select: nearest, lr_img: 7}\n"
     )
-    found = asked(distill__method="mtt")
-    assert found.settings.distill.select == "last"
-    assert found.settings.distill.lr_img == 7
-    assert asked().settings.distill.select == "nearest"
-    assert asked(distill__select="last").settings.distill.select == "last"
-
-
-def test_what_only_a_dropped_choice_reads_goes_with_it() -> None:
-    Path("params.yaml").write_text(
-        "prepare: {dataset: digits}\n"
-        "distill: {method: att, ipc: 1, window: fixed, current_max_start_epoch: null, expansion_end: 3000}\n"
-    )
-    distill = asked(distill__method="att+datm").settings.distill
-    assert (distill.window, distill.current_max_start_epoch, distill.expansion_end) == ("expanding", 1, 30)
+    with pytest.raises(UserError, match=r"work in another folder, or change params\.yaml .*--params params\.yaml"):
+        resolve(flags, environ={})
+    resolved = resolve(flags, Path("params.yaml"), environ={})
+    assert resolved.settings.distill.lr_img == 7
+    assert resolved.origin[next(iter(flags))] == "flag"
+    same = {"distill.method": "ATT", "prepare.dataset": "digits", "distill.ipc": 1}
+    assert resolve(same, environ={}).settings.distill.lr_img == 7
 
 
 def test_a_lone_choice_in_params_stays() -> None:

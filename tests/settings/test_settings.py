@@ -89,7 +89,7 @@ def test_bad_params(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"distill.ipc": 0}, r"distill\.ipc: input should be greater than 0, not 0 \(from flag\)"),
+        ({"distill.ipc": 0}, r"distill\.ipc: input should be greater than or equal to 1, not 0 \(from flag\)"),
         ({"distill.ipc": "many"}, r"distill\.ipc: .*integer.*not 'many'"),
         ({"prepare.dataset": "cifar11"}, r"unknown dataset 'cifar11'; did you mean 'cifar10'\?"),
         ({"network.arch": "vgg12"}, r"unknown architecture 'vgg12'; did you mean 'vgg11'\?"),
@@ -141,7 +141,7 @@ def test_every_setting_is_reached_by_set() -> None:
 def test_recipes_are_valid(name: str) -> None:
     recipe = all_recipes()[name]
     method, dataset, ipc = name.split("/")
-    assert method in registry.methods()
+    assert method in registry.names("method")
     changes = {"prepare.dataset": dataset, "distill.method": method, "distill.ipc": int(ipc.removeprefix("ipc"))}
     found = resolve(changes, environ={})
     for key, entry in recipe.values.items():

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from attcli import registry
 from attcli.matching.parameters import vector
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.runtime import stream
-from attcli.trainers import ftd, load, options
+from attcli.trainers import ftd, load
 from attcli.trainers.training import Optimiser, along_the_gradient, train_epoch
 
 IMAGES = torch.randn(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -70,7 +71,7 @@ def test_the_orthogonal_part_is_removed_with_weight_alpha() -> None:
 
 def test_trainers_are_found_by_name_and_train() -> None:
     assert load("sgd") is along_the_gradient
-    assert options("ftd") == ("rho", "alpha", "adaptive")
+    assert tuple(registry.options("trainer", "ftd")) == ("rho", "alpha", "adaptive")
     module = Architecture("convnet", 1, 3, 8, {"width": 4, "depth": 2}).build()
     found = []
     for descent in (load("sgd"), load("ftd", rho=0.05, alpha=0.3, adaptive=True)):

@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from attcli.data.sources import Images, Source
+from attcli.data.sources import DatasetInfo, Images, Source
 from attcli.errors import UserError
-from attcli.registry import DatasetInfo
 
 LITERATURE = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 """What the literature's codes standardise both datasets with; neither dataset has just these statistics."""
@@ -19,6 +16,7 @@ INFO = (
 
 def load(data_dir: Path, name: str) -> Source:
     """The official split, read from `data_dir` or else downloaded to it. UserError if neither works."""
+    import numpy as np
     from torchvision import datasets
 
     official = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]

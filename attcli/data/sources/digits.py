@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from attcli.data.sources import Images, Source
-from attcli.registry import DatasetInfo
+from attcli.data.sources import DatasetInfo, Images, Source
 
 DIGITS = DatasetInfo(
     name="digits",
@@ -23,6 +20,7 @@ INFO = (DIGITS,)
 
 def load(data_dir: Path, name: str) -> Source:
     """All 1,797 digits, a quarter of each class for testing: always the same split."""
+    import numpy as np
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from attcli.data.sources import Source
+from attcli.data.sources import DatasetInfo, Source
 from attcli.errors import UserError
-from attcli.registry import DatasetInfo
 
 SMALLEST_CLASS = 732
 """The fewest training images of any of ImageNet's classes, so a bound for each subset's."""
@@ -32,6 +31,7 @@ INFO = (
         smallest_class=500,
         test=10_000,
         literature=LITERATURE,
+        readable=False,
     ),
     *(
         DatasetInfo(
@@ -44,6 +44,7 @@ INFO = (
             smallest_class=SMALLEST_CLASS,
             test=500,
             literature=LITERATURE,
+            readable=False,
         )
         for name, title in TITLES.items()
     ),

@@ -1,0 +1,42 @@
+"""Which settings only some choices read: one table, from which identities and the checks follow."""
+
+from typing import Any
+
+from attcli import registry
+from attcli.settings.models import Settings
+
+READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
+    "prepare.normalise": {"zca": ("prepare.zca_eps",)},
+    "distill.window": {"expanding": ("distill.current_max_start_epoch", "distill.expansion_end")},
+    "distill.labels": {"learned": ("distill.lr_labels", "distill.momentum_labels")},
+    "distill.select": {"nearest": ("distill.select_metric",)},
+}
+"""For a setting that chooses: what each of its values reads that others do not."""
+
+DECLARED = ("network", "trainer", "parameterisation", "storage")
+"""Kinds whose choices declare their options beside themselves."""
+
+
+def readers() -> dict[str, dict[str, tuple[str, ...]]]:
+    """The whole table, with the options that choices declare."""
+    table = dict(READ_BY)
+    for kind in DECLARED:
+        setting = registry.KINDS[kind].setting
+        section = setting.split(".", maxsplit=1)[0]
+        table[setting] = {
+            name: tuple(f"{section}.{option}" for option in registry.options(kind, name))
+            for name in registry.names(kind)
+        }
+    return table
+
+
+def idle(settings: Settings) -> set[str]:
+    """The dotted names of the settings that nothing reads, as no choice that reads them was made."""
+    unread: set[str] = set()
+    read: set[str] = set()
+    for setting, by_value in readers().items():
+        section, name = setting.split(".")
+        chosen: Any = getattr(getattr(settings, section), name)
+        for value, options in by_value.items():
+            (read if value == chosen else unread).update(options)
+    return unread - read
