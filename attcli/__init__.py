@@ -1,3 +1,29 @@
-"""Dataset distillation by matching training trajectories."""
+"""Dataset distillation by matching training trajectories. `attcli.load` reads a distilled set.
+
+Importing the package imports no torch; what is named here is loaded when it is first asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from attcli.errors import UserError
+
+if TYPE_CHECKING:
+    from attcli.api import DistilledSet, buffer, distill, evaluate, load, prepare, resolve
 
 __version__ = "0.1.0"
+__all__ = ["DistilledSet", "UserError", "buffer", "distill", "evaluate", "load", "prepare", "resolve"]
+
+logger.disable("attcli")  # a library is silent; the command line enables the log
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("attcli.api"), name)
+    raise AttributeError(f"module 'attcli' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -16,6 +16,7 @@ LEVELS = {"quiet": "WARNING", "normal": "INFO", "debug": "DEBUG"}
 
 def configure(verbosity: str) -> None:
     """Send loguru's lines of this verbosity through the console that draws the bar."""
+    logger.enable("attcli")
     logger.remove()
     if console.is_terminal:
         logger.add(

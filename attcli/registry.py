@@ -33,8 +33,11 @@ class Kind:
     @property
     def group(self) -> str:
         """The group of entry points in which other packages offer such choices."""
-        return f"attcli.{self.folder.split('/')[-1]}"
+        return GROUPS.get(self.folder, f"attcli.{self.folder}")
 
+
+GROUPS = {"data/sources": "attcli.datasets", "storage": "attcli.storages"}
+"""Groups that are not called as the folder is."""
 
 KINDS = {
     "dataset": Kind("data/sources", "prepare.dataset"),

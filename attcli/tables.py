@@ -77,7 +77,7 @@ def beside_published(report: dict[str, Any], published: dict[str, Any] | None) -
     found = report["scores"].get(published["network"], {})
     ours = ", ".join(f"{kind} {_cell(found[kind])}" for kind in ("synthetic", "ema") if kind in found)
     spread = f" ± {published['sd']}" if published.get("sd") is not None else ""
-    doubt = f"; doubtful: {published['doubt']}" if published.get("doubt") else ""
+    doubt = f"; unverified: {published['doubt']}" if published.get("doubt") else ""
     return (
         f"{published['network']}: {ours}; published {published['accuracy']}{spread} ({published['table']}{doubt})\n"
         "published figures are maxima over tests during distillation; "

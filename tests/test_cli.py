@@ -190,7 +190,7 @@ def test_params_file_by_name(cli: Cli) -> None:
 def test_recipes(cli: Cli) -> None:
     assert "att/cifar10/ipc50" in cli("recipes")
     shown = cli("recipes", "show", "att/tinyimagenet/ipc10")
-    assert "DOUBTFUL" in shown
+    assert "UNVERIFIED" in shown
     cli("recipes", "use", "att/cifar100/ipc1")
     listed = json.loads(cli("config", "--json"))
     assert listed["distill.syn_steps"] == {"value": 50, "from": "params.yaml"}
@@ -217,12 +217,12 @@ def test_recipes(cli: Cli) -> None:
         (("distill", "--set", "distill.augment=crop_none"), "unknown augmentation in distill.augment: 'none'"),
         (("distill", "--set", "distill.augment=''"), "color, crop, cutout, flip, scale, rotate, or none"),
         (("prepare", "--dataset", "digits", "--artifacts", "/dev/null/there"), "/dev/null is no folder"),
-        (("distill", "--time-limit", "0s"), "--time-limit 0s: write it as 90s, 30m or 2h"),
+        (("distill", "--time-limit", "0s"), "--time-limit 0s: write it as 90s, 30m, 2h, 1d or 1:30:00"),
         (("distill", "--set", "distill.lr_img=.inf"), "distill.lr_img: input should be a finite number"),
         (("evaluate", "--dry-run", "--json"), "--dry-run prints lines for people; leave --json out"),
         (("evaluate", "set.h5", "--dry-run"), "set.h5 is missing"),
         (("reproduce", "att/digits/ipc1", "--set", "distill.ipc=10"), "att/digits/ipc1 decides distill.ipc"),
-        (("distill", "--time-limit", "soon"), "--time-limit soon: write it as 90s, 30m or 2h"),
+        (("distill", "--time-limit", "soon"), "--time-limit soon: write it as 90s, 30m, 2h, 1d or 1:30:00"),
         (("buffer", "--epochs", "few"), "buffer.epochs: "),
         (("evaluate", "--literature"), "--literature takes the maximum over snapshots; add --snapshots"),
         (("diagnose",), "artifacts/history.h5 is missing; run `attcli distill`"),

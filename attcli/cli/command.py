@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 USER_ERROR = 2
 INTERRUPTED = 130
+MORE_IS_LEFT = 75
+"""Exit code of a command that its time limit ended; the same command continues."""
 
 
 @contextmanager
@@ -36,7 +38,7 @@ def reporting() -> Iterator[None]:
         if error.errno is None:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"attcli: {place}{error.strerror}; mend that and run it again: what was finished is kept", err=True)
+        typer.echo(f"attcli: {place}{error.strerror}; fix that and run it again: what was finished is kept", err=True)
         raise typer.Exit(USER_ERROR) from None
     except KeyboardInterrupt:
         typer.echo("attcli: interrupted; what is done is saved, run it again to go on", err=True)
@@ -121,12 +123,15 @@ def run_stage(
     with runtime.stoppable():
         try:
             pipeline = import_module("attcli.stages.pipeline")
-            return act(pipeline, run) if act else getattr(pipeline, name)(run)
+            result = act(pipeline, run) if act else getattr(pipeline, name)(run)
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"{settings.runtime.device} has too little memory ({str(error).splitlines()[0]}); "
                 f"set runtime.micro_batch, or lower it"
             ) from None
+    if run.out_of_time() and not pipeline.is_done(run, name):
+        raise typer.Exit(MORE_IS_LEFT)
+    return result
 
 
 def refuse_json(dry_run: bool, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attcli.cli.command import given, refuse_json, reporting, run_stage, selectors
-from attcli.cli.flags import AsJson, DataDir, Device, DryRun, Force, Seed, Set
+from attcli.cli.flags import AsJson, DataDir, Device, DryRun, Force, Set
 from attcli.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,13 +18,21 @@ if TYPE_CHECKING:
 def list_recipes(context: typer.Context) -> None:
     """List the recipes."""
     if context.invoked_subcommand is None:
-        with reporting():
-            from attcli.settings.recipes import all_recipes
+        list_all()
 
-            for name, recipe in all_recipes().items():
-                doubtful = sum(bool(entry.doubt) for entry in recipe.values.values())
-                note = f" ({doubtful} doubtful value{'s' if doubtful > 1 else ''})" if doubtful else ""
-                typer.echo(f"{name:28}  {recipe.title}{note}")
+
+def list_all() -> None:
+    """List the recipes."""
+    with reporting():
+        from attcli import registry
+        from attcli.settings.recipes import all_recipes
+
+        for name, recipe in all_recipes().items():
+            unverified = sum(bool(entry.doubt) for entry in recipe.values.values())
+            note = f" ({unverified} unverified value{'s' if unverified > 1 else ''})" if unverified else ""
+            if not registry.dataset(name.split("/")[1]).readable:
+                note += " (its images cannot be read yet)"
+            typer.echo(f"{name:28}  {recipe.title}{note}")
 
 
 def show(name: str) -> None:
@@ -35,13 +43,16 @@ def show(name: str) -> None:
         recipe = get(name)
         typer.echo(f"{recipe.name}: {recipe.title}")
         for key, entry in recipe.values.items():
-            doubt = f"  DOUBTFUL: {entry.doubt}" if entry.doubt else ""
+            doubt = f"  UNVERIFIED: {entry.doubt}" if entry.doubt else ""
             typer.echo(f"  {key:26} {json.dumps(entry.value):<12} {entry.source}{doubt}")
         if recipe.published:
             typer.echo(f"  published: {json.dumps(recipe.published)}")
 
 
-def use(name: str, force: Force = False) -> None:
+def use(
+    name: str,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the params.yaml of this folder.")] = False,
+) -> None:
     """Write a complete params.yaml from a recipe."""
     with reporting():
         from attcli.settings.completeness import params_of
@@ -58,7 +69,7 @@ def use(name: str, force: Force = False) -> None:
 def reproduce(
     name: Annotated[str, typer.Argument(metavar="recipe", help="A recipe, as `attcli recipes` lists them.")],
     sets: Set = None,
-    seed: Seed = None,
+    seed: Annotated[int | None, typer.Option(help="Default of all stages' seeds.")] = None,
     device: Device = None,
     data_dir: DataDir = None,
     artifacts: Annotated[Path | None, typer.Option(help="Where results go; default: reproduced/<recipe>.")] = None,

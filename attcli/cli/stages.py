@@ -18,6 +18,7 @@ from attcli.cli.flags import (
     Epochs,
     ExpertCount,
     Force,
+    Fresh,
     Ipc,
     Iterations,
     Method,
@@ -25,6 +26,7 @@ from attcli.cli.flags import (
     Params,
     Seed,
     Set,
+    TimeLimit,
 )
 from attcli.errors import UserError
 
@@ -43,23 +45,34 @@ def prepare(
     no_auto: NoAuto = False,
     dry_run: DryRun = False,
     force: Force = False,
+    fresh: Fresh = False,
 ) -> None:
     """Read a dataset, fit its normaliser and write dataset.h5."""
     with reporting():
         flags = given(
             prepare__dataset=dataset,
             prepare__limit_per_class=limit_per_class,
-            seed=seed,
+            prepare__seed=seed,
             runtime__data_dir=data_dir,
             runtime__artifacts=artifacts,
         )
-        run_stage("prepare", flags, sets, params, dry_run=dry_run, auto=not no_auto, force=force)
+        run_stage(
+            "prepare",
+            flags,
+            sets,
+            params,
+            dry_run=dry_run,
+            auto=not no_auto,
+            force=force,
+            fresh="prepare" if fresh else "",
+        )
 
 
 def buffer(
     dataset: Dataset = None,
     experts: ExpertCount = None,
     epochs: Epochs = None,
+    time_limit: TimeLimit = None,
     seed: Seed = None,
     sets: Set = None,
     params: Params = None,
@@ -69,6 +82,7 @@ def buffer(
     no_auto: NoAuto = False,
     dry_run: DryRun = False,
     force: Force = False,
+    fresh: Fresh = False,
 ) -> None:
     """Train expert networks on the real images and keep their trajectories; more experts or epochs extend them."""
     with reporting():
@@ -76,12 +90,14 @@ def buffer(
             prepare__dataset=dataset,
             buffer__experts=experts,
             buffer__epochs=_epochs(epochs),
-            seed=seed,
+            buffer__seed=seed,
             runtime__device=device,
             runtime__data_dir=data_dir,
             runtime__artifacts=artifacts,
         )
-        run_stage("buffer", flags, sets, params, dry_run=dry_run, auto=not no_auto, force=force)
+        limit = None if time_limit is None else seconds(time_limit, "--time-limit")
+        options: dict[str, Any] = {"auto": not no_auto, "force": force, "fresh": "buffer" if fresh else ""}
+        run_stage("buffer", flags, sets, params, dry_run=dry_run, time_limit=limit, **options)
 
 
 def distill(
@@ -89,9 +105,7 @@ def distill(
     dataset: Dataset = None,
     ipc: Ipc = None,
     iterations: Iterations = None,
-    time_limit: Annotated[
-        str | None, typer.Option(help="Stop after 90s, 30m or 2h, saved; run again to go on.")
-    ] = None,
+    time_limit: TimeLimit = None,
     experts: ExpertCount = None,
     seed: Seed = None,
     sets: Set = None,
@@ -102,6 +116,7 @@ def distill(
     no_auto: NoAuto = False,
     dry_run: DryRun = False,
     force: Force = False,
+    fresh: Fresh = False,
 ) -> None:
     """Distil synthetic images by matching the experts' trajectories, making what is missing for it."""
     with reporting():
@@ -111,13 +126,18 @@ def distill(
             distill__ipc=ipc,
             distill__iterations=iterations,
             buffer__experts=experts,
-            seed=seed,
+            distill__seed=seed,
             runtime__device=device,
             runtime__data_dir=data_dir,
             runtime__artifacts=artifacts,
         )
-        limit = None if time_limit is None else _seconds(time_limit)
-        options: dict[str, Any] = {"auto": not no_auto, "force": force, "time_limit": limit}
+        limit = None if time_limit is None else seconds(time_limit, "--time-limit")
+        options: dict[str, Any] = {
+            "auto": not no_auto,
+            "force": force,
+            "fresh": "distill" if fresh else "",
+            "time_limit": limit,
+        }
         run_stage("distill", flags, sets, params, dry_run=dry_run, **options)
 
 
@@ -145,6 +165,7 @@ def evaluate(
     no_auto: NoAuto = False,
     dry_run: DryRun = False,
     force: Force = False,
+    fresh: Fresh = False,
     as_json: AsJson = False,
 ) -> None:
     """Train fresh networks on the set and on random real images, test them and print the scores."""
@@ -164,7 +185,7 @@ def evaluate(
             distill__ipc=ipc,
             distill__iterations=iterations,
             buffer__experts=experts,
-            seed=seed,
+            evaluate__seed=seed,
             runtime__device=device,
             runtime__data_dir=data_dir,
             runtime__artifacts=artifacts,
@@ -175,7 +196,8 @@ def evaluate(
                 return pipeline.evaluate_snapshots(run, literature=literature)
             return pipeline.evaluate(run, synthetic)
 
-        report = run_stage("evaluate", flags, sets, params, dry_run=dry_run, act=act, auto=not no_auto, force=force)
+        options: dict[str, Any] = {"auto": not no_auto, "force": force, "fresh": "evaluate" if fresh else ""}
+        report = run_stage("evaluate", flags, sets, params, dry_run=dry_run, act=act, **options)
         if report is not None:
             from attcli.tables import scores_table, snapshots_table
 
@@ -187,12 +209,18 @@ def _epochs(text: str | None) -> Any:
     return int(text) if text and text.isdigit() else text
 
 
-def _seconds(text: str) -> float:
-    units = {"s": 1, "m": 60, "h": 3600}
+def seconds(text: str, flag: str) -> float:
+    """A duration in seconds: 90s, 30m, 2h, 1d, or as Slurm writes it, 1:30:00 or 2-00:00:00."""
+    units: dict[str, float] = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
     try:
-        found = float(text[:-1]) * units[text[-1]] if text[-1] in units else float(text)
+        if ":" in text:
+            days, _, clock = text.rpartition("-")
+            parts = [float(part) for part in clock.split(":")]
+            duration = float(days or 0) * units["d"] + sum(p * 60.0**i for i, p in enumerate(reversed(parts)))
+        else:
+            duration = float(text[:-1]) * units[text[-1]] if text[-1] in units else float(text)
     except (ValueError, IndexError):
-        found = 0.0
-    if not found > 0:
-        raise UserError(f"--time-limit {text}: write it as 90s, 30m or 2h")
-    return found
+        duration = 0.0
+    if not 0 < duration < float("inf"):
+        raise UserError(f"{flag} {text}: write it as 90s, 30m, 2h, 1d or 1:30:00")
+    return duration

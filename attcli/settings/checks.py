@@ -19,10 +19,13 @@ def check_readable(settings: Settings) -> None:
 def check(settings: Settings) -> None:
     """UserError, in one line with the remedy, for the first thing that cannot work."""
     info = registry.dataset(settings.prepare.dataset)
-    registry.known("architecture", settings.network.arch, registry.names("network"))
-    for arch in settings.evaluate.archs:
+    for arch in (settings.network.arch, *settings.evaluate.archs):
         registry.known("architecture", arch, registry.names("network"))
-    registry.known("trainer", settings.buffer.trainer, registry.names("trainer"))
+        registry.module("network", arch)
+    for kind in ("trainer", "parameterisation", "storage"):
+        section, name = registry.KINDS[kind].setting.split(".")
+        registry.module(kind, getattr(getattr(settings, section), name))
+    registry.known("objective", settings.distill.objective, registry.names("objective"))
     there = f"there are: {', '.join(OPERATIONS)}"
     for name, strategy in (
         ("buffer.augment", settings.buffer.augment),

@@ -13,7 +13,7 @@ from attcli.stages import evaluate as evaluate_stage
 from attcli.stages import identity
 from attcli.stages import prepare as prepare_stage
 from attcli.stages.run import OTHERWISE, Run, differences, refuse
-from attcli.store import artefact, synthetic
+from attcli.store import artefact, experts, synthetic
 
 
 def prepare(run: Run) -> None:
@@ -71,6 +71,18 @@ def evaluate(run: Run, path: Path | None = None) -> dict[str, Any]:
             elif not run.dataset.exists():
                 prepare(_as_distilled(run, path or run.synthetic))
         return evaluate_stage.run(run, path)
+
+
+def is_done(run: Run, stage: str) -> bool:
+    """Whether a stage that a time limit may have ended is finished."""
+    settings = run.settings
+    if stage == "buffer":
+        files = [experts.path(run.experts, i) for i in range(settings.buffer.experts)]
+        return all(file.exists() and experts.epochs_of(file) == settings.epochs for file in files)
+    if stage == "distill":
+        header = artefact.header(run.synthetic, synthetic.KIND, synthetic.MAKER) if run.synthetic.exists() else None
+        return header is not None and header.about["iteration"] >= settings.distill.iterations
+    return True
 
 
 def evaluate_snapshots(run: Run, *, literature: bool = False) -> dict[str, Any]:

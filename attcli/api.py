@@ -1,0 +1,196 @@
+"""The door from Python: distilled sets to train with, and the stages as functions.
+
+All errors that the user can fix are `attcli.UserError`. Nothing is logged, unless `loguru.logger.enable("attcli")` was
+called.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from attcli import runtime
+from attcli.data.normalise import Normaliser
+from attcli.errors import UserError
+from attcli.matching.batches import probabilities
+from attcli.matching.parameters import vector
+from attcli.matching.student import Student
+from attcli.networks import Architecture
+from attcli.scoring.protocol import Protocol, accuracy, train
+from attcli.settings import Settings
+from attcli.settings import resolve as resolve_layers
+from attcli.stages import pipeline
+from attcli.stages.run import Run
+from attcli.store import synthetic
+
+
+@dataclass(frozen=True)
+class DistilledSet:
+    """A distilled set of n images of K classes.
+
+    images: network inputs f32 (n, C, H, W), that is, normalised images; class by class. They are those of the last
+    iteration; `variants` holds them as "synthetic", and their moving average as "ema", which is often a little better
+    after long distillations.
+    labels: class numbers i64 (n,); for learned labels, the likeliest classes.
+    probabilities: target probabilities f32 (n, K).
+    lr: the learning rate that was learned with the set. classes: the names of the classes.
+    normaliser: `forward` takes images in [0, 1] (N, C, H, W) to network inputs, `inverse` takes them back; None where
+    it is too large to be kept in the file (a ZCA above 3,072 dimensions).
+    protocol: how the set is to be trained with. about: what else the file says.
+    """
+
+    images: Tensor
+    labels: Tensor
+    probabilities: Tensor
+    lr: float
+    classes: list[str]
+    normaliser: Normaliser | None
+    protocol: Protocol
+    variants: dict[str, Tensor]
+    about: dict[str, Any]
+
+    def dataset(self, variant: str = "synthetic") -> TensorDataset:
+        """(image, target) pairs for torch: targets are class numbers, or probabilities where labels were learned.
+
+        torch's cross-entropy takes either.
+        """
+        return TensorDataset(self._variant(variant), self.probabilities if self._soft else self.labels)
+
+    @property
+    def _soft(self) -> bool:
+        return bool((self.probabilities.max(dim=1).values < 1).any())
+
+    def _variant(self, variant: str) -> Tensor:
+        if variant not in self.variants:
+            raise UserError(f"there is no variant {variant!r}; choose one of {', '.join(self.variants)}")
+        return self.variants[variant]
+
+    def build(self, network: str, seed: int = 0) -> nn.Module:
+        """A freshly initialised network of that name for the set's images: with the set's own options if it is its own.
+
+        UserError for a name that is none.
+        """
+        own = self.about["network"]
+        architecture = Architecture.of(own if own["arch"] == network else {"arch": network}, self.about)
+        return runtime.seeded(architecture.build, seed, "evaluate-weights", 0)
+
+    def train(
+        self, network: nn.Module | str, *, seed: int = 0, variant: str = "synthetic", lr: float | None = None
+    ) -> nn.Module:
+        """Train a network (a module, in place, or the name of one) on the set by its own protocol, and return it.
+
+        `lr` defaults to the learned one. A network with batch norm gets its running statistics from the set afterwards.
+        """
+        module = self.build(network, seed) if isinstance(network, str) else network
+        device = next(module.parameters()).device
+        student = Student.of(deepcopy(module))
+        theta = vector(module).clone()
+        images = self._variant(variant).to(device, theta.dtype)
+        labels = (self.probabilities.clamp(min=1e-12).log() if self._soft else self.labels).to(device)
+        rate, key = self.lr if lr is None else lr, (seed, "evaluate", 0)
+        train(student, theta, images, labels, len(self.classes), rate, self.protocol, key)
+        trained = student.layout.unflatten(theta)
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                parameter.copy_(trained[name])
+            _calibrate(module, images)
+        return module.eval()
+
+    def score(self, network: nn.Module | str, test: tuple[Tensor, Tensor], *, seed: int = 0) -> float:
+        """The accuracy in percent on real images: of a trained module, or of a network by name, which is trained first.
+
+        test: images (N, C, H, W), as integers as their dataset stores them or in [0, 1], and classes (N,).
+        UserError where the set's file does not hold its normaliser.
+        """
+        if self.normaliser is None:
+            raise UserError("the set's file does not hold its normaliser; score it with `attcli evaluate FILE`")
+        module = self.train(network, seed=seed) if isinstance(network, str) else network
+        images, labels = test
+        scale = 1.0 if images.is_floating_point() else self.about["value_scale"]
+        theta = vector(module)
+        inputs = self.normaliser.forward(images.float() * scale).to(theta)
+        if any(True for _ in module.buffers()):
+            with torch.no_grad():
+                right = module.eval()(inputs).argmax(dim=1) == labels.to(theta.device)
+            return 100 * int(right.sum()) / len(labels)
+        return accuracy(Student.of(deepcopy(module)), theta, inputs, labels.to(theta.device))
+
+
+def _calibrate(module: nn.Module, images: Tensor) -> None:
+    """Give batch norms the running statistics of the set, by one pass over it."""
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    kept = [norm for norm in norms if norm.track_running_stats]
+    for norm in kept:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean of what is met
+    if kept:
+        module.train()
+        module(images)
+
+
+def load(path: str | Path) -> DistilledSet:
+    """A distilled set from its file, or from one of a distillation's snapshots. UserError if it is none."""
+    distilled = synthetic.read(Path(path), kind=None)
+    about, plain = distilled.about, Protocol()
+    own = about["protocol"]
+    names = ("epochs", "batch", "momentum", "weight_decay", "augment")
+    numbers = {name: getattr(plain, name) if own.get(name) is None else own[name] for name in names}
+    targets = probabilities(distilled.labels, len(about["classes"])).float()
+    return DistilledSet(
+        images=distilled.variants["synthetic"],
+        labels=targets.argmax(dim=1),
+        probabilities=targets,
+        lr=distilled.lr,
+        classes=list(about["classes"]),
+        normaliser=distilled.normaliser,
+        protocol=Protocol(name=own.get("protocol") or plain.name, **numbers),
+        variants=distilled.variants,
+        about=about,
+    )
+
+
+def resolve(settings: Mapping[str, Any] | None = None) -> Settings:
+    """All settings: the given ones (by dotted name, as "distill.ipc"), then the recipe's, then the defaults.
+
+    No params.yaml is read. UserError, in one line, for what is wrong.
+    """
+    return resolve_layers(dict(settings or {}), environ={}, ignore_params=True).settings
+
+
+def _run(settings: Settings, force: bool) -> Run:
+    runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
+    return Run(settings, force=force)
+
+
+def prepare(settings: Settings, *, force: bool = False) -> Path:
+    """Make the dataset's file, as `attcli prepare` does; returns its path."""
+    run = _run(settings, force)
+    pipeline.prepare(run)
+    return run.dataset
+
+
+def buffer(settings: Settings, *, force: bool = False) -> Path:
+    """Train the experts, as `attcli buffer` does; returns their folder."""
+    run = _run(settings, force)
+    pipeline.buffer(run)
+    return run.experts
+
+
+def distill(settings: Settings, *, force: bool = False) -> DistilledSet:
+    """Distil, with all that is missing for it, as `attcli distill` does; returns the set."""
+    run = _run(settings, force)
+    pipeline.distill(run)
+    return load(run.synthetic)
+
+
+def evaluate(settings: Settings, path: str | Path | None = None) -> dict[str, Any]:
+    """Score the results' set, or the one in `path`, as `attcli evaluate` does.
+
+    Returns {"scores": {network: {kind: {"mean", "sd", "n"}}}, "protocol", "set"}, accuracies in percent.
+    """
+    return pipeline.evaluate(_run(settings, False), None if path is None else Path(path))

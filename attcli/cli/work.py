@@ -1,0 +1,60 @@
+"""The command that lists and deletes kept work."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attcli.cli.command import given, reporting, resolve_flags
+from attcli.cli.flags import Artifacts, AsJson
+from attcli.cli.stages import seconds
+from attcli.errors import UserError
+
+
+def work(
+    fingerprints: Annotated[
+        list[str] | None, typer.Argument(help="With --prune: fingerprints, or how they begin.")
+    ] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete the kept work that you name.")] = False,
+    stage: Annotated[str | None, typer.Option(help="Only work of this stage.")] = None,
+    older_than: Annotated[str | None, typer.Option(help="Only work that has not changed for so long, as 7d.")] = None,
+    unused: Annotated[bool, typer.Option("--unused", help="Only work that the results do not use.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before deleting.")] = False,
+    artifacts: Artifacts = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the work that is kept to be continued or used again, or delete some of it."""
+    with reporting():
+        from rich.filesize import decimal
+
+        from attcli.stages import work as stage_work
+        from attcli.stages.run import Run
+
+        if stage not in (None, "prepare", "buffer", "distill", "evaluate"):
+            raise UserError(f"--stage {stage}: choose prepare, buffer, distill or evaluate")
+        run = Run(resolve_flags(given(runtime__artifacts=artifacts), None, None).settings)
+        works = stage_work.listed(run)
+        age = None if older_than is None else seconds(older_than, "--older-than")
+        if prune:
+            works = stage_work.chosen(works, fingerprints or [], age, unused, stage)
+        else:
+            works = [w for w in works if stage in (None, w.stage) and not (unused and w.used) and w.age > (age or -1.0)]
+        if as_json and not prune:
+            typer.echo(stage_work.as_json(works))
+            return
+        for kept in works:
+            note = ", used by the results" if kept.used else ""
+            days = f"{kept.age / 86_400:.1f} days"
+            typer.echo(f"{kept.stage:9} {kept.fingerprint}  {decimal(kept.size):>9}  {days:>11}  {kept.what}{note}")
+        total = sum(kept.size for kept in works)
+        if not prune:
+            typer.echo(f"{len(works)} folders in {Path(run.settings.runtime.work_dir)}, {decimal(total)} in all")
+            return
+        if not yes and not (sys.stdin.isatty() and typer.confirm(f"Delete these {len(works)} folders?")):
+            raise UserError("nothing was deleted; --yes deletes without asking")
+        deleted, held = stage_work.prune(works)
+        freed = sum(kept.size for kept in deleted if not kept.used)
+        typer.echo(f"deleted {len(deleted)} folders; {decimal(freed)} are free (what the results use stays there)")
+        for kept in held:
+            typer.echo(f"{kept.folder} stays: another attcli works in it", err=True)

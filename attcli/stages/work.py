@@ -1,0 +1,138 @@
+"""What is kept in the work folder, in words; and its removal."""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attcli.errors import UserError
+from attcli.stages.run import Run
+from attcli.store import artefact, experts, synthetic
+from attcli.store.files import locked
+
+NAME = re.compile(r"(prepare|buffer|distill|evaluate)-([0-9a-f]{16})((?:\.replaced(?:-\d+)?)?)")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The kept work of one stage and identity: what it is in words, bytes, seconds since it changed."""
+
+    folder: Path
+    stage: str
+    fingerprint: str
+    what: str
+    size: int
+    age: float
+    used: bool
+    """Whether the results link to it, so that deleting it frees less than its size."""
+
+
+def listed(run: Run) -> list[Kept]:
+    """All kept work, newest first."""
+    root = run.settings.runtime.work_dir
+    found = [kept for folder in root.glob("*") if (kept := _kept(run, folder)) is not None]
+    return sorted(found, key=lambda kept: kept.age)
+
+
+def _kept(run: Run, folder: Path) -> Kept | None:
+    match = NAME.fullmatch(folder.name)
+    if not folder.is_dir() or match is None:
+        return None
+    stage, fingerprint, replaced = match.groups()
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    stats = [path.stat() for path in files]
+    what = _in_words(stage, folder)
+    return Kept(
+        folder=folder,
+        stage=stage,
+        fingerprint=fingerprint,
+        what=f"{what} (set aside)" if replaced else what,
+        size=sum(stat.st_size for stat in stats),
+        age=time.time() - max((stat.st_mtime for stat in stats), default=folder.stat().st_mtime),
+        used=any(stat.st_nlink > 1 for stat in stats),
+    )
+
+
+def _headers(folder: Path) -> Iterator[artefact.Header]:
+    kinds = {"dataset.h5": "dataset", "latest.h5": synthetic.SNAPSHOT}
+    for path in sorted(folder.rglob("*.h5"), reverse=True):
+        kind = kinds.get(path.name, "expert" if path.name.startswith("expert") else synthetic.SNAPSHOT)
+        try:
+            yield artefact.header(path, kind, "")
+        except UserError:
+            continue
+
+
+def _in_words(stage: str, folder: Path) -> str:
+    """What a folder holds, as far as its files tell."""
+    if stage == "evaluate":
+        results = folder / "results.jsonl"
+        count = results.read_bytes().count(b"\n") if results.exists() else 0
+        return f"{count} scored networks"
+    header = next(_headers(folder), None)
+    if stage == "buffer":
+        files = {path.with_suffix("") for pattern in ("*.h5", "*.jsonl") for path in folder.glob(f"expert-{pattern}")}
+        epochs = sum(_epochs(path.with_suffix(".h5")) for path in files)
+        told = f"{header.about['dataset']}, {_network(header.about)}, " if header else ""
+        return f"{told}{len(files)} experts, {epochs} epochs in all"
+    if header is None:
+        return "nothing finished"
+    about: dict[str, Any] = header.about
+    if stage == "prepare":
+        return f"{about['dataset']}, {about['normaliser']['kind']}"
+    done = max((synthetic.iteration_of(path) for path in synthetic.snapshots(folder / "snapshots")), default=0)
+    done = max(done, about["iteration"])
+    return f"{about['method']} {about['dataset']} ipc {about['ipc']}, seed {about['seed']}, {done} iterations"
+
+
+def _epochs(file: Path) -> int:
+    try:
+        return experts.kept_epochs(file)
+    except UserError:
+        return 0
+
+
+def _network(about: dict[str, Any]) -> str:
+    return str(about["network"]["arch"])
+
+
+def chosen(
+    works: list[Kept], prefixes: list[str], older_than: float | None, unused: bool, stage: str | None
+) -> list[Kept]:
+    """The kept work that all given conditions name. UserError where none is given, or a prefix names nothing."""
+    if not prefixes and older_than is None and not unused and stage is None:
+        raise UserError("--prune deletes what you name: fingerprints, --stage, --older-than 7d or --unused")
+    for prefix in prefixes:
+        if not any(kept.fingerprint.startswith(prefix) for kept in works):
+            raise UserError(f"no kept work has a fingerprint that begins with {prefix}; see `attcli work`")
+    return [
+        kept
+        for kept in works
+        if (not prefixes or any(kept.fingerprint.startswith(prefix) for prefix in prefixes))
+        and (older_than is None or kept.age > older_than)
+        and (not unused or not kept.used)
+        and stage in (None, kept.stage)
+    ]
+
+
+def prune(works: list[Kept]) -> tuple[list[Kept], list[Kept]]:
+    """Delete kept work; what was deleted, and what another process is at work on, which stays."""
+    deleted, held = [], []
+    for kept in works:
+        try:
+            with locked(kept.folder):
+                shutil.rmtree(kept.folder)
+        except UserError:
+            held.append(kept)
+        else:
+            deleted.append(kept)
+    return deleted, held
+
+
+def as_json(works: list[Kept]) -> str:
+    """The list for programs: sizes in bytes, ages in seconds."""
+    return json.dumps([{**vars(kept), "folder": str(kept.folder), "age": round(kept.age)} for kept in works], indent=2)

@@ -1,0 +1,78 @@
+"""What is kept, in words, and how it is deleted."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from attcli.stages import pipeline
+from attcli.stages.run import Run
+from tests.conftest import SMALL, Cli
+
+MakeRun = Callable[..., Run]
+
+
+def distilled(cli: Cli) -> None:
+    cli.small("evaluate", "--repeats", "1")
+
+
+def test_kept_work_is_listed_in_words(cli: Cli) -> None:
+    distilled(cli)
+    output = cli("work")
+    assert "att digits ipc 1, seed 0, 6 iterations, used by the results" in output
+    assert "digits, standardise" in output
+    assert "digits, convnet, 2 experts, 6 epochs in all" in output
+    assert "scored networks" in output
+    listed = json.loads(cli("work", "--json"))
+    assert {entry["stage"] for entry in listed} == {"prepare", "buffer", "distill", "evaluate"}
+    assert all(entry["size"] > 0 for entry in listed)
+    (one,) = json.loads(cli("work", "--stage", "distill", "--json"))
+    assert Path(one["folder"]).is_dir()
+
+
+def test_what_is_named_is_deleted_and_nothing_else(cli: Cli) -> None:
+    distilled(cli)
+    cli.small("distill", "--set", "distill.seed=1", "--artifacts", "other")
+    both = json.loads(cli("work", "--stage", "distill", "--json"))
+    assert len(both) == 2
+    assert "nothing was deleted; --yes" in cli("work", "--prune", "--stage", "distill", code=2)
+    assert "--prune deletes what you name" in cli("work", "--prune", code=2)
+    assert "no kept work has a fingerprint that begins with xyz" in cli("work", "xyz", "--prune", code=2)
+    cli("work", both[0]["fingerprint"][:6], "--prune", "--yes")
+    assert [entry["folder"] for entry in json.loads(cli("work", "--stage", "distill", "--json"))] == [both[1]["folder"]]
+    assert Path("artifacts/synthetic.h5").exists()
+    assert Path("other/synthetic.h5").exists()
+
+
+def test_age_and_use_choose_too(cli: Cli) -> None:
+    distilled(cli)
+    (scores,) = json.loads(cli("work", "--stage", "evaluate", "--json"))
+    assert json.loads(cli("work", "--unused", "--json")) == [scores]
+    old = time.time() - 10 * 86_400
+    for path in Path(scores["folder"]).iterdir():
+        os.utime(path, (old, old))
+    cli("work", "--prune", "--older-than", "7d", "--yes")
+    assert {entry["stage"] for entry in json.loads(cli("work", "--json"))} == {"prepare", "buffer", "distill"}
+
+
+def test_a_time_limit_has_an_exit_code_of_its_own(cli: Cli) -> None:
+    sets = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
+    cli("distill", *sets, "--iterations", "100000", "--time-limit", "1s", code=75)
+    cli("distill", *sets, "--iterations", "2")
+    cli("buffer", *sets, "--epochs", "100000", "--time-limit", "0:00:01", code=75)
+    assert "write it as 90s" in cli("distill", "--time-limit", "soon", code=2)
+
+
+def test_fresh_and_seed_are_the_stages_own(cli: Cli, make_run: MakeRun) -> None:
+    cli.small("distill")
+    before = Path("artifacts/synthetic.h5").read_bytes()
+    experts = Path("artifacts/experts/expert-0000.h5").stat().st_mtime_ns
+    cli.small("distill", "--fresh")
+    assert Path("artifacts/synthetic.h5").read_bytes() == before
+    assert list(Path(".attcli").glob("distill-*.replaced*"))
+    assert not list(Path(".attcli").glob("buffer-*.replaced*"))
+    cli.small("distill", "--seed", "5", "--force")
+    assert Path("artifacts/synthetic.h5").read_bytes() != before
+    assert Path("artifacts/experts/expert-0000.h5").stat().st_mtime_ns == experts  # the same experts
+    pipeline.prepare(make_run())

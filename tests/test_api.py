@@ -1,0 +1,97 @@
+"""The door from Python, and the examples of the documentation."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import attcli
+from attcli.stages import pipeline
+from attcli.stages.run import Run
+from attcli.store import dataset, synthetic
+
+MakeRun = Callable[..., Run]
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("page", ["docs/python.md", "README.md"])
+def test_the_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / page).read_text(), re.DOTALL)
+    assert blocks
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks)],
+        check=True,
+        env={**__import__("os").environ, "PYTHONPATH": str(REPOSITORY)},
+        cwd=tmp_path,
+    )
+
+
+def test_importing_is_instant_and_silent() -> None:
+    code = "import sys, attcli; print([m for m in ('torch', 'numpy', 'h5py') if m in sys.modules], dir(attcli))"
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert said.startswith("[] ")
+    assert "load" in said
+
+
+def test_a_set_is_what_its_file_holds(make_run: MakeRun) -> None:
+    run = make_run(evaluate__batch=7)
+    pipeline.distill(run)
+    loaded, stored = attcli.load(str(run.synthetic)), synthetic.read(run.synthetic)
+    assert torch.equal(loaded.images, stored.variants["synthetic"])
+    assert torch.equal(loaded.variants["ema"], stored.variants["ema"])
+    assert torch.equal(loaded.probabilities.argmax(1), loaded.labels)
+    assert (loaded.lr, loaded.classes, loaded.protocol.batch) == (stored.lr, stored.about["classes"], 7)
+    assert torch.equal(loaded.dataset().tensors[1], stored.labels)
+    assert torch.equal(loaded.dataset("ema").tensors[0], stored.variants["ema"])
+    snapshot = attcli.load(synthetic.snapshots(run.snapshots)[-1])
+    assert torch.equal(snapshot.images, loaded.images)
+    with pytest.raises(attcli.UserError, match="there is no variant 'best'"):
+        loaded.dataset("best")
+
+
+def test_training_and_scoring_are_those_of_the_command(make_run: MakeRun) -> None:
+    run = make_run(evaluate__repeats=1)
+    report = pipeline.evaluate(run)
+    data = dataset.read(run.dataset)
+    test = data.images["test"], data.labels["test"]
+    loaded = attcli.load(run.synthetic)
+    assert loaded.score("convnet", test) == pytest.approx(report["scores"]["convnet"]["synthetic"]["mean"], abs=1e-3)
+    in_unit_range = data.images["test"].float() / 16, data.labels["test"]
+    model = loaded.train("convnet")
+    assert loaded.score(model, test) == loaded.score(model, in_unit_range)
+
+
+def test_learned_labels_are_probabilities(make_run: MakeRun) -> None:
+    run = make_run(distill__labels="learned")
+    pipeline.distill(run)
+    loaded = attcli.load(run.synthetic)
+    stored = synthetic.read(run.synthetic)
+    assert torch.allclose(loaded.probabilities, stored.labels.softmax(1))
+    assert loaded.dataset().tensors[1].shape == (10, 10)
+    assert loaded.train("mlp") is not None
+
+
+def test_a_module_with_batch_norm_is_trained_in_place(make_run: MakeRun) -> None:
+    run = make_run()
+    pipeline.distill(run)
+    loaded = attcli.load(run.synthetic)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+    before = model[0].weight.clone()
+    assert loaded.train(model) is model
+    assert not torch.equal(model[0].weight, before)
+    assert not torch.equal(model[1].running_mean, torch.zeros(4))
+    data = dataset.read(run.dataset)
+    assert 0 <= loaded.score(model, (data.images["test"], data.labels["test"])) <= 100
+
+
+def test_settings_for_notebooks() -> None:
+    settings = attcli.resolve({"prepare.dataset": "digits", "distill.ipc": 1})
+    assert settings.network.width == 64  # the recipe's
+    with pytest.raises(attcli.UserError, match="unknown dataset"):
+        attcli.resolve({"prepare.dataset": "digitz"})
