@@ -5,5 +5,9 @@ class UserError(Exception):
     """One line that says what is wrong and what to do about it; the command line turns it into exit code 2."""
 
 
+class DamagedError(UserError):
+    """A file that is not what was once written; what can be made again is then made again."""
+
+
 class DivergedError(UserError):
     """A training that left the finite numbers; its learning rate is the one to mend."""

@@ -142,4 +142,5 @@ def known(kind: str, name: str, names: Iterable[str], listing: str | None = None
         return name
     near = get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UserError(f"unknown {kind} {name!r}; {hint}{listing or 'there are: ' + ', '.join(names)}")
+    shown = name if len(name) <= 80 else f"{name[:80]}…"
+    raise UserError(f"unknown {kind} {shown!r}; {hint}{listing or 'there are: ' + ', '.join(names)}")

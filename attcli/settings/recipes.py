@@ -57,6 +57,8 @@ def _of_file(path: Path) -> dict[str, Recipe]:
 
 def _of(method: str, dataset: object) -> dict[str, Recipe]:
     """The recipes of a method on a dataset, by name; a file holds them."""
+    if method not in registry.names("method"):
+        return {}
     module = registry.datasets_of_this_package().get(str(dataset), "").rpartition(".")[2]
     for name in (dataset, module):  # a family of datasets shares a file, as it shares a module
         path = FOLDER / method / f"{name}.yaml"

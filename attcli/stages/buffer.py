@@ -8,7 +8,7 @@ from loguru import logger
 from torch import Tensor
 
 from attcli import execution, registry, runtime, trainers
-from attcli.errors import DivergedError, UserError
+from attcli.errors import DamagedError, DivergedError
 from attcli.matching.parameters import vector
 from attcli.progress import Track, track
 from attcli.stages import identity, inputs
@@ -51,7 +51,7 @@ def _published(run: Run, folder: Path, index: int, epochs: int) -> bool:
             continue
         try:
             header, trajectory = experts.read(source)
-        except UserError as error:
+        except DamagedError as error:
             set_aside(source, error)
             continue
         if trajectory.epochs == epochs:

@@ -153,7 +153,6 @@ class _Evaluation:
         settings = self._run.settings.evaluate
         cases = [(arch, kind, r) for arch in settings.archs for kind in kinds for r in range(settings.repeats)]
         with self._run.working_at(scorer.results.folder, "evaluate"), track(label, len(cases)) as progress:
-            scorer.results.load()
             accuracies = scorer.scores(cases, progress)
         return {arch: {kind: _summary_of(accuracies, arch, kind) for kind in kinds} for arch in settings.archs}
 

@@ -1,6 +1,11 @@
 """What stages take in: the prepared dataset, the experts, and the network for their images; each checked to fit."""
 
+import itertools
+
+import torch
+
 from attcli.errors import UserError
+from attcli.matching.parameters import Layout
 from attcli.networks import Architecture
 from attcli.settings import Network
 from attcli.stages import identity
@@ -28,8 +33,10 @@ def open_experts(run: Run, data: dataset.Dataset) -> experts.Experts:
     settings = run.settings
     trajectories = experts.open_experts(run.experts, settings.buffer.experts)
     try:
+        layout = _layout(run, data)
         for header in trajectories.headers:
-            _check_experts(run, header, data)
+            _check_making(run, header, data)
+            check_fit(run, header, data, layout)
         if trajectories.epochs < settings.read_epochs:
             raise UserError(
                 f"the experts in {run.experts} have {trajectories.epochs} epochs, distilling reads "
@@ -41,8 +48,29 @@ def open_experts(run: Run, data: dataset.Dataset) -> experts.Experts:
     return trajectories
 
 
-def _check_experts(run: Run, header: artefact.Header, data: dataset.Dataset) -> None:
-    """UserError, naming what differs, unless an expert is of the network, trainer and dataset that are asked for."""
+def _layout(run: Run, data: dataset.Dataset) -> list[list[object]]:
+    """Name and shape of every parameter of the network that students have."""
+    with torch.device("meta"):
+        layout = Layout.of(architecture(run.settings.network, data.about).build())
+    return [[name, list(shape)] for name, shape in zip(layout.names, layout.shapes, strict=True)]
+
+
+def check_fit(run: Run, header: artefact.Header, data: dataset.Dataset, wanted: list[list[object]]) -> None:
+    """UserError unless an expert's parameters are those of the network that students have, whoever trained it."""
+    kept = header.about["layout"]
+    for what in ("channels", "resolution", "classes"):
+        if header.about[what] != data.about[what]:
+            raise UserError(f"{run.experts} is for {what} {header.about[what]}, {run.dataset} has {data.about[what]}")
+    if kept != wanted:
+        differing = next((a, b) for a, b in itertools.zip_longest(kept, wanted) if a != b)
+        raise UserError(
+            f"{run.experts} holds experts of a network with other parameters ({differing[0]} there, {differing[1]} in "
+            f"this version of {run.settings.network.arch}); run `{experts.MAKER} --fresh`"
+        )
+
+
+def _check_making(run: Run, header: artefact.Header, data: dataset.Dataset) -> None:
+    """UserError, naming what differs, unless attcli made an expert with the network, trainer and dataset asked for."""
     fingerprint, decisive = identity.buffer(run.settings, data.sha256)
     if header.fingerprint == fingerprint:
         return

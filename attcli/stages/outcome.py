@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from loguru import logger
 
-from attcli.errors import UserError
+from attcli.errors import DamagedError
 from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset, history, synthetic
 from attcli.store.files import atomic, publish, set_aside
@@ -23,7 +23,7 @@ def _read(file: Path) -> synthetic.State | None:
     """A saved state; a damaged one is set aside, and distilling resumes from the one before it."""
     try:
         return synthetic.read_snapshot(file)
-    except UserError as error:
+    except DamagedError as error:
         set_aside(file, error)
         return None
 
@@ -62,7 +62,7 @@ class Outcome:
         if self._run.history.exists():
             try:
                 header, arrays = artefact.read(self._run.history, history.KIND, history.MAKER)
-            except UserError as error:
+            except DamagedError as error:
                 set_aside(self._run.history, error)
             else:
                 if header.fingerprint == fingerprint:

@@ -10,7 +10,7 @@ from attcli import registry
 from attcli.data import normalise
 from attcli.data.inputs import of_each_class
 from attcli.data.sources import DatasetInfo, Images, Source
-from attcli.errors import UserError
+from attcli.errors import DamagedError
 from attcli.runtime import stream, versions
 from attcli.settings import Settings
 from attcli.stages import identity
@@ -31,7 +31,7 @@ def run(run: Run) -> None:
         if made.exists():
             try:
                 artefact.header(made, dataset.KIND, dataset.MAKER)
-            except UserError as error:
+            except DamagedError as error:
                 set_aside(made, error)
         if not made.exists():
             begun = time.perf_counter()

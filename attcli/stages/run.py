@@ -1,5 +1,6 @@
 """What all stages share: where things lie, and what may be made or overwritten."""
 
+import itertools
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,8 @@ class Run:
     """The name of a stage that is computed anew, whatever is kept of it."""
     origin: Mapping[str, str] = field(default_factory=dict)
     """Where each setting's value came from, by dotted name."""
+    forgotten: list[str] = field(default_factory=list, compare=False)
+    """The stage that was set aside already, as `fresh` demands."""
     begun: float = field(default_factory=time.monotonic)
 
     def asked(self, name: str, *, files: bool) -> bool:
@@ -103,38 +106,40 @@ class Run:
         Waits for a process that does the same work; UserError if another one writes into the results.
         """
         with self.publishing(), self.working_at(self.work(stage, fingerprint), stage) as folder:
-            sweep(self._out)
+            for results in (self._out, self.experts, self.snapshots):
+                sweep(results)
             yield folder
 
     @contextmanager
     def working_at(self, folder: Path, stage: str) -> Iterator[Path]:
         """A stage's work folder alone, for work that is not published as it is."""
         with locked(folder, wait=lambda: not self.out_of_time()):
-            sweep(folder)
+            for part in (folder, folder / "snapshots", folder / "history"):
+                sweep(part)
             if self.fresh == stage:
                 self._forget(stage, folder)
             yield folder
 
     def _forget(self, stage: str, folder: Path) -> None:
-        """Set aside what is kept of a stage, and take its results away."""
-        replaced = folder.with_name(f"{folder.name}.replaced")
-        shutil.rmtree(replaced, ignore_errors=True)
+        """Set aside what is kept of a stage and what is published of it, once in an invocation."""
+        if self.forgotten:
+            return
+        self.forgotten.append(stage)
+        names = (folder.with_name(f"{folder.name}.replaced-{number}") for number in itertools.count(1))
+        replaced = next(name for name in names if not name.exists())
         kept = [entry for entry in folder.iterdir() if entry.name != ".lock"]
-        if kept:
-            replaced.mkdir(parents=True)
-        for entry in kept:
-            entry.rename(replaced / entry.name)
         results = {
             "prepare": [self.dataset],
             "buffer": [self.experts],
             "distill": [self.synthetic, self.snapshots, self.history, self.history.with_suffix(".csv"), self.grid],
-            "evaluate": [self.scores],
+            "evaluate": [],
         }
-        for path in results[stage]:
-            if path.is_dir():
-                shutil.rmtree(path)
-            path.unlink(missing_ok=True)
-        if kept:
+        published = [path for path in results[stage] if path.exists()]
+        for place, entries in ((replaced, kept), (replaced / "results", published)):
+            for entry in entries:
+                place.mkdir(parents=True, exist_ok=True)
+                shutil.move(entry, place / entry.name)
+        if kept or published:
             logger.info("{} is computed anew; what was kept of it is in {}", stage, replaced)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from loguru import logger
 from numpy.typing import NDArray
 
-from attcli.errors import UserError
+from attcli.errors import DamagedError, UserError
 from attcli.store import hdf5, headers
 from attcli.store.files import atomic
 from attcli.store.hdf5 import BadFileError
@@ -161,16 +161,17 @@ def kind_of(path: Path) -> str | None:
     try:
         if not path.is_file():
             return None
+        hdf5.sealed(path)  # HDF5 itself may hang on a damaged file
         with h5py.File(str(path), "r") as file:
             return str(hdf5.attribute(file, "kind"))
     except (BadFileError, OSError, RuntimeError):
         return None
 
 
-def damaged(path: Path, maker: str, error: object) -> UserError:
+def damaged(path: Path, maker: str, error: object) -> DamagedError:
     """The error of a file that cannot be read as what it should be."""
     reason = " ".join(str(error).split())[:200]
-    return UserError(f"{path} is damaged or cut short ({reason}); delete it and run `{maker}`")
+    return DamagedError(f"{path} is damaged or cut short ({reason}); delete it and run `{maker}`")
 
 
 def read(path: Path, kind: str, maker: str, covered: tuple[str, ...] = ()) -> tuple[Header, Arrays]:

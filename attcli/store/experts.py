@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from attcli.errors import UserError
 from attcli.store import artefact
+from attcli.store.files import atomic
 
 KIND = "expert"
 MAKER = "attcli buffer"
@@ -62,13 +63,12 @@ class Growing:
     """An expert that is being trained: `NAME.rows` (raw numbers), and `NAME.jsonl` (a line per row) beside it.
 
     A row counts once its line is complete and its digest fits, so a process may be killed at any moment: on opening,
-    what does not fit at the end is cut off. With momentum, `NAME.velocity` belongs to the last row, or to the one
-    before it.
+    what does not fit at the end is cut off. With momentum, `NAME.velocity-ROW` belongs to a row, and a row without it
+    is cut off too; the files of the last two rows are kept.
     """
 
     def __init__(self, file: Path, dtype: np.dtype[Any]) -> None:
         self._rows, self._index = file.with_suffix(".rows"), file.with_suffix(".jsonl")
-        self._velocity = file.with_suffix(".velocity")
         self._dtype = dtype
         self._lines: list[dict[str, Any]] = []
         if self._rows.exists() and self._index.exists():
@@ -79,31 +79,29 @@ class Growing:
 
     def _recover(self) -> None:
         """Keep the rows up to the first one that is not whole."""
-        kept = 0
+        lines = self._index.read_bytes().splitlines(keepends=True)
         with self._rows.open("rb") as rows:
-            for line in self._index.read_bytes().splitlines(keepends=True):
+            for line in lines:
                 entry = _entry(line)
                 data = rows.read(int(entry["bytes"])) if entry else b""
                 if not entry or hashlib.sha256(data).hexdigest() != entry["sha256"]:
                     break
                 self._lines.append(entry)
-                kept += len(line)
-        velocity = self._last_velocity()
-        if velocity is not None and velocity[0] < len(self._lines) - 1:
-            self._lines = self._lines[: velocity[0] + 1]
-            kept = sum(len(line) for line in self._index.read_bytes().splitlines(keepends=True)[: len(self._lines)])
-        os.truncate(self._index, kept)
+        while self._lines and self._lines[-1].get("velocity") and self._velocity(len(self._lines) - 1) is None:
+            self._lines.pop()
+        os.truncate(self._index, sum(len(line) for line in lines[: len(self._lines)]))
         os.truncate(self._rows, sum(int(entry["bytes"]) for entry in self._lines))
 
-    def _last_velocity(self) -> tuple[int, Row] | None:
-        """The newest saved velocity whose row is there, and that row's number."""
-        for file in (self._velocity, self._velocity.with_suffix(".velocity-before")):
-            if file.exists():
-                data = file.read_bytes()
-                row, numbers = int.from_bytes(data[:8], "little"), data[40:]
-                if hashlib.sha256(numbers).digest() == data[8:40] and row < len(self._lines):
-                    return row, np.frombuffer(numbers, self._dtype)
-        return None
+    def _velocity_file(self, row: int) -> Path:
+        return self._rows.with_suffix(f".velocity-{row}")
+
+    def _velocity(self, row: int) -> Row | None:
+        """The momentum after a row, if it is kept and whole."""
+        file = self._velocity_file(row)
+        data = file.read_bytes() if file.exists() else b""
+        if hashlib.sha256(data[32:]).digest() != data[:32]:
+            return None
+        return np.frombuffer(data[32:], self._dtype)
 
     @property
     def epochs(self) -> int:
@@ -112,31 +110,29 @@ class Growing:
 
     def append(self, row: Row, loss: float | None, accuracy: float | None, velocity: Row | None = None) -> None:
         """One more row (P,): the initial parameters (without loss and accuracy), or those after one more epoch."""
-        row = np.ascontiguousarray(row, self._dtype)
+        row, number = np.ascontiguousarray(row, self._dtype), len(self._lines)
         if velocity is not None:
             numbers = np.ascontiguousarray(velocity, self._dtype).tobytes()
-            if self._velocity.exists():
-                os.replace(self._velocity, self._velocity.with_suffix(".velocity-before"))
-            number = len(self._lines).to_bytes(8, "little")
-            self._velocity.write_bytes(number + hashlib.sha256(numbers).digest() + numbers)
+            with atomic(self._velocity_file(number)) as temporary:
+                temporary.write_bytes(hashlib.sha256(numbers).digest() + numbers)
         entry = {"bytes": row.nbytes, "sha256": row_digest(row).hex(), "loss": loss, "accuracy": accuracy}
         with self._rows.open("r+b") as file:
             file.seek(sum(int(line["bytes"]) for line in self._lines))
             file.write(row.data)
         with self._index.open("ab") as file:
-            file.write(json.dumps(entry).encode() + b"\n")
+            file.write(json.dumps({**entry, "velocity": velocity is not None}).encode() + b"\n")
         self._lines.append(entry)
+        self._velocity_file(number - 2).unlink(missing_ok=True)
 
     def trajectory(self, epochs: int | None = None) -> Trajectory:
         """The expert up to an epoch (by default the last); its rows are read as they are asked for."""
         last = self.epochs if epochs is None else epochs
         lines = self._lines[1 : last + 1]
-        velocity = self._last_velocity()
         return Trajectory(
             _Rows(self._rows, self._dtype, [int(line["bytes"]) for line in self._lines[: last + 1]]),
             [line["loss"] for line in lines],
             [line["accuracy"] for line in lines],
-            velocity[1] if velocity and velocity[0] == last else None,
+            self._velocity(last) if last >= 0 else None,
         )
 
     def drop(self) -> None:
@@ -144,8 +140,8 @@ class Growing:
         self._lines = []
         for file in (self._rows, self._index):
             file.write_bytes(b"")
-        self._velocity.unlink(missing_ok=True)
-        self._velocity.with_suffix(".velocity-before").unlink(missing_ok=True)
+        for file in self._rows.parent.glob(f"{self._rows.stem}.velocity-*"):
+            file.unlink()
 
     def remove(self) -> None:
         """Delete the files, whose content is now in a finished expert."""

@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, and folders that one process at a time works in."""
 
+import itertools
 import os
 import shutil
 import tempfile
@@ -50,14 +51,18 @@ def _umask() -> int:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes had begun to write in `folder`, which has to be locked by this one."""
-    for path in folder.rglob(f".*{TEMPORARY}"):
+    """Remove what killed processes had begun to write in `folder`, which has to be locked by this one.
+
+    Folders in it are left alone, as they may be another process's.
+    """
+    for path in folder.glob(f".*{TEMPORARY}"):
         path.unlink(missing_ok=True)
 
 
 def set_aside(path: Path, reason: object) -> None:
     """Rename a damaged file, so that it is never used again, and say so."""
-    aside = path.with_name(f"{path.name}.damaged")
+    names = (path.with_name(f"{path.name}.damaged{number or ''}") for number in itertools.count())
+    aside = next(name for name in names if not name.exists())
     os.replace(path, aside)
     logger.warning("{} is damaged ({}); it is kept as {} and made anew", path, reason, aside.name)
 

@@ -74,7 +74,7 @@ def _read_part(path: Path) -> artefact.Arrays | None:
         lengths = {len(array) for array in arrays.values()}
         if not {*SCALARS} <= arrays.keys() or len(lengths) != 1 or lengths == {0}:
             raise ValueError("its columns are not those of a history")
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         set_aside(path, error)
         return None
     return arrays

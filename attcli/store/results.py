@@ -5,40 +5,54 @@ import os
 from pathlib import Path
 from typing import Any
 
+from loguru import logger
+
 Key = tuple[str, ...]
 
 
 class Results:
-    """The accuracies found so far, by key. A line that was cut short by a crash is dropped."""
+    """The accuracies known so far, by key, read when first asked for; only who holds `folder` may ask.
+
+    A line that a crash cut short is dropped, and one that is damaged, with a warning: its result is computed again.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._found: dict[Key, dict[str, Any]] = {}
+        self._kept: dict[Key, dict[str, Any]] | None = None
 
     @property
     def folder(self) -> Path:
-        """Where the file is; whoever writes holds it."""
+        """Where the file is."""
         return self._path.parent
 
-    def load(self) -> None:
-        """Read what was kept before; only a process that holds the folder may do so."""
-        path = self._path
+    @property
+    def _known(self) -> dict[Key, dict[str, Any]]:
+        if self._kept is None:
+            self._kept = self._read()
+        return self._kept
+
+    def _read(self) -> dict[Key, dict[str, Any]]:
+        path, known = self._path, {}
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         for line in lines:
-            if line.endswith("\n"):
+            try:
                 entry = json.loads(line)
-                self._found[tuple(entry["key"])] = entry["value"]
-        if lines and not lines[-1].endswith("\n"):
-            os.truncate(path, sum(len(line.encode()) for line in lines[:-1]))
+                known[tuple(entry["key"])] = dict(entry["value"])
+            except (ValueError, KeyError, TypeError):
+                if line.endswith(b"\n"):
+                    logger.warning("{} has a damaged line; its result is computed again", path)
+        if lines and not lines[-1].endswith(b"\n"):
+            os.truncate(path, sum(len(line) for line in lines[:-1]))
+        return known
 
     def get(self, key: Key) -> dict[str, Any] | None:
         """What was found for a key, if anything."""
-        return self._found.get(key)
+        return self._known.get(key)
 
     def add(self, key: Key, value: dict[str, Any]) -> None:
         """Record a finding; it is on the disk when this returns."""
-        self._found[key] = value
+        self._known[key] = value
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"key": list(key), "value": value}) + "\n")
             file.flush()

@@ -1,17 +1,20 @@
 """Where settings come from, and what is refused."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from attcli import registry
 from attcli.errors import UserError
-from attcli.settings import Settings, resolve
+from attcli.settings import Settings, recipes, resolve
 from attcli.settings.completeness import params_of
 from attcli.settings.files import read_yaml
 from attcli.settings.layers import assignment, flat, names, values_of
 from attcli.settings.models import CONTENT
 from attcli.settings.recipes import all_recipes
+from attcli.stages import identity
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -171,3 +174,98 @@ def test_written_params_are_complete_and_read_back() -> None:
     again = resolve({"distill.ipc": 50}, environ={}, ignore_params=True)
     assert found.settings == again.settings
     assert set(read_yaml(Path("params.yaml"))) == set(CONTENT)
+
+
+def test_the_nearest_recipe_serves_where_there_is_none() -> None:
+    resolved = resolve({"prepare.dataset": "digits", "distill.ipc": 3}, environ={})
+    assert resolved.recipe == "att/digits/ipc1"
+    assert not resolved.recipe_found
+    assert resolved.settings.network.width == 64
+    assert resolve({"prepare.dataset": "digits", "distill.ipc": 8}, environ={}).recipe == "att/digits/ipc10"
+
+
+def test_a_recipe_is_found_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    real = recipes.read_yaml
+    monkeypatch.setattr(recipes, "read_yaml", lambda path: (opened.append(path), real(path))[1])
+    recipes._of_file.cache_clear()
+    assert recipes.get("datm/cifar100/ipc10").name == "datm/cifar100/ipc10"
+    resolve({"prepare.dataset": "cifar100", "distill.method": "datm", "distill.ipc": 10}, environ={})
+    assert len(opened) == 1
+
+
+def test_settings_load_no_torch() -> None:
+    code = (
+        "import sys; from attcli.settings import resolve; resolve({'distill.method': 'att+datm'}, environ={});"
+        "print([m for m in ('torch', 'numpy', 'h5py', 'dvc') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_other_programs_variables_are_left_alone() -> None:
+    resolve(environ={"ATTCLI_IMAGE_TAG": "v3"})
+    with pytest.raises(UserError, match=r"ATTCLI_DEVISE is no setting; did you mean ATTCLI_DEVICE\?"):
+        resolve(environ={"ATTCLI_DEVISE": "cpu"})
+    with pytest.raises(UserError, match="ATTCLI_IPC is no runtime setting"):
+        resolve(environ={"ATTCLI_IPC": "3"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: " + "[" * 3000,
+        "distill: {ipc: !!bool maybe}",
+        "distill: {ipc: !!int ''}",
+        "distill: {lr_img: !!float x}",
+        "distill: {ipc: !!python/object:os.system x}",
+        "distill: {ipc: '\x01'}",
+        "\x00",
+        "distill: {method: " + "x" * 5000 + "}",
+    ],
+)
+def test_hostile_params_end_in_one_printable_line(text: str) -> None:
+    Path("params.yaml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        resolve(environ={})
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network.width": 10**9},
+        {"network.depth": 100_000},
+        {"runtime.threads": 2**31},
+        {"buffer.experts": 10**6},
+        {"distill.iterations": 10**12},
+        {"evaluate.repeats": 10**7},
+    ],
+)
+def test_numbers_beyond_reason_are_refused_at_once(change: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="input should be less than or equal to"):
+        resolve(change, environ={})
+
+
+def test_names_are_accepted_in_any_case() -> None:
+    settings = resolve({"distill.method": "ATT+DATM", "prepare.dataset": "CIFAR-10"}, environ={}).settings
+    assert (settings.distill.method, settings.prepare.dataset) == ("att+datm", "cifar10")
+    assert resolve({"evaluate.archs": "ConvNet, VGG11"}, environ={}).settings.evaluate.archs == ("convnet", "vgg11")
+
+
+def test_what_no_choice_reads_is_in_no_identity() -> None:
+    base = {"prepare.dataset": "digits", "distill.method": "att"}
+
+    def identities(**changes: object) -> tuple[object, ...]:
+        settings = resolve({**base, **{k.replace("__", "."): v for k, v in changes.items()}}, environ={}).settings
+        return identity.buffer(settings, "x")[0], identity.distill(settings, "x", "y")[0]
+
+    plain = identities()
+    idle = {"distill__expansion_end": 7, "distill__lr_labels": 9.0, "buffer__rho": 0.5, "prepare__zca_eps": 0.3}
+    for name, value in idle.items():
+        assert identities(**{name: value}) == plain, name
+    assert identities(distill__select="last", distill__select_metric="l2") == identities(distill__select="last")
+    assert identities(distill__select_metric="l2") != plain
+    assert identities(network__depth=3) != plain
+    cifar = {"prepare__dataset": "cifar10"}
+    assert identities(**cifar, network__depth=None) == identities(**cifar, network__depth=3)

@@ -3,6 +3,7 @@
 import fcntl
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -235,3 +236,16 @@ def test_methods_resume_to_the_same_bytes(method: str, make_run: MakeRun, tmp_pa
     assert found.labels.is_floating_point() == ("datm" in method)
     report = pipeline.evaluate(whole)
     assert report["scores"]["convnet"]["random"]["n"] == 2
+
+
+def test_experts_of_a_network_whose_parts_were_reordered_are_refused(make_run: MakeRun) -> None:
+    run = make_run()
+    pipeline.buffer(run)
+    file = experts.path(run.experts, 0)
+    header, trajectory = experts.read(file)
+    layout = [header.about["layout"][i] for i in (1, 0, *range(2, len(header.about["layout"])))]
+    other = replace(header, about={**header.about, "layout": layout})
+    experts.write(run.experts / "other.h5", other, trajectory)
+    (run.experts / "other.h5").replace(file)
+    with pytest.raises(UserError, match=r"experts of a network with other parameters .*attcli buffer --fresh"):
+        pipeline.distill(replace(run, auto=False))

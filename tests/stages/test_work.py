@@ -70,7 +70,7 @@ def test_fresh_and_seed_are_the_stages_own(cli: Cli, make_run: MakeRun) -> None:
     experts = Path("artifacts/experts/expert-0000.h5").stat().st_mtime_ns
     cli.small("distill", "--fresh")
     assert Path("artifacts/synthetic.h5").read_bytes() == before
-    assert list(Path(".attcli").glob("distill-*.replaced*"))
+    assert list(Path(".attcli").glob("distill-*.replaced-1/snapshots"))
     assert not list(Path(".attcli").glob("buffer-*.replaced*"))
     cli.small("distill", "--seed", "5", "--force")
     assert Path("artifacts/synthetic.h5").read_bytes() != before

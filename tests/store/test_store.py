@@ -182,6 +182,16 @@ def test_results_survive_a_line_that_was_cut_short(tmp_path: Path) -> None:
     assert Results(path).get(("b",)) == {"accuracy": 2.0}
 
 
+def test_a_damaged_line_of_results_is_computed_again(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    for name in "abc":
+        Results(path).add((name,), {"accuracy": 1.0})
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[1][:10] + "\x00" + lines[1][12:], lines[2]]) + "\n")
+    again = Results(path)
+    assert [again.get((name,)) is not None for name in "abc"] == [True, False, True]
+
+
 def test_publishing_links_and_a_link_survives_its_source(tmp_path: Path) -> None:
     write_text(tmp_path / "work" / "a", "x")
     publish(tmp_path / "work" / "a", tmp_path / "out" / "a")
@@ -231,10 +241,12 @@ def test_one_process_at_a_time_but_it_may_enter_twice(tmp_path: Path) -> None:
 
 def test_what_dead_processes_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
-    for path in (tmp_path / "deep" / ".a.h5.x1y2.tmp", tmp_path / "a.h5", tmp_path / "b.tmp"):
+    others = tmp_path / "deep" / ".a.h5.x1y2.tmp"  # perhaps another process's, which is alive
+    for path in (tmp_path / ".a.h5.x1y2.tmp", others, tmp_path / "a.h5", tmp_path / "b.tmp"):
         path.touch()
     sweep(tmp_path)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.h5", "b.tmp", "deep"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [".a.h5.x1y2.tmp", "a.h5", "b.tmp", "deep"]
+    assert others.exists()
 
 
 def growing(folder: Path) -> experts.Growing:
@@ -279,6 +291,20 @@ def test_the_momentum_belongs_to_the_last_row(tmp_path: Path) -> None:
     again = growing(tmp_path)
     assert again.epochs == 2
     assert np.array_equal(again.trajectory().velocity, rows[2] + 1)
+
+
+def test_a_row_without_its_momentum_does_not_count(tmp_path: Path) -> None:
+    rows = trajectory(5, size=100).parameters
+    expert = growing(tmp_path)
+    expert.append(rows[0], None, None)
+    for row in rows[1:]:
+        expert.append(row, 1.0, 50.0, velocity=row + 1)
+    (tmp_path / "expert-0000.velocity-4").write_bytes(b"torn")
+    again = growing(tmp_path)
+    assert again.epochs == 3
+    assert np.array_equal(again.trajectory().velocity, rows[3] + 1)
+    (tmp_path / "expert-0000.velocity-3").unlink()
+    assert growing(tmp_path).epochs == 0  # nothing has its momentum: trained anew from the start
 
 
 def test_a_damaged_part_of_the_history_is_set_aside(tmp_path: Path) -> None:
