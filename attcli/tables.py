@@ -1,18 +1,39 @@
-"""Scores as tables for people."""
+"""Scores as tables for people, in characters that their terminal has."""
 
 import io
+import sys
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 
+def printable(text: str) -> str:
+    """The text as stdout's encoding can write it: where it has no `±`, `+-` stands for it, and `?` for the rest."""
+    encoding = sys.stdout.encoding or "utf-8"
+    if not _has("±", encoding):
+        text = text.replace("±", "+-")
+    return text.encode(encoding, "replace").decode(encoding)
+
+
+def _has(characters: str, encoding: str) -> bool:
+    try:
+        characters.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _text(table: Table) -> str:
+    """A table as text; its lines are ASCII characters where stdout's encoding has no others."""
+    if not _has("┏━┃", sys.stdout.encoding or "utf-8"):
+        table.box = box.ASCII
     console = Console(file=io.StringIO(), width=100)
     console.print(table)
     file = console.file
     assert isinstance(file, io.StringIO)
-    return file.getvalue().rstrip("\n")
+    return printable(file.getvalue().rstrip("\n"))
 
 
 def _cell(entry: dict[str, Any]) -> str:
@@ -78,7 +99,7 @@ def beside_published(report: dict[str, Any], published: dict[str, Any] | None) -
     ours = ", ".join(f"{kind} {_cell(found[kind])}" for kind in ("synthetic", "ema") if kind in found)
     spread = f" ± {published['sd']}" if published.get("sd") is not None else ""
     doubt = f"; unverified: {published['doubt']}" if published.get("doubt") else ""
-    return (
+    return printable(
         f"{published['network']}: {ours}; published {published['accuracy']}{spread} ({published['table']}{doubt})\n"
         "published figures are maxima over tests during distillation; "
         "`attcli evaluate --snapshots --literature` takes such a maximum"

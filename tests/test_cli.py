@@ -91,7 +91,10 @@ def test_snapshots_table(cli: Cli) -> None:
 
 def test_diagnosis_of_a_run(cli: Cli) -> None:
     cli.small("distill")
-    written = cli("diagnose", "--gammas", "1,2", "--every", "3").split()
+    lines = cli("diagnose", "--gammas", "1,2", "--every", "3").splitlines()
+    assert lines[0].startswith("the nearest step was the last of 5 in ")
+    assert "the matched step was the nearest in 100.0 %" in lines
+    written = [line for line in lines if line.startswith("artifacts")]
     assert {Path(path).name for path in written} == {
         f"{table}.{kind}" for table in ("distances", "mismatches", "matched") for kind in ("csv", "png", "svg")
     }
@@ -105,8 +108,8 @@ def test_diagnosis_of_a_run(cli: Cli) -> None:
     counted = [list(map(int, line.split(","))) for line in (folder / "mismatches.csv").read_text().splitlines()[1:]]
     missed = 5 - (l1.argmin(axis=1) + 1)
     assert counted == [
-        [0, int((missed[:3] >= 1).sum()), int((missed[:3] >= 2).sum())],
-        [3, int((missed[3:] >= 1).sum()), int((missed[3:] >= 2).sum())],
+        [0, 3, int((missed[:3] >= 1).sum()), int((missed[:3] >= 2).sum())],
+        [3, 3, int((missed[3:] >= 1).sum()), int((missed[3:] >= 2).sum())],
     ]
     header, first = (folder / "distances.csv").read_text().splitlines()[:2]
     assert header.split(",")[:2] == ["step", "iteration_0"]

@@ -59,5 +59,6 @@ def diagnose(
         resolved = resolve_flags(given(runtime__artifacts=artifacts), None, None)
         history = file or resolved.settings.runtime.artifacts / "history.h5"
         chosen = [int(part) for part in gammas.split(",")]
-        for written in stage.run(history, out or history.parent / "diagnosis", metric, chosen, every):
-            typer.echo(str(written))
+        written = stage.run(history, out or history.parent / "diagnosis", metric, chosen, every)
+        for line in (*written.sentences, *written.files):
+            typer.echo(str(line))

@@ -8,6 +8,7 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 from attcli.errors import UserError
 from attcli.store import artefact, history
 from attcli.store.files import atomic, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOWN = 5
 """Iterations whose distances are drawn, evenly spread from the first to the last."""
@@ -24,13 +28,25 @@ Columns = dict[str, NDArray[np.float64] | NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Three tables, each a mapping of column names to columns: distances, mismatches, matched."""
+    """Three tables, each a mapping of column names to columns: distances, mismatches, matched.
+
+    `sentences` say in words what the tables show.
+    """
 
     method: str
     metric: str
     distances: Columns
     mismatches: Columns
     matched: Columns
+    sentences: list[str]
+
+
+@dataclass(frozen=True)
+class Written:
+    """The files of a diagnosis, and the sentences that say what they show."""
+
+    files: list[Path]
+    sentences: list[str]
 
 
 def nearest(distances: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -39,39 +55,66 @@ def nearest(distances: NDArray[np.float32]) -> NDArray[np.int64]:
     Where no step's distance is finite, none fits: 0, a miss of all steps.
     """
     finite = np.where(np.isfinite(distances), distances, np.inf)
-    found = distances.shape[1] - finite[:, ::-1].argmin(axis=1)
-    return np.where(np.isfinite(finite).any(axis=1), found, 0).astype(np.int64)
+    latest = distances.shape[1] - finite[:, ::-1].argmin(axis=1)
+    return np.where(np.isfinite(finite).any(axis=1), latest, 0).astype(np.int64)
 
 
 def read(path: Path, metric: str | None, gammas: list[int], every: int) -> Diagnosis:
     """The diagnosis of the run whose history lies in `path`, in a metric or, by default, in the run's own.
 
-    Mismatches are counted in whole blocks of `every` iterations; a run that is shorter is one block. UserError if the
-    history is missing or damaged.
+    Mismatches are counted in blocks of `every` iterations; the last block may be shorter, and says so. UserError if
+    the history is missing or damaged.
     """
     header, arrays = artefact.read(path, history.KIND, history.MAKER)
     metric = metric or str(header.settings["distill"]["select_metric"])
-    found = arrays[metric]
-    iterations, steps = found.shape
-    optimum = nearest(found)
+    distances = arrays[metric]
+    iterations, steps = distances.shape
+    optimum = nearest(distances)
     shown = np.unique(np.linspace(0, iterations - 1, SHOWN).astype(int))
     missed = steps - optimum
-    blocks = np.arange(0, max(1, iterations - every + 1), every)
-    counts = {
-        f"gamma_{gamma}": np.asarray([(missed[first : first + every] >= gamma).sum() for first in blocks], np.int64)
-        for gamma in gammas
-    }
+    first = np.arange(0, iterations, every)
+    counts = {f"gamma_{gamma}": np.add.reduceat(missed >= gamma, first, dtype=np.int64) for gamma in gammas}
     return Diagnosis(
         method=str(header.about["method"]),
         metric=metric,
         distances={
             "step": np.arange(1, steps + 1),
-            **{f"iteration_{i}": found[i].astype(np.float64) for i in shown},
-            "mean": np.nanmean(np.where(np.isfinite(found), found, np.nan), axis=0).astype(np.float64),
+            **{f"iteration_{i}": distances[i].astype(np.float64) for i in shown},
+            "mean": _mean(distances),
         },
-        mismatches={"first_iteration": blocks, **counts},
+        mismatches={"first_iteration": first, "iterations": np.diff([*first, iterations]), **counts},
         matched={"iteration": arrays["iteration"], "nearest": optimum, "matched": arrays["step"]},
+        sentences=_sentences(optimum, np.asarray(arrays["step"]), steps, gammas),
     )
+
+
+def _mean(distances: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The mean (N_S,) over the iterations whose distance is finite; NaN where none is."""
+    finite = np.isfinite(distances)
+    count = finite.sum(axis=0)
+    total = np.where(finite, distances, 0).sum(axis=0, dtype=np.float64)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _sentences(optimum: NDArray[np.int64], matched: NDArray[np.int64], steps: int, gammas: list[int]) -> list[str]:
+    """What the figures show, in words; iterations in which no distance is finite are counted apart."""
+    fits = optimum > 0
+    if not fits.any():
+        return [f"in none of {len(optimum)} iterations was any distance to the target finite"]
+    missed = steps - optimum[fits]
+
+    def share(holds: NDArray[np.bool_]) -> str:
+        return f"{100 * holds.mean():.1f} %"
+
+    lines = [
+        f"the nearest step was the last of {steps} in {share(missed == 0)} of {len(missed)} iterations, and on average "
+        f"step {optimum[fits].mean():.1f}",
+        *(f"it came {gamma} or more steps before the last in {share(missed >= gamma)}" for gamma in gammas),
+        f"the matched step was the nearest in {share(matched[fits] == optimum[fits])}",
+    ]
+    if not fits.all():
+        lines.append(f"iterations without any finite distance to the target: {int((~fits).sum())}")
+    return lines
 
 
 def _csv(columns: Columns) -> str:
@@ -83,49 +126,82 @@ def _csv(columns: Columns) -> str:
     return text.getvalue()
 
 
-def _draw(file: Path, x: str, columns: Columns, titles: tuple[str, str, str], *, every: int = 0) -> None:
-    """One figure as PNG and SVG: every column over the column `x`; counts of `every` iterations as stairs."""
-    from matplotlib import rc_context
+STYLES = ("-", "--", "-.", ":")
+"""Line styles in turn: lines that lie on each other still show, as the ones on top are broken and thinner."""
+
+WIDEST, NARROWER = 3.2, 0.5
+"""Line width in points of the first of several lines, and how much narrower each further one is."""
+
+
+def _style(name: str, position: int) -> dict[str, Any]:
+    """How a column is drawn: each of several has its own colour, width and style; black is kept for a mean."""
+    if name == "mean":
+        return {"color": "black", "linewidth": 2.5}
+    return {
+        "color": f"C{position}",
+        "linewidth": max(1.2, WIDEST - NARROWER * position),
+        "linestyle": STYLES[position % len(STYLES)],
+    }
+
+
+def _figure(table: str, x: str, columns: Columns, titles: tuple[str, str, str]) -> "Figure":
+    """Every column over the column `x`; counts of blocks of iterations as stairs."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for name, column in columns.items():
-        if name != x:
-            label = name.replace("_", " ")
-            if every:
-                starts = np.asarray(columns[x])
-                axes.stairs(column, [*starts, starts[-1] + every], baseline=None, label=label)
-            else:
-                axes.plot(columns[x], column, label=label, linewidth=2.5 if name == "mean" else 1.2)
+    drawn = [name for name in reversed(columns) if name not in (x, "iterations")]
+    if table != "matched":
+        drawn.reverse()
+    for position, name in enumerate(drawn):
+        label, style = name.replace("_", " "), _style(name, position)
+        if table == "mismatches":
+            starts = np.asarray(columns[x])
+            edges = [*starts, starts[-1] + columns["iterations"][-1]]
+            axes.stairs(columns[name], edges, baseline=None, label=label, **style)
+        else:
+            axes.plot(columns[x], columns[name], label=label, **style)
     axes.set(title=titles[0], xlabel=titles[1], ylabel=titles[2])
     axes.legend(fontsize="small")
+    return figure
+
+
+def _save(figure: "Figure", file: Path) -> None:
+    """A figure as PNG and SVG; equal data give equal files, by a fixed salt and without a date."""
+    from matplotlib import rc_context
+
     for kind in ("png", "svg"):
-        target = file.with_name(f"{file.name}.{kind}")
-        # A fixed salt and no date: equal data give equal files.
-        with atomic(target) as temporary, rc_context({"svg.hashsalt": "attcli"}):
+        with atomic(file.with_name(f"{file.name}.{kind}")) as temporary, rc_context({"svg.hashsalt": "attcli"}):
             metadata = {"Date": None} if kind == "svg" else {"Software": None}
             figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
 
 
-def run(path: Path, folder: Path, metric: str | None, gammas: list[int], every: int) -> list[Path]:
-    """Write the tables and figures into `folder`; returns what was written."""
+def _per_block(mismatches: Columns, every: int) -> str:
+    last = int(mismatches["iterations"][-1])
+    return f"in {every} iterations" + ("" if last == every else f" (last block: {last})")
+
+
+def run(path: Path, folder: Path, metric: str | None, gammas: list[int], every: int) -> Written:
+    """Write the tables and figures into `folder`. UserError for numbers below 1, or a history that can't be read."""
     if not gammas or min(gammas) < 1 or every < 1:
         raise UserError("--gammas and --every must be at least 1, as in --gammas 5,10,20 --every 50")
-    found = read(path, metric, gammas, every)
-    name = f"{found.method}: "
+    diagnosis = read(path, metric, gammas, every)
+    name = f"{diagnosis.method}: "
     drawn = {
-        "distances": ("step", (f"{name}distance to the target", "student's step", f"{found.metric.upper()} distance")),
+        "distances": (
+            "step",
+            (f"{name}distance to the target", "student's step", f"{diagnosis.metric.upper()} distance"),
+        ),
         "mismatches": (
             "first_iteration",
-            (f"{name}mismatches |N_S - N_opt| >= gamma", "iteration", f"in {every} iterations"),
+            (f"{name}mismatches |N_S - N_opt| >= gamma", "iteration", _per_block(diagnosis.mismatches, every)),
         ),
         "matched": ("iteration", (f"{name}nearest and matched step", "iteration", "step")),
     }
-    written = []
+    files = []
     for table, (x, titles) in drawn.items():
-        columns = getattr(found, table)
+        columns = getattr(diagnosis, table)
         write_text(folder / f"{table}.csv", _csv(columns))
-        _draw(folder / table, x, columns, titles, every=every if table == "mismatches" else 0)
-        written += [folder / f"{table}.{kind}" for kind in ("csv", "png", "svg")]
-    return written
+        _save(_figure(table, x, columns, titles), folder / table)
+        files += [folder / f"{table}.{kind}" for kind in ("csv", "png", "svg")]
+    return Written(files, diagnosis.sentences)
