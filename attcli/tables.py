@@ -38,7 +38,7 @@ def _text(table: Table) -> str:
 
 def _cell(entry: dict[str, Any]) -> str:
     spread = f" ± {entry['sd']:.2f}" if entry["sd"] is not None else ""
-    return f"{entry['mean']:.2f}{spread} (n={entry['n']})"
+    return printable(f"{entry['mean']:.2f}{spread} (n={entry['n']})")  # before the columns' widths are measured
 
 
 def scores_table(report: dict[str, Any]) -> str:

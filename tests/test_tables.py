@@ -27,3 +27,4 @@ def test_tables_can_be_written_in_any_encoding(encoding: str, spread: str, monke
     assert f"published 46.0 {spread} 0.5" in line
     assert ("┃" in table) == (encoding == "utf-8")
     assert "?" not in table
+    assert len({len(row) for row in table.splitlines()[1:-1]}) == 1
