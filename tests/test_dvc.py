@@ -125,7 +125,7 @@ def assert_experiments_show_scores(checkout: Checkout) -> None:
     shown = [line[header.index(name)] for line in lines if len(line) == len(header)]
     assert len(shown) == 3  # the work folder, the commit and the experiment
     assert all(0 <= float(value) <= 100 for value in shown)
-    (compared,) = [line for line in checkout.run(*dvc("metrics", "diff")).splitlines() if name in line]
+    (compared,) = [line for line in checkout.run(*dvc("metrics", "diff", "--all")).splitlines() if name in line]
     assert "-" not in compared.split()[2:4]
 
 

@@ -43,8 +43,10 @@ def config(
 def diagnose(
     file: Annotated[Path | None, typer.Argument(help="A run's history.h5; default: the results' own.")] = None,
     metric: Annotated[str | None, typer.Option(help="Distance: l1 or l2; default: the run's own.")] = None,
-    gammas: Annotated[str, typer.Option(help="Missed steps from which a mismatch counts.")] = "5,10,20,40",
-    every: Annotated[int, typer.Option(help="Iterations that mismatches are counted in.")] = 50,
+    gammas: Annotated[
+        str, typer.Option(help="Count a mismatch when the nearest step misses the last by at least this many steps.")
+    ] = "5,10,20,40",
+    every: Annotated[int, typer.Option(help="Block size in iterations.")] = 50,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default: diagnosis beside the history.")] = None,
     artifacts: Artifacts = None,
 ) -> None:

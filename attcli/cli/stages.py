@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 def prepare(
     dataset: Dataset = None,
-    limit_per_class: Annotated[int | None, typer.Option(help="Training images a class to keep.")] = None,
+    limit_per_class: Annotated[
+        int | None, typer.Option(help="Keep only so many training images per class [setting: prepare.limit_per_class].")
+    ] = None,
     seed: Seed = None,
     sets: Set = None,
     params: Params = None,
@@ -143,8 +145,10 @@ def distill(
 
 def evaluate(
     synthetic: Annotated[Path | None, typer.Argument(help="The set to score; default: the distilled one.")] = None,
-    archs: Annotated[str | None, typer.Option(help="Architectures, as convnet,vgg11: evaluate.archs.")] = None,
-    repeats: Annotated[int | None, typer.Option(help="Networks an architecture: evaluate.repeats.")] = None,
+    archs: Annotated[
+        str | None, typer.Option(help="Networks to train, as convnet,vgg11 [setting: evaluate.archs].")
+    ] = None,
+    repeats: Annotated[int | None, typer.Option(help="Trainings of each network [setting: evaluate.repeats].")] = None,
     snapshots: Annotated[
         bool, typer.Option("--snapshots", help="Score the snapshots: the last, and the best on validation images.")
     ] = False,

@@ -15,7 +15,7 @@ BASE = "mtt"
 
 @dataclass(frozen=True)
 class Method:
-    """One choice an axis.
+    """One choice per axis.
 
     trainer: how experts are trained (sgd, or ftd's flat trajectories); select: the student's step that is matched
     (last, nearest); window: where start epochs are drawn from (fixed, expanding); labels: hard, learned as logits, or

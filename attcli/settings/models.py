@@ -74,12 +74,12 @@ class Buffer(_with_options("trainer")):  # type: ignore[misc]
     trainer: str = Field("sgd", description="how an expert is trained: sgd, or ftd for flat trajectories")
     experts: Annotated[int, Field(ge=1, le=100_000)] = Field(100, description="number of experts")
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] = Field(
-        "auto", description="epochs an expert; auto: what matching reads"
+        "auto", description="epochs per expert; auto: what matching reads"
     )
     lr: PositiveFloat = Field(0.01, description="SGD learning rate")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD momentum")
     weight_decay: NonNegativeFloat = Field(0.0, description="SGD weight decay")
-    batch: PositiveInt = Field(512, description="images a batch")
+    batch: PositiveInt = Field(512, description="images per batch")
     augment: str = Field(DSA, description="DSA strategy, or none")
     precision: Precision = Field(
         "float32", description="what experts compute in; for tf32 and bfloat16, parameters and sums stay in float32"
@@ -132,7 +132,7 @@ class Distill(_with_options("parameterisation", "storage")):  # type: ignore[mis
     lr_lr: NonNegativeFloat = Field(1e-7, description="learning rate of the student's learning rate")
     momentum_lr: float = Field(0.5, ge=0, lt=1, description="momentum of the student's learning rate")
     min_lr: PositiveFloat = Field(1e-6, description="the student's learning rate is kept above this")
-    batch_syn: PositiveInt | None = Field(None, description="synthetic images a student's step; default: all")
+    batch_syn: PositiveInt | None = Field(None, description="synthetic images per student's step; default: all")
     augment: str = Field(DSA, description="DSA strategy of the student, or none")
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="decay of the images' moving average")
     precision: Precision = Field(
@@ -147,7 +147,7 @@ class Evaluate(Section):
     """How a set is scored: networks trained on it from scratch, tested on real images."""
 
     archs: Names = Field(("convnet",), min_length=1, description="architectures to train")
-    repeats: Annotated[int, Field(ge=1, le=10_000)] = Field(5, description="networks an architecture")
+    repeats: Annotated[int, Field(ge=1, le=10_000)] = Field(5, description="networks per architecture")
     epochs: PositiveInt | None = Field(
         None, description="passes over the set, exactly; default: the set's own, or 1000"
     )
@@ -211,7 +211,7 @@ class Settings(Section):
 
     @property
     def epochs(self) -> int:
-        """The epochs an expert is trained for."""
+        """The epochs for which an expert is trained."""
         return self.matched_epochs if self.buffer.epochs == "auto" else self.buffer.epochs
 
     @property

@@ -1,4 +1,4 @@
-"""Published hyper-parameters: a folder a method, a YAML file a dataset, each value with its source."""
+"""Published hyper-parameters: a folder per method, a YAML file per dataset, each value with its source."""
 
 from dataclasses import dataclass
 from functools import cache

@@ -114,7 +114,7 @@ class _Judges:
 
 
 def _correct(data: dataset.Dataset, judges: _Judges, ipc: int, generator: torch.Generator) -> Tensor:
-    """Indices of ipc training images a class, in random order, that the first expert, or else a later one, gets right.
+    """Indices of ipc training images per class, in random order, that the first expert or a later one gets right.
 
     A class with too few of them is filled up with other images of it. ValueError if it has fewer than ipc.
     """

@@ -167,7 +167,7 @@ class Outcome:
         self._history_pause = max(HISTORY_SECONDS, 20 * (self._history_written - begun))
 
     def _draw_grid(self, state: synthetic.State) -> None:
-        """The moving average's images as a person would see them: a row a class, at most ten of each."""
+        """The moving average's images as a person would see them: a row per class, at most ten of each."""
         from torchvision.utils import save_image
 
         images = self._data.normaliser.inverse(self._coding.images(state.coded(averaged=True)).detach().cpu())

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,7 @@ def test_a_new_network_in_one_file(norm: str, tmp_path: Path, monkeypatch: pytes
 
     (tmp_path / "fresh.py").write_text(NEW_NETWORK.format(norm=norm))
     monkeypatch.setattr(networks, "__path__", [*networks.__path__, str(tmp_path)])
+    monkeypatch.setattr(registry, "module", lambda kind, name: import_module(f"attcli.networks.{name}"))
     assert_right(Architecture("fresh", 1, CLASSES, SIDE, {}).build)
     monkeypatch.delitem(__import__("sys").modules, "attcli.networks.fresh")
 
