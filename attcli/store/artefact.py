@@ -115,7 +115,8 @@ def open_file(path: Path, kind: str, maker: str) -> tuple[h5py.File, Header]:
         raise damaged(path, maker, error) from None
     try:
         found = _header(file, path, kind, maker, is_sealed)
-        datasets(file, kind, path)
+        if lacking := headers.missing(kind, datasets(file, kind, path)):
+            raise BadFileError(f"it has no array {lacking}")
     except UserError:
         file.close()
         raise

@@ -6,6 +6,7 @@ finished expert is written from them, row by row.
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -212,6 +213,8 @@ def read(file: Path) -> tuple[artefact.Header, Trajectory]:
         count = opened["parameters"].shape[0]
         if artefact.checksum(arrays) != header.sha256:
             raise artefact.damaged(file, MAKER, "its checksum does not match")
+        if opened["parameters"].ndim != 2 or opened["parameters"].shape[1] != _parameters(header.about):
+            raise artefact.damaged(file, MAKER, "its rows have another length than its layout says")
         lengths = {len(arrays["digests"]), len(arrays["loss"]) + 1, len(arrays["accuracy"]) + 1}
         if lengths != {count}:
             raise artefact.damaged(file, MAKER, "its arrays are of different lengths")
@@ -219,6 +222,11 @@ def read(file: Path) -> tuple[artefact.Header, Trajectory]:
             _check_row(file, opened["parameters"][number], arrays["digests"][number])
     rows = _StoredRows(file, count)
     return header, Trajectory(rows, arrays["loss"].tolist(), arrays["accuracy"].tolist(), arrays.get("velocity"))
+
+
+def _parameters(about: dict[str, Any]) -> int:
+    """P, the length of a row, as the layout in a header says."""
+    return sum(math.prod(shape) for _, shape in about["layout"])
 
 
 def _check_row(file: Path, row: Row, digest: NDArray[np.uint8]) -> None:

@@ -1,5 +1,8 @@
 """What a header may say: a model for each kind of artefact, which is checked before anything of the file is used."""
 
+import json
+import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
@@ -13,7 +16,7 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 class About(BaseModel):
     """Facts of an artefact; a kind's own facts have types and bounds, others are let through."""
 
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False, strict=True)
 
 
 class Normaliser(About):
@@ -115,6 +118,20 @@ MODELS: dict[str, type[About]] = {
     "history": History,
 }
 
+REQUIRED = {
+    "dataset": [r"(train|validation|test)/images", r"(train|validation|test)/labels", "normaliser/mean"],
+    "expert": ["parameters", "digests", "loss", "accuracy"],
+    "synthetic": ["labels", "lr", r"images|synthetic/.*", r"ema(/.*)?"],
+    "snapshot": [
+        r"lr|learned/lr",
+        r"labels|constants/labels|learned/logits",
+        r"images|learned/(?!lr|logits).*",
+        r"ema|averages/.*",
+    ],
+    "history": ["iteration", "step", "l1", "l2"],
+}
+"""What each kind has to hold: of each of these patterns at least one array."""
+
 ARRAYS = {
     "dataset": r"(train|validation|test)/(images|labels)|normaliser/(mean|std|vectors|values)",
     "expert": r"parameters|loss|accuracy|digests|velocity",
@@ -127,10 +144,16 @@ ARRAYS = {
 LearningRate = PositiveFloat
 
 
+def missing(kind: str, names: Iterable[str]) -> str | None:
+    """The first pattern that none of a file's arrays fits, where one is missing."""
+    present = list(names)
+    return next((p for p in REQUIRED.get(kind, []) if not any(re.fullmatch(p, name) for name in present)), None)
+
+
 def problem(kind: str, about: Any) -> str | None:
     """What is wrong with the facts of a header, in a line; None if nothing is."""
     try:
-        MODELS.get(kind, About).model_validate(about)
+        MODELS.get(kind, About).model_validate_json(json.dumps(about))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "about"

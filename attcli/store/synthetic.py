@@ -126,8 +126,16 @@ def write_snapshot(path: Path, header: artefact.Header, state: State) -> None:
 
 
 def read_snapshot(path: Path) -> State:
-    """Read and verify a snapshot."""
-    return _state(*artefact.read(path, SNAPSHOT, MAKER))
+    """Read and verify a snapshot: all that distilling resumes from is there, and finite."""
+    header, arrays = artefact.read(path, SNAPSHOT, MAKER)
+    state = _state(header, arrays)
+    coded = {"last": state.coded(), "averaged": state.coded(averaged=True)}
+    whole = coded["last"].learned.keys() == coded["averaged"].learned.keys() and all(state.moments.values())
+    artefact.require(path, MAKER, whole, "a part of its state is missing")
+    decoder = coding_of(header.about)
+    variants = {name: decoder.images(code) for name, code in coded.items()}
+    _check(path, header.about, variants, state.labels, float(state.lr))
+    return state
 
 
 def _state(header: artefact.Header, arrays: artefact.Arrays) -> State:

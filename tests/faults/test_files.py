@@ -112,6 +112,8 @@ FALSE = [
     {"dataset_sha256": 7},
     {"value_scale": 0},
     {"seed": None},
+    {"value_scale": "0.0039"},
+    {"network__depth": "3"},
     {"method": ...},
 ]
 
@@ -149,6 +151,19 @@ def test_arrays_that_cannot_be_right_are_refused(made: Run, name: str, change: C
     artefact.write(tmp_path / "set.h5", header, {**arrays, name: np.asarray(change(arrays[name]))})
     with pytest.raises(UserError, match="damaged or cut short"):
         synthetic.read(tmp_path / "set.h5")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_without_one_of_its_arrays_is_refused(made: Run, kind: str, tmp_path: Path) -> None:
+    source, read = files_of(made)[kind]
+    header, arrays = artefact.read(source, kind, "maker", covered=("parameters",))
+    optional = {"dataset": {"normaliser/std"}, "history": set(arrays) - {"iteration", "step", "l1", "l2"}}
+    for name in arrays.keys() - optional.get(kind, set()):
+        if name.startswith("normaliser") and kind != "dataset":
+            continue
+        artefact.write(tmp_path / "part.h5", header, {n: x for n, x in arrays.items() if n != name})
+        with pytest.raises(UserError, match=r"damaged or cut short"):
+            read(tmp_path / "part.h5")
 
 
 def hostile(tmp_path: Path, made: Run, change: Callable[[h5py.File], None]) -> Path:

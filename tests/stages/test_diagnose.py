@@ -18,7 +18,14 @@ def file(tmp_path: Path) -> Path:
     """A history of five iterations of four steps, of a run that selects by L2."""
     path = tmp_path / "history.h5"
     header = Header(history.KIND, "f", {"distill": {"select_metric": "l2"}}, {"method": "att", "iterations": 5})
-    arrays = {"l1": L1, "l2": L1[:, ::-1].copy(), "iteration": np.arange(5), "step": np.full(5, 4)}
+    arrays = {
+        "loss": np.zeros(5),
+        "lr": np.zeros(5),
+        "l1": L1,
+        "l2": L1[:, ::-1].copy(),
+        "iteration": np.arange(5),
+        "step": np.full(5, 4),
+    }
     history.write(path, header, arrays)
     return path
 
