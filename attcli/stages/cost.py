@@ -7,6 +7,7 @@ import torch
 from attcli import execution, registry, runtime
 from attcli.execution import CACHED_IMAGES, Work
 from attcli.matching.student import Student
+from attcli.networks import Architecture
 from attcli.scoring.protocol import Protocol
 from attcli.settings import Settings
 from attcli.stages import inputs
@@ -34,10 +35,17 @@ def cost(settings: Settings) -> str:
     def work(count: int, derivatives: bool = False) -> float:
         return execution.flops(network.build, Work(image, info.classes, batch, count, derivatives=derivatives))
 
+    def scored(arch: str) -> Architecture:
+        return network if arch == network.name else Architecture.of({"arch": arch}, about)
+
+    passes = evaluate.epochs or Protocol.epochs
     amounts = {
         "buffer": work(trained * passes),
         "distill": work(batch * distill.syn_steps * distill.iterations, derivatives=True),
-        "evaluate": work(images * (evaluate.epochs or Protocol.epochs) * networks),
+        "evaluate": sum(
+            execution.flops(scored(arch).build, Work(image, info.classes, batch, images * passes * networks))
+            for arch in evaluate.archs
+        ),
     }
     student = execution.student(network.build, device, "float32")
     rate = _rate(student, image, info.classes, device, work(CACHED_IMAGES))
