@@ -42,6 +42,15 @@ def device(name: str) -> torch.device:
     return chosen
 
 
+def described(name: str) -> str:
+    """The device that a setting means, in words, with the reason where it is not a GPU."""
+    chosen = device(name)
+    if chosen.type == "cuda":
+        return f"{chosen} ({torch.cuda.get_device_name(chosen)})"
+    reason = f", as {_why('cuda')}" if name == "auto" else ""
+    return f"cpu ({cores()} core{'' if cores() == 1 else 's'}{reason})"
+
+
 def _why(name: str) -> str:
     """Why a device can't be had."""
     if not name.startswith("cuda"):

@@ -21,7 +21,7 @@ COMMANDS = ("prepare", "buffer", "distill", "evaluate", "config", "recipes", "di
 def refused(cli: Cli, *words: str, small: bool = False) -> str:
     """The one line that a command is refused with."""
     output = (cli.small if small else cli)(*words, code=2)
-    lines = [line for line in output.splitlines() if line]
+    lines = [line for line in output.splitlines() if line and " INFO " not in line]  # the log says what was begun
     assert len(lines) == 1
     assert lines[0].startswith("attcli: ")
     return lines[0]
@@ -71,6 +71,7 @@ def test_stdout_is_the_result_and_stderr_the_log(cli: Cli, capfd: pytest.Capture
     )
     assert json.loads(result.stdout)["scores"]["convnet"]["synthetic"]["n"] == 2
     assert "training 2 experts to 3 epochs each" in result.stderr
+    assert "evaluate: recipe att/digits/ipc1, network convnet, on cpu (" in result.stderr
     assert "\x1b" not in result.stderr
     assert "\r" not in result.stderr
 

@@ -117,7 +117,11 @@ def run_stage(
         return None
     for setting in ("artifacts", "work_dir"):
         writable(getattr(settings.runtime, setting), f"runtime.{setting}")
-    runtime.device(settings.runtime.device)
+    files = [origin for origin in resolved.origin.values() if origin.endswith((".yaml", ".yml"))]
+    source = files[0] if files else f"recipe {resolved.recipe}"
+    device = runtime.described(settings.runtime.device)
+    logger.info("{}: {}, network {}, on {}", name, source, settings.network.arch, device)
+    logger.debug("settings: {}", settings.model_dump(mode="json"))
     import torch
 
     with runtime.stoppable():
