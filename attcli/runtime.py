@@ -79,9 +79,10 @@ def keep_freed_memory() -> None:
 
 
 def cores() -> int:
-    """The CPU cores that this process may use."""
+    """The CPU cores that this process may use: no more than the first number of OMP_NUM_THREADS."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(allowed, int(os.environ.get("OMP_NUM_THREADS", allowed)))
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return min(allowed, int(wanted)) if wanted.isdecimal() and int(wanted) else allowed
 
 
 def configure(threads: int | str | None, deterministic: bool) -> None:

@@ -33,3 +33,10 @@ def test_the_users_own_choice_for_the_allocator_stands(asked: dict[int, int], mo
 def test_a_libc_without_that_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace())
     runtime.keep_freed_memory()
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1", 1), ("1,2", 1), (" 2 ,1", 2), ("", 8), ("many", 8), ("0", 8)])
+def test_the_cores_that_openmp_may_use(value: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert runtime.cores() == expected

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attcli.matching import objective
 from attcli.matching.engine import Batches, Match, Select
-from attcli.matching.steps import Steps
+from attcli.matching.steps import Derivatives, Steps
 
 HOST_SHARE = 0.25
 """The states stay on the device while they take no more than this share of its free memory."""
@@ -69,8 +69,14 @@ def match(steps: Steps, start: Tensor, target: Tensor, batches: Batches, lr: Ten
     loss, lam = objective.loss(theta, start, target), objective.slope(theta, start, target)
     lr_gradient = torch.zeros_like(lr)
     for i in reversed(range(k)):
-        found = steps.derivatives(states[i], *batches[i], lam, labels=batches.learned_labels)
-        batches.pull_back(i, -lr * found.x, None if found.p is None else -lr * found.p)
-        lr_gradient -= found.inner
-        lam = torch.addcmul(lam, found.theta, lr, value=-1)
+        derivatives = pulled_back(steps, states[i], batches, i, lam, lr)
+        lr_gradient -= derivatives.inner
+        lam = torch.addcmul(lam, derivatives.theta, lr, value=-1)
     return Match(loss, k, distances, lr_gradient)
+
+
+def pulled_back(steps: Steps, theta: Tensor, batches: Batches, i: int, lam: Tensor, lr: Tensor) -> Derivatives:
+    """The derivatives of <g, lam> at step i and theta (P,); those in its images and labels go back to the set."""
+    derivatives = steps.derivatives(theta, *batches[i], lam, labels=batches.learned_labels)
+    batches.pull_back(i, -lr * derivatives.x, None if derivatives.p is None else -lr * derivatives.p)
+    return derivatives

@@ -8,8 +8,8 @@ from torch import Tensor
 from attcli import augment
 from attcli.matching.engine import Batch
 
-WINDOW = {"cpu": 1, "cuda": 4096}
-"""Images that are augmented together, at least a step's: many where launching costs more than computing."""
+GROUP_VALUES = {"cpu": 1, "cuda": 4096 * 3 * 32 * 32}
+"""Pixel values that are augmented together, at least a step's: many where launching costs more than computing."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def probabilities(labels: Tensor, classes: int) -> Tensor:
 class SyntheticBatches:
     """The batches of a plan over images (n, C, H, W) with target probabilities (n, K), and their derivatives.
 
-    Neighbouring steps form a window. Those of its steps that draw the same operation are augmented in one go, forwards
-    and backwards, so that on a GPU the cost is that of few large operations; only one window is kept.
+    Neighbouring steps form a group. Those of its steps that draw the same operation are augmented in one go, forwards
+    and backwards, so that on a GPU the cost is that of few large operations; only one group is kept.
     """
 
     images: Tensor
@@ -88,30 +88,30 @@ class SyntheticBatches:
     learned_labels: bool = False
     _image_gradient: Tensor = field(init=False)
     _logit_gradient: Tensor = field(init=False)
-    _window: int = field(init=False, default=-1)
+    _pending_group: int = field(init=False, default=-1)
     _augmented: dict[int, Tensor] = field(init=False, default_factory=dict)
     _pending: dict[int, Tensor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._image_gradient = torch.zeros_like(self.images)
         self._logit_gradient = torch.zeros_like(self.targets)
-        together = WINDOW.get(self.images.device.type, WINDOW["cpu"])
-        self._steps_a_window = max(1, together // self.plan.indices.shape[1])
+        values = GROUP_VALUES.get(self.images.device.type, GROUP_VALUES["cpu"])
+        self._group_steps = max(1, values // (self.plan.indices.shape[1] * self.images[0].numel()))
 
     def __len__(self) -> int:
         return len(self.plan.indices)
 
     def __getitem__(self, step: int) -> Batch:
         if step not in self._augmented:
-            first = step - step % self._steps_a_window
-            self._augmented = self._augment(range(first, min(first + self._steps_a_window, len(self))))
+            first = step - step % self._group_steps
+            self._augmented = self._augment(range(first, min(first + self._group_steps, len(self))))
         return Batch(self._augmented[step], self.targets[self.plan.indices[step]], self.plan.weights[step])
 
     def pull_back(self, step: int, dx: Tensor, dp: Tensor | None) -> None:
         """Take note of the derivatives (B, C, H, W) in a step's x and (B, K) in its p."""
-        if step // self._steps_a_window != self._window:
+        if step // self._group_steps != self._pending_group:
             self._flush()
-            self._window = step // self._steps_a_window
+            self._pending_group = step // self._group_steps
         self._pending[step] = dx
         if dp is not None:
             index = self.plan.indices[step]
@@ -124,10 +124,10 @@ class SyntheticBatches:
         return self._image_gradient, self._logit_gradient if self.learned_labels else None
 
     def _by_operation(self, steps: range | list[int]) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
+        by_operation: dict[str, list[int]] = {}
         for step in steps:
-            found.setdefault(self.plan.augmentations.operations[step], []).append(step)
-        return found
+            by_operation.setdefault(self.plan.augmentations.operations[step], []).append(step)
+        return by_operation
 
     def _drawn(self, operation: str, steps: list[int]) -> tuple[Tensor, augment.Draw]:
         """The images that these steps see, one step after the other, and their common draw."""
@@ -136,18 +136,18 @@ class SyntheticBatches:
         return index, augment.Draw(operation, uniform)
 
     def _augment(self, steps: range) -> dict[int, Tensor]:
-        found: dict[int, Tensor] = {}
-        for operation, chosen in self._by_operation(steps).items():
-            index, drawn = self._drawn(operation, chosen)
+        augmented: dict[int, Tensor] = {}
+        for operation, alike in self._by_operation(steps).items():
+            index, drawn = self._drawn(operation, alike)
             x = augment.apply(drawn, self.images[index])
-            found |= dict(zip(chosen, x.chunk(len(chosen)), strict=True))
-        return found
+            augmented |= dict(zip(alike, x.chunk(len(alike)), strict=True))
+        return augmented
 
     def _flush(self) -> None:
         """Through the augmentation to the images."""
-        for operation, chosen in self._by_operation(sorted(self._pending)).items():
-            index, drawn = self._drawn(operation, chosen)
-            dx = torch.cat([self._pending[step] for step in chosen])
+        for operation, alike in self._by_operation(sorted(self._pending)).items():
+            index, drawn = self._drawn(operation, alike)
+            dx = torch.cat([self._pending[step] for step in alike])
             if operation:
                 with torch.enable_grad():
                     images = self.images[index].requires_grad_()

@@ -49,8 +49,12 @@ class Student:
         """A student with the architecture of `module`; the module's own parameters are not used.
 
         The module is made a pure function of parameters and images: batch norms use the statistics of the batch at hand
-        and keep none, dropout is off.
+        and keep none, dropout is off. Attention is computed by plain operations from now on, in the whole process,
+        since torch's fused kernels have no second derivative.
         """
+        torch.backends.cuda.enable_flash_sdp(False)  # despite its name, for CPUs too
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
+        torch.backends.cuda.enable_cudnn_sdp(False)
         return cls(pure(module), Layout.of(module), dtype)
 
     def apart(self) -> "Student":
@@ -61,8 +65,8 @@ class Student:
         """The network's outputs (B, K) with these parameters."""
         if self.dtype is not None:
             parameters = {name: value.to(self.dtype) for name, value in parameters.items()}
-        found: Tensor = functional_call(self.module, parameters, (x.to(self.dtype or x.dtype),))
-        return found.to(x.dtype)
+        logits: Tensor = functional_call(self.module, parameters, (x.to(self.dtype or x.dtype),))
+        return logits.to(x.dtype)
 
     def logits(self, theta: Tensor, x: Tensor) -> Tensor:
         """The network's outputs (B, K)."""
@@ -98,5 +102,5 @@ class Student:
             (g,) = torch.autograd.grad(self.loss(theta, x, p, w), theta, create_graph=True)
             inner = torch.dot(g, lam)
             wanted = (theta, x, p) if labels else (theta, x)
-            found = torch.autograd.grad(inner, wanted)
-        return Derivatives(inner.detach(), found[0], found[1], found[2] if labels else None)
+            by_argument = torch.autograd.grad(inner, wanted)
+        return Derivatives(inner.detach(), by_argument[0], by_argument[1], by_argument[2] if labels else None)

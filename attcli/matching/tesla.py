@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attcli.matching import objective
-from attcli.matching.adjoint import trajectory
+from attcli.matching.adjoint import pulled_back, trajectory
 from attcli.matching.engine import Batches, Match, Select
 from attcli.matching.steps import Steps
 
@@ -25,7 +25,5 @@ def match(steps: Steps, start: Tensor, target: Tensor, batches: Batches, lr: Ten
     loss, lam = objective.loss(theta, start, target), objective.slope(theta, start, target)
     lr_gradient = torch.zeros_like(lr)
     for i in range(k):
-        found = steps.derivatives(states[i], *batches[i], lam, labels=batches.learned_labels)
-        batches.pull_back(i, -lr * found.x, None if found.p is None else -lr * found.p)
-        lr_gradient -= found.inner
+        lr_gradient -= pulled_back(steps, states[i], batches, i, lam, lr).inner
     return Match(loss, k, distances, lr_gradient)

@@ -14,7 +14,7 @@ from attcli.matching import engine
 from attcli.matching.batches import Plan, SyntheticBatches, plan, probabilities
 from attcli.matching.select import SELECTORS
 from attcli.matching.steps import Steps
-from attcli.matching.window import WINDOWS
+from attcli.matching.window import WINDOWS, StartEpochs
 from attcli.objectives import Inputs, Slope
 
 TOGETHER = 250
@@ -46,10 +46,13 @@ class TrajectoryMatching:
         settings = self._settings
         generator = runtime.stream(self._seed, "iteration", iteration)
         expert = int(torch.randint(len(self._experts), (), generator=generator))
-        current = settings.current_max_start_epoch or settings.min_start_epoch + 1
-        first, end = WINDOWS[settings.window](
-            settings.min_start_epoch, current, settings.max_start_epoch, settings.expansion_end, iteration
+        bounds = StartEpochs(
+            minimum=settings.min_start_epoch,
+            maximum=settings.max_start_epoch,
+            current=settings.current_max_start_epoch or settings.min_start_epoch + 1,
+            expansion_end=settings.expansion_end,
         )
+        first, end = WINDOWS[settings.window](bounds, iteration)
         start_epoch = int(torch.randint(first, end, (), generator=generator))
         batch = settings.batch_syn or self._images
         drawn = plan(self._images, batch, settings.syn_steps, settings.augment, generator, short_first=True)

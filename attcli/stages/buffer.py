@@ -118,7 +118,7 @@ class _Trainer:
             classes=self._architecture.classes,
             batch=batch,
             filled_up=len(self._images) % batch > 0,
-            images=len(self._images) * wanted.experts * run.settings.epochs,
+            images=len(self._images) * wanted.experts * run.settings.epochs * trainers.gradients(wanted.trainer),
             dtype=self._dtype,
         )
         execution.use_threads(how.threads, self._architecture.build, work)

@@ -29,6 +29,9 @@ class Options(Section):
     adaptive: bool = Field(True, description="ftd: the ascent is scaled by the parameters")
 
 
+GRADIENTS = 2
+"""Gradients that a step takes: at theta, and at the raised point."""
+
 TINY = 1e-12
 
 
@@ -51,7 +54,7 @@ def descent(rho: float, alpha: float, adaptive: bool) -> Descent:
     """GSAM's direction."""
 
     def along(steps: Steps, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        g, logits = (found.clone() for found in steps.gradient_and_logits(theta, x, p, w))
+        g, logits = (part.clone() for part in steps.gradient_and_logits(theta, x, p, w))
         raised = steps.gradient(theta + ascent(theta, g, rho, adaptive), x, p, w)
         return decomposed(g, raised, alpha), logits
 

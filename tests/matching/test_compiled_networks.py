@@ -1,9 +1,11 @@
 """No network's compiled derivatives may be wrong unnoticed: every network, and layers whose torch rules are wrong."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -155,6 +157,80 @@ def test_steps_that_compute_something_else_are_not_used(monkeypatch: pytest.Monk
         with logged() as lines:
             assert execution.steps(student, build, work, torch.device("cpu"), "compiled") is student
         assert "execution compiled failed (its results are not those of eager steps)" in lines[0]
+
+
+class WithoutForwardMode(torch.autograd.Function):
+    """A function of a package of one's own: it has a derivative, and that one too, but none in forward mode."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.sin()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, by_output: Tensor) -> Tensor:
+        return by_output * ctx.saved_tensors[0].cos()
+
+
+class Sine(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        applied: Tensor = WithoutForwardMode.apply(x)
+        return applied
+
+
+class ByItsValues(nn.Module):
+    """A layer whose course depends on the numbers that it sees, which no compiler and no meta tensor can follow."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if float(x.sum()) > 0 else x * 3
+
+
+class Attention(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.flatten(2).transpose(1, 2)
+        return nn.functional.scaled_dot_product_attention(rows, rows, rows).transpose(1, 2).view_as(x)
+
+
+def small(layer: type[nn.Module]) -> Callable[[], nn.Module]:
+    return lambda: nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), layer(), nn.Flatten(), nn.Linear(4 * SIDE * SIDE, CLASSES)
+    )
+
+
+@pytest.mark.parametrize("layer", [Sine, ByItsValues, Attention])
+@pytest.mark.parametrize("asked", ["auto", "eager", "compiled"])
+def test_unusual_layers_get_right_steps_whatever_is_asked(layer: type[nn.Module], asked: str) -> None:
+    build = small(layer)
+    student, at = Student.of(build()), point(build)
+    work = execution.Work((1, SIDE, SIDE), CLASSES, BATCH, BATCH, derivatives=True, labels=True, dtype=torch.float64)
+    with logged() as lines:
+        steps = execution.steps(student, build, work, torch.device("cpu"), asked)
+    if asked == "compiled" and layer is ByItsValues:
+        assert steps is student
+        assert "going on without it" in lines[0]
+    assert abs(finite_difference(student, at)) < 1e-5
+    arguments = (at.theta, at.x, at.p, at.w)
+    ours = steps.derivatives(*arguments, at.lam, labels=True)
+    theirs = student.derivatives(*arguments, at.lam, labels=True)
+    assert all(agree(a, b, 1e-8) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_an_inner_product_that_cancels_does_not_refuse_right_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attcli.matching.compiled._compile", lambda function: function)
+    build = with_norm(LAYERS["none"])
+    student = Student.of(build())
+    work = execution.Work((1, SIDE, SIDE), CLASSES, BATCH, BATCH, derivatives=True)
+    near = execution.Point.near(build, work, BATCH, torch.device("cpu"))
+    g = student.gradient(near.theta, near.x, near.p, near.w)
+    across = near.lam - torch.dot(g.double(), near.lam.double()).float() / g.norm() ** 2 * g
+    monkeypatch.setattr(execution.Point, "near", lambda *_: replace(near, lam=across))
+    with logged() as lines:
+        steps = execution.steps(student, build, work, torch.device("cpu"), "compiled")
+    assert isinstance(steps, Compiled)
+    assert lines == []
 
 
 def test_students_are_pure() -> None:

@@ -138,9 +138,11 @@ def test_batch_statistics_are_seen() -> None:
     assert has_batch_statistics(nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)))
 
 
-@pytest.mark.parametrize("together", [1, 8, 24, 10_000])
-def test_windows_of_augmentation_change_nothing(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(batches.WINDOW, "cpu", together)
+@pytest.mark.parametrize("together", [1, 8, 2_000, 100_000])
+def test_the_size_of_a_group_that_is_augmented_together_changes_nothing(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(batches.GROUP_VALUES, "cpu", together)
     found = case(5, DSA, soft=True)
     assert_exact(found, found.student, "adjoint", 6)
     assert_exact(found, found.student, "unroll", 6)

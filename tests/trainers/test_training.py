@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from attcli import augment
+from attcli import augment, registry
 from attcli.matching.parameters import vector
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.runtime import stream
+from attcli.trainers import gradients, load
 from attcli.trainers.training import Optimiser, train_epoch
 
 IMAGES = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -43,3 +44,20 @@ def test_epochs_are_those_of_torch(momentum: float, weight_decay: float) -> None
             correct += int((outputs.argmax(1) == LABELS[index]).sum())
         assert found[position].tolist() == pytest.approx([losses / 10, 10.0 * correct], rel=1e-5)
     assert torch.allclose(theta, vector(module), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", registry.names("trainer"))
+def test_trainers_take_as_many_gradients_per_step_as_they_say(name: str) -> None:
+    class Counting(Student):
+        calls = 0
+
+        def gradient_and_logits(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            Counting.calls += 1
+            return super().gradient_and_logits(*inputs)
+
+    module = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    student = Counting.of(module)
+    options = {option: field.default for option, field in registry.options("trainer", name).items()}
+    x, p, w = torch.randn(2, 1, 2, 2), torch.full((2, 3), 1 / 3), torch.full((2,), 0.5)
+    load(name, **options)(student, vector(module), x, p, w)
+    assert Counting.calls == gradients(name)
