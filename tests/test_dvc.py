@@ -12,9 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from attcli.settings.models import CONTENT
-
-REPOSITORY = Path(__file__).parents[1]
-STAGES = ("prepare", "buffer", "distill", "evaluate")
+from tests.dvc_deps import REPOSITORY, STAGES, imported
 
 
 @pytest.fixture(scope="module")
@@ -22,20 +20,10 @@ def pipeline() -> dict:
     return YAML(typ="safe", pure=True).load((REPOSITORY / "dvc.yaml").read_text())
 
 
-def unit(module: str) -> str:
-    """The dependency that stands for a module: a file, the whole of a package, and stages file by file."""
-    first, *rest = module.split(".")[1:] or ["__init__"]
-    if first == "stages":
-        return f"attcli/stages/{rest[0]}.py" if rest else "attcli/stages/__init__.py"
-    return f"attcli/{first}" if (REPOSITORY / "attcli" / first).is_dir() else f"attcli/{first}.py"
-
-
 @pytest.mark.parametrize("stage", STAGES)
 def test_deps_are_the_modules_that_a_stage_imports(pipeline: dict, stage: str) -> None:
-    module = f"attcli.stages.{stage}"
-    imported = grimp.build_graph("attcli", cache_dir=None).find_upstream_modules(module) | {module}
     listed = [dep for dep in pipeline["stages"][stage]["deps"] if dep.startswith("attcli/")]
-    assert listed == sorted({unit(name) for name in imported})
+    assert listed == imported(stage, grimp.build_graph("attcli", cache_dir=None)), "run `make deps`"
     assert all((REPOSITORY / dep).exists() for dep in listed)
 
 
