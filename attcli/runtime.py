@@ -30,23 +30,23 @@ def device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        chosen = torch.device(name)
-        available = chosen.type in ("cpu", "cuda")
-        torch.empty(0, device=chosen)
+        wanted = torch.device(name)
+        available = wanted.type in ("cpu", "cuda")
+        torch.empty(0, device=wanted)
     except (RuntimeError, AssertionError, ImportError):
         available = False
     if not available:
         raise UserError(f"device {name!r} is not available here ({_why(name)}); use --device {_instead()}")
-    if chosen.type == "cuda" and chosen.index is not None:
-        torch.cuda.set_device(chosen)
-    return chosen
+    if wanted.type == "cuda" and wanted.index is not None:
+        torch.cuda.set_device(wanted)
+    return wanted
 
 
 def described(name: str) -> str:
     """The device that a setting means, in words, with the reason where it is not a GPU."""
-    chosen = device(name)
-    if chosen.type == "cuda":
-        return f"{chosen} ({torch.cuda.get_device_name(chosen)})"
+    meant = device(name)
+    if meant.type == "cuda":
+        return f"{meant} ({torch.cuda.get_device_name(meant)})"
     reason = f", as {_why('cuda')}" if name == "auto" else ""
     return f"cpu ({cores()} core{'' if cores() == 1 else 's'}{reason})"
 
@@ -131,5 +131,5 @@ def seeded(make: Callable[[], T], seed: int, purpose: str, *indices: int) -> T:
 
 def versions() -> dict[str, str]:
     """The software that a result was computed with: provenance, never part of an identity."""
-    found = {name: version(name) for name in ("attcli", "torch", "torchvision", "h5py", "numpy")}
-    return {**found, "python": platform.python_version()}
+    packages = {name: version(name) for name in ("attcli", "torch", "torchvision", "h5py", "numpy")}
+    return {**packages, "python": platform.python_version()}

@@ -71,8 +71,8 @@ class Graphed:
 
     def gradient_and_logits(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         """The gradient g (P,) and the outputs (B, K)."""
-        found: Any = self._run("g", self.steps.gradient_and_logits, theta, x, p, w)
-        return found[0], found[1]
+        outputs: Any = self._run("g", self.steps.gradient_and_logits, theta, x, p, w)
+        return outputs[0], outputs[1]
 
     def gradient(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
         """The gradient g (P,)."""
@@ -86,5 +86,5 @@ class Graphed:
         def h(*inputs: Tensor) -> tuple[Tensor | None, ...]:
             return tuple(self.steps.derivatives(*inputs, labels=labels))
 
-        found: Any = self._run(f"h{labels}", h, theta, x, p, w, lam)
-        return Derivatives(*found)
+        outputs: Any = self._run(f"h{labels}", h, theta, x, p, w, lam)
+        return Derivatives(*outputs)

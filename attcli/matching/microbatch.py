@@ -65,9 +65,9 @@ class MicroBatched:
         total, logits = torch.zeros_like(theta), torch.empty_like(p)
         done = 0
         for count, *part in self._slices(x, p, w):
-            g, found = self.steps.gradient_and_logits(theta, *part)
+            g, outputs = self.steps.gradient_and_logits(theta, *part)
             total += g
-            logits[done : done + count] = found[:count]
+            logits[done : done + count] = outputs[:count]
             done += count
         return total, logits
 
@@ -81,11 +81,11 @@ class MicroBatched:
         by_p = torch.empty_like(p) if labels else None
         done = 0
         for count, xs, ps, ws in self._slices(x, p, w):
-            found = self.steps.derivatives(theta, xs, ps, ws, lam, labels=labels)
-            inner += found.inner
-            by_theta += found.theta
-            by_x[done : done + count] = found.x[:count]
-            if by_p is not None and found.p is not None:
-                by_p[done : done + count] = found.p[:count]
+            part = self.steps.derivatives(theta, xs, ps, ws, lam, labels=labels)
+            inner += part.inner
+            by_theta += part.theta
+            by_x[done : done + count] = part.x[:count]
+            if by_p is not None and part.p is not None:
+                by_p[done : done + count] = part.p[:count]
             done += count
         return Derivatives(inner, by_theta, by_x, by_p)

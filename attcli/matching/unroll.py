@@ -31,7 +31,7 @@ def match(steps: Steps, start: Tensor, target: Tensor, batches: Batches, lr: Ten
         k = select(distances)
         loss = objective.loss(states[k - 1], start, target)
         wanted = [lr, *(x for x, _ in inputs[:k]), *(p for _, p in inputs[:k] if labels)]
-        lr_gradient, *found = torch.autograd.grad(loss, wanted)
+        lr_gradient, *by_input = torch.autograd.grad(loss, wanted)
     for i in range(k):
-        batches.pull_back(i, found[i], found[k + i] if labels else None)
+        batches.pull_back(i, by_input[i], by_input[k + i] if labels else None)
     return Match(loss.detach(), k, distances, lr_gradient)

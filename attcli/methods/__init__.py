@@ -39,7 +39,7 @@ class Method:
 def load(name: str) -> Method:
     """The method of that name, or several joined by `+`. UserError for an unknown one, or two that contradict."""
     parts = [registry.known("method", part, registry.names("method")) for part in name.split("+")]
-    chosen: dict[str, object] = {}
+    choices: dict[str, object] = {}
     by: dict[str, str] = {}
     base = _one(BASE)
     for part in parts:
@@ -48,13 +48,13 @@ def load(name: str) -> Method:
             value = getattr(method, axis)
             if value == getattr(base, axis):
                 continue
-            if axis in chosen and chosen[axis] != value:
+            if axis in choices and choices[axis] != value:
                 raise UserError(
-                    f"methods {by[axis]} and {part} contradict in {axis} ({chosen[axis]}, {value}); "
+                    f"methods {by[axis]} and {part} contradict in {axis} ({choices[axis]}, {value}); "
                     f"name one of them and set the other's choices with --set"
                 )
-            chosen[axis], by[axis] = value, part
-    return Method(**{**asdict(base), **chosen})
+            choices[axis], by[axis] = value, part
+    return Method(**{**asdict(base), **choices})
 
 
 def _one(name: str) -> Method:

@@ -41,12 +41,12 @@ def begin(
     else:
         try:
             if distill.init == "correct":
-                chosen = _correct(data, judges, per_class, generator)
+                picked = _correct(data, judges, per_class, generator)
             else:
-                chosen = of_each_class(data.labels["train"], [per_class] * classes, generator)
+                picked = of_each_class(data.labels["train"], [per_class] * classes, generator)
         except ValueError as error:
             raise UserError(f"{error} of distill.ipc; lower it or set distill.init=noise") from None
-        images = data.inputs("train", chosen)
+        images = data.inputs("train", picked)
     dtype = execution.dtype(distill.precision)
     images = images.to(dtype)
     labels = hard if distill.labels == "hard" else judges.soft_labels(images, hard)
@@ -96,10 +96,10 @@ class _Judges:
         total = images.new_zeros(len(images), int(hard.max()) + 1)
         of_right, right = torch.zeros_like(total), images.new_zeros(len(images), 1)
         for expert in range(len(self)):
-            found = self.logits(expert, images)
-            correct = (found.argmax(dim=1) == hard).unsqueeze(1)
-            total += found
-            of_right += found * correct
+            logits = self.logits(expert, images)
+            correct = (logits.argmax(dim=1) == hard).unsqueeze(1)
+            total += logits
+            of_right += logits * correct
             right += correct
         every = total / len(self)
         rows = torch.arange(len(images))
@@ -119,30 +119,30 @@ def _correct(data: dataset.Dataset, judges: _Judges, ipc: int, generator: torch.
     A class with too few of them is filled up with other images of it. ValueError if it has fewer than ipc.
     """
     labels = data.labels["train"]
-    found = []
+    by_class = []
     for c in range(len(data.about["classes"])):
         (members,) = torch.nonzero(labels == c, as_tuple=True)
         if len(members) < ipc:
             raise ValueError(f"class {c} has {len(members)} images, fewer than {ipc}")
         waiting = members[torch.randperm(len(members), generator=generator)]
-        taken = waiting[:0]
+        picked = waiting[:0]
         for expert in range(len(judges)):
-            passed = []
+            others = []
             for part in waiting.split(TOGETHER):
-                short = ipc - len(taken)
+                short = ipc - len(picked)
                 right = judges.logits(expert, data.inputs("train", part)).argmax(dim=1) == c if short else part < 0
-                chosen = torch.nonzero(right)[:short, 0]
-                taken = torch.cat([taken, part[chosen]])
+                passing = torch.nonzero(right)[:short, 0]
+                picked = torch.cat([picked, part[passing]])
                 kept = torch.ones(len(part), dtype=torch.bool)
-                kept[chosen] = False
-                passed.append(part[kept])
-            waiting = torch.cat(passed)
-            if len(taken) == ipc:
+                kept[passing] = False
+                others.append(part[kept])
+            waiting = torch.cat(others)
+            if len(picked) == ipc:
                 break
-        if len(taken) < ipc:
+        if len(picked) < ipc:
             logger.warning(
-                "experts get only {} images of class {} right; {} others join", len(taken), c, ipc - len(taken)
+                "experts get only {} images of class {} right; {} others join", len(picked), c, ipc - len(picked)
             )
-            taken = torch.cat([taken, waiting[: ipc - len(taken)]])
-        found.append(taken)
-    return torch.cat(found)
+            picked = torch.cat([picked, waiting[: ipc - len(picked)]])
+        by_class.append(picked)
+    return torch.cat(by_class)

@@ -39,9 +39,9 @@ def _distill(run: Run) -> None:
     if run.auto:
         prepare(run)
         if run.synthetic.exists() and not run.force:
-            there = artefact.header(run.synthetic, synthetic.KIND, synthetic.MAKER).settings
-            if differences(there, identity.distillation(run.settings)):  # said before experts are trained in vain
-                raise refuse(run.synthetic, there, identity.distillation(run.settings), OTHERWISE)
+            kept = artefact.header(run.synthetic, synthetic.KIND, synthetic.MAKER).settings
+            if differences(kept, identity.distillation(run.settings)):  # said before experts are trained in vain
+                raise refuse(run.synthetic, kept, identity.distillation(run.settings), OTHERWISE)
         buffer(run)
         if run.out_of_time():
             logger.warning("stopped by the time limit before the first iteration; run again to go on")
