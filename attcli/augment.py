@@ -56,13 +56,13 @@ class Draws:
         return Draw(self.operations[step], self.uniform[step])
 
 
-def draw(strategy: str, steps: int, batch: int, generator: torch.Generator) -> Draws:
-    """The draws of `steps` batches, on the generator's device."""
+def draw(strategy: str, n_steps: int, batch: int, generator: torch.Generator) -> Draws:
+    """The draws of `n_steps` batches, on the generator's device."""
     names = operations(strategy)
     if not names:
-        return Draws(("",) * steps, torch.empty((steps, 0, UNIFORMS)))
-    picks = torch.randint(len(names), (steps,), generator=generator).tolist()
-    uniform = torch.rand((steps, batch, UNIFORMS), generator=generator)
+        return Draws(("",) * n_steps, torch.empty((n_steps, 0, UNIFORMS)))
+    picks = torch.randint(len(names), (n_steps,), generator=generator).tolist()
+    uniform = torch.rand((n_steps, batch, UNIFORMS), generator=generator)
     return Draws(tuple(names[pick] for pick in picks), uniform)
 
 

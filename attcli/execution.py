@@ -22,7 +22,7 @@ from attcli.matching.compiled import Compiled, agree
 from attcli.matching.graphed import Graphed
 from attcli.matching.microbatch import MicroBatched, sliced
 from attcli.matching.parameters import vector
-from attcli.matching.steps import Steps
+from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student, has_batch_statistics, pure
 
 COMPILE_FROM = {"cpu": 2e13, "cuda": 2e15}
@@ -199,14 +199,14 @@ def _forward_mode_is_exact(student: Student, build: Callable[[], torch.nn.Module
             return False
 
 
-def _made(student: Student, name: str, device: torch.device, reverse: bool) -> Steps:
+def _made(student: Student, name: str, device: torch.device, reverse: bool) -> StepFunctions:
     if name == "eager":
         return student
-    steps: Steps = Compiled(student, channels_last=True, reverse=reverse) if name == "compiled" else student
-    return Graphed(steps) if device.type == "cuda" else steps
+    functions: StepFunctions = Compiled(student, channels_last=True, reverse=reverse) if name == "compiled" else student
+    return Graphed(functions) if device.type == "cuda" else functions
 
 
-def _warm_up(made: Steps, student: Student, work: Work, point: Point) -> None:
+def _warm_up(made: StepFunctions, student: Student, work: Work, point: Point) -> None:
     """Call each function that will be used, which compiles or captures it, and compare it with the eager one.
 
     WrongResultError if they differ by more than rounding can explain.
@@ -232,14 +232,14 @@ class WrongResultError(Exception):
     """An execution that computes something else than the eager steps do."""
 
 
-def steps(
+def step_functions(
     student: Student,
     build: Callable[[], torch.nn.Module],
     work: Work,
     device: torch.device,
     asked: str = "auto",
     micro_batch: int | None = None,
-) -> Steps:
+) -> StepFunctions:
     """The student's step functions, ready to be called with batches of `work.batch` images.
 
     Where compiling or capturing fails, or gives other results than eager steps, the next simpler execution takes over,

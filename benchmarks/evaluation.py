@@ -33,13 +33,13 @@ def run(device: str, rounds: int | None, only: str) -> Iterator[dict[str, Any]]:
     work = execution.Work((3, 32, 32), 10, 10, 10)
     begun = time.perf_counter()
     with trained_apart(on):
-        steps = execution.steps(student, CONVNET.build, work, on, "compiled")
+        step_functions = execution.step_functions(student, CONVNET.build, work, on, "compiled")
     prepared = time.perf_counter() - begun
 
     def one(repeat: int, stop: Any) -> float:
         key = (0, "benchmark", repeat)
         theta = train_by_protocol(
-            in_this_thread(steps, on), fresh(CONVNET, key).to(on), *there, 10, 0.01, protocol, key, stop
+            in_this_thread(step_functions, on), fresh(CONVNET, key).to(on), *there, 10, 0.01, protocol, key, stop
         )
         return accuracy(in_this_thread(student, on), theta, *test)
 

@@ -31,12 +31,12 @@ def run(device: str, rounds: int | None, only: str) -> Iterator[dict[str, Any]]:
         if only not in f"epoch-{asked}":
             continue
         begun = time.perf_counter()
-        steps = execution.steps(student, CONVNET.build, work, on, asked)
+        step_functions = execution.step_functions(student, CONVNET.build, work, on, asked)
         prepared = time.perf_counter() - begun
 
-        def ours(steps: Any = steps) -> None:
+        def ours(step_functions: Any = step_functions) -> None:
             options = {"classes": 10, "batch": BATCH, "strategy": DSA, "generator": stream(0, "benchmark")}
-            train_epoch(steps, theta.clone(), Optimiser(0.01, 0.0, 0.0), *there, **options).tolist()  # type: ignore[arg-type]
+            train_epoch(step_functions, theta.clone(), Optimiser(0.01, 0.0, 0.0), *there, **options).tolist()  # type: ignore[arg-type]
 
         found = compare(ours, lambda: train(module, x, y, 1, BATCH, lr=0.01, momentum=0.0, decay=0.0), rounds or 3)
         found["ours"] |= {"prepared_s": round(prepared, 1), "images": len(x)}

@@ -56,12 +56,12 @@ def _ours(case: Case, how: dict[str, Any], device: torch.device) -> Callable[[],
     student = execution.student(CONVNET.build, device, "float32")
     count = len(x)
     work = execution.Work((3, 32, 32), 10, count, count, derivatives=True)
-    steps = execution.steps(student, CONVNET.build, work, device, **how)
+    step_functions = execution.step_functions(student, CONVNET.build, work, device, **how)
     targets = probabilities(labels, 10).float()
 
     def act() -> tuple[Tensor, Tensor, int]:
         batches = SyntheticBatches(x, targets, drawn.to(device))
-        match = matched_by(steps, start, target, batches, lr, lambda distances: _matched(case, distances))
+        match = matched_by(step_functions, start, target, batches, lr, lambda distances: _matched(case, distances))
         return batches.gradients()[0], match.lr_gradient, match.step
 
     return act

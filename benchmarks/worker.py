@@ -47,9 +47,11 @@ def matching(who: str) -> Act:
         return lambda: full_unroll(CONVNET.build(), start, target, x, labels, lr, batches, STEPS)
     work = execution.Work((3, 32, 32), 10, 10, 10, derivatives=True)
     student = execution.student(CONVNET.build, CPU, "float32")
-    steps = execution.steps(student, CONVNET.build, work, CPU, "compiled")
+    step_functions = execution.step_functions(student, CONVNET.build, work, CPU, "compiled")
     match, targets = engine.load("adjoint"), probabilities(labels, 10).float()
-    return lambda: match(steps, start, target, SyntheticBatches(x, targets, drawn), lr, lambda distances: STEPS)
+    return lambda: match(
+        step_functions, start, target, SyntheticBatches(x, targets, drawn), lr, lambda distances: STEPS
+    )
 
 
 def expert(who: str) -> Act:
@@ -61,11 +63,11 @@ def expert(who: str) -> Act:
     theta = vector(module)
     work = execution.Work((3, 32, 32), 10, 512, len(x), filled_up=True)
     student = execution.student(CONVNET.build, CPU, "float32")
-    steps = execution.steps(student, CONVNET.build, work, CPU, "compiled")
+    step_functions = execution.step_functions(student, CONVNET.build, work, CPU, "compiled")
 
     def act() -> object:
         options: dict[str, Any] = {"classes": 10, "batch": 512, "strategy": DSA, "generator": stream(0, "benchmark")}
-        return train_epoch(steps, theta.clone(), Optimiser(0.01, 0.0, 0.0), x, y, **options).tolist()
+        return train_epoch(step_functions, theta.clone(), Optimiser(0.01, 0.0, 0.0), x, y, **options).tolist()
 
     return act
 
@@ -86,11 +88,13 @@ def scoring(who: str) -> Act:
     protocol = Protocol("exact", PASSES, 256, 0.9, 5e-4, DSA)
     student = execution.student(CONVNET.build, CPU, "float32")
     with trained_apart(CPU):
-        steps = execution.steps(student, CONVNET.build, execution.Work((3, 32, 32), 10, 10, 10), CPU, "compiled")
+        step_functions = execution.step_functions(
+            student, CONVNET.build, execution.Work((3, 32, 32), 10, 10, 10), CPU, "compiled"
+        )
 
     def one(repeat: int, stop: Any) -> float:
         key = (0, "benchmark", repeat)
-        mine = in_this_thread(steps, CPU)
+        mine = in_this_thread(step_functions, CPU)
         theta = train_by_protocol(mine, fresh(CONVNET, key), x, y, 10, 0.01, protocol, key, stop)
         return accuracy(in_this_thread(student, CPU), theta, *test)
 

@@ -79,7 +79,7 @@ def test_a_failing_compiler_gives_way_to_eager_steps_with_a_warning(monkeypatch:
     monkeypatch.setattr("attcli.matching.compiled._compile", broken)
     student, lines = Student.of(CONVNET.build()), []
     sink = logger.add(lines.append, format="{message}")
-    made = execution.steps(student, CONVNET.build, WORK, CPU, "compiled")
+    made = execution.step_functions(student, CONVNET.build, WORK, CPU, "compiled")
     logger.remove(sink)
     assert made is student
     assert "execution compiled failed (no C++ compiler here); going on without it" in "".join(lines)
@@ -87,7 +87,7 @@ def test_a_failing_compiler_gives_way_to_eager_steps_with_a_warning(monkeypatch:
 
 def test_slices_are_what_large_batches_go_through() -> None:
     student = Student.of(CONVNET.build())
-    made = execution.steps(student, CONVNET.build, Work((3, 32, 32), 10, 100, 1000), CPU, "eager")
+    made = execution.step_functions(student, CONVNET.build, Work((3, 32, 32), 10, 100, 1000), CPU, "eager")
     assert isinstance(made, MicroBatched)
     assert made.size == 25
 

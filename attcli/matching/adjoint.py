@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attcli.matching import objective
 from attcli.matching.engine import Batches, Match, Select
-from attcli.matching.steps import Derivatives, Steps
+from attcli.matching.step_functions import Derivatives, StepFunctions
 
 HOST_SHARE = 0.25
 """The states stay on the device while they take no more than this share of its free memory."""
@@ -24,11 +24,11 @@ HOST_SHARE = 0.25
 class States:
     """The student's parameters (N + 1, P) along its steps: on the device, or in host memory where it is short."""
 
-    def __init__(self, start: Tensor, steps: int, storage: torch.device | None = None) -> None:
+    def __init__(self, start: Tensor, n_steps: int, storage: torch.device | None = None) -> None:
         self._device = start.device
-        self.storage = storage or _storage(start, steps)
+        self.storage = storage or _storage(start, n_steps)
         pinned = self.storage.type == "cpu" and self._device.type == "cuda"
-        self._rows = torch.empty((steps + 1, len(start)), dtype=start.dtype, device=self.storage, pin_memory=pinned)
+        self._rows = torch.empty((n_steps + 1, len(start)), dtype=start.dtype, device=self.storage, pin_memory=pinned)
         self[0] = start
 
     def __setitem__(self, step: int, theta: Tensor) -> None:
@@ -38,9 +38,9 @@ class States:
         return self._rows[step].to(self._device, non_blocking=True)
 
 
-def _storage(start: Tensor, steps: int) -> torch.device:
+def _storage(start: Tensor, n_steps: int) -> torch.device:
     if start.device.type == "cuda":
-        needed = (steps + 1) * start.numel() * start.element_size()
+        needed = (n_steps + 1) * start.numel() * start.element_size()
         cached = torch.cuda.memory_reserved(start.device) - torch.cuda.memory_allocated(start.device)
         if needed > HOST_SHARE * (torch.cuda.mem_get_info(start.device)[0] + cached):
             return torch.device("cpu")
@@ -48,35 +48,44 @@ def _storage(start: Tensor, steps: int) -> torch.device:
 
 
 def trajectory(
-    steps: Steps, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, storage: torch.device | None = None
+    step_functions: StepFunctions,
+    start: Tensor,
+    target: Tensor,
+    batches: Batches,
+    lr: Tensor,
+    storage: torch.device | None = None,
 ) -> tuple[States, Tensor]:
     """The states from `start` (P,) on, after every SGD step on `batches`, and their distances (2, N) to `target`."""
     states = States(start, len(batches), storage)
     distances = []
     theta = start
     for i in range(len(batches)):
-        theta = torch.addcmul(theta, steps.gradient(theta, *batches[i]), lr, value=-1)
+        theta = torch.addcmul(theta, step_functions.gradient(theta, *batches[i]), lr, value=-1)
         states[i + 1] = theta
         distances.append(objective.distance(theta, target))
     return states, torch.stack(distances, dim=1)
 
 
-def match(steps: Steps, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select) -> Match:
+def match(
+    step_functions: StepFunctions, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select
+) -> Match:
     """The adjoint engine; see `attcli.matching.engine.Engine` for shapes."""
-    states, distances = trajectory(steps, start, target, batches, lr)
+    states, distances = trajectory(step_functions, start, target, batches, lr)
     k = select(distances)
     theta = states[k]
     loss, lam = objective.loss(theta, start, target), objective.slope(theta, start, target)
     lr_gradient = torch.zeros_like(lr)
     for i in reversed(range(k)):
-        derivatives = pulled_back(steps, states[i], batches, i, lam, lr)
+        derivatives = pulled_back(step_functions, states[i], batches, i, lam, lr)
         lr_gradient -= derivatives.inner
         lam = torch.addcmul(lam, derivatives.theta, lr, value=-1)
     return Match(loss, k, distances, lr_gradient)
 
 
-def pulled_back(steps: Steps, theta: Tensor, batches: Batches, i: int, lam: Tensor, lr: Tensor) -> Derivatives:
+def pulled_back(
+    step_functions: StepFunctions, theta: Tensor, batches: Batches, i: int, lam: Tensor, lr: Tensor
+) -> Derivatives:
     """The derivatives of <g, lam> at step i and theta (P,); those in its images and labels go back to the set."""
-    derivatives = steps.derivatives(theta, *batches[i], lam, labels=batches.learned_labels)
+    derivatives = step_functions.derivatives(theta, *batches[i], lam, labels=batches.learned_labels)
     batches.pull_back(i, -lr * derivatives.x, None if derivatives.p is None else -lr * derivatives.p)
     return derivatives

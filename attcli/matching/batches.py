@@ -44,9 +44,9 @@ def unpack(packed: Tensor, parts: tuple[Tensor, ...]) -> list[Tensor]:
 
 
 def plan(
-    images: int, batch: int, steps: int, strategy: str, generator: torch.Generator, *, short_first: bool = False
+    images: int, batch: int, n_steps: int, strategy: str, generator: torch.Generator, *, short_first: bool = False
 ) -> Plan:
-    """Draw `steps` batches: every pass over the set is a new permutation cut into chunks of `batch`.
+    """Draw `n_steps` batches: every pass over the set is a new permutation cut into chunks of `batch`.
 
     A pass's last chunk (or its first, as in the literature's students) may be short: it is filled up with images of
     weight 0, so that all batches have one shape.
@@ -54,17 +54,17 @@ def plan(
     batch = min(batch, images)
     chunks = -(-images // batch)
     missing = chunks * batch - images if short_first else 0
-    indices = torch.zeros((steps, batch), dtype=torch.long)
-    weights = torch.zeros((steps, batch))
+    indices = torch.zeros((n_steps, batch), dtype=torch.long)
+    weights = torch.zeros((n_steps, batch))
     order = indices[:0]
-    for step in range(steps):
+    for step in range(n_steps):
         chunk = step % chunks
         if chunk == 0:
             order = torch.randperm(images, generator=generator)
         taken = order[max(0, chunk * batch - missing) : (chunk + 1) * batch - missing]
         indices[step, : len(taken)] = taken
         weights[step, : len(taken)] = 1 / len(taken)
-    return Plan(indices, weights, augment.draw(strategy, steps, batch, generator))
+    return Plan(indices, weights, augment.draw(strategy, n_steps, batch, generator))
 
 
 def probabilities(labels: Tensor, classes: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, grad_and_value, jvp
 
-from attcli.matching.steps import Derivatives
+from attcli.matching.step_functions import Derivatives
 from attcli.matching.student import Student, cross_entropy
 
 EXACT = 1e-7

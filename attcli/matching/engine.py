@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from attcli.matching.steps import Steps
+from attcli.matching.step_functions import StepFunctions
 
 
 class Batch(NamedTuple):
@@ -54,7 +54,7 @@ class Engine(Protocol):
     """Trains the student from `start` on `batches` and differentiates the matching loss of the selected step."""
 
     def __call__(
-        self, steps: Steps, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select
+        self, step_functions: StepFunctions, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select
     ) -> Match:
         """Start and target (P,), lr a scalar tensor; the gradient in the synthetic set goes through pull_back."""
 

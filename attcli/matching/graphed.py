@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attcli.matching.steps import Derivatives, Steps
+from attcli.matching.step_functions import Derivatives, StepFunctions
 
 WARM_UP = 3
 
@@ -48,9 +48,9 @@ def record(function: Callable[..., tuple[Tensor | None, ...]], inputs: tuple[Ten
 
 @dataclass
 class Graphed:
-    """Steps whose functions are captured at their first call for a shape, and replayed from then on."""
+    """StepFunctions whose functions are captured at their first call for a shape, and replayed from then on."""
 
-    steps: Steps
+    step_functions: StepFunctions
     _recordings: dict[tuple[object, ...], Recording] = field(default_factory=dict)
 
     def _run(
@@ -63,15 +63,15 @@ class Graphed:
 
     def apart(self) -> "Graphed":
         """New recordings: a replay writes to its recording's own tensors."""
-        return Graphed(self.steps.apart())
+        return Graphed(self.step_functions.apart())
 
     def loss(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
         """The loss, eager."""
-        return self.steps.loss(theta, x, p, w)
+        return self.step_functions.loss(theta, x, p, w)
 
     def gradient_and_logits(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         """The gradient g (P,) and the outputs (B, K)."""
-        outputs: Any = self._run("g", self.steps.gradient_and_logits, theta, x, p, w)
+        outputs: Any = self._run("g", self.step_functions.gradient_and_logits, theta, x, p, w)
         return outputs[0], outputs[1]
 
     def gradient(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class Graphed:
         """The inner product <g, lam> and its derivatives."""
 
         def h(*inputs: Tensor) -> tuple[Tensor | None, ...]:
-            return tuple(self.steps.derivatives(*inputs, labels=labels))
+            return tuple(self.step_functions.derivatives(*inputs, labels=labels))
 
         outputs: Any = self._run(f"h{labels}", h, theta, x, p, w, lam)
         return Derivatives(*outputs)

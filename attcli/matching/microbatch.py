@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attcli.matching.steps import Derivatives, Steps
+from attcli.matching.step_functions import Derivatives, StepFunctions
 
 
 def sliced(batch: int, at_most: int) -> int:
@@ -25,16 +25,16 @@ class MicroBatched:
     For networks without batch statistics only: under batch normalisation a slice's gradient is not the batch's.
     """
 
-    steps: Steps
+    step_functions: StepFunctions
     size: int
 
     def apart(self) -> "MicroBatched":
-        """The same slices of steps for another thread."""
-        return MicroBatched(self.steps.apart(), self.size)
+        """The same in slices, for another thread."""
+        return MicroBatched(self.step_functions.apart(), self.size)
 
     def loss(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
         """The loss of the whole batch."""
-        return self.steps.loss(theta, x, p, w)
+        return self.step_functions.loss(theta, x, p, w)
 
     def _slices(self, x: Tensor, p: Tensor, w: Tensor) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
         """How many images of the batch each slice has, and the slice."""
@@ -52,20 +52,20 @@ class MicroBatched:
     def gradient(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
         """The gradient g, summed over the slices."""
         if len(x) == self.size:
-            return self.steps.gradient(theta, x, p, w)
+            return self.step_functions.gradient(theta, x, p, w)
         total = torch.zeros_like(theta)
         for _, *part in self._slices(x, p, w):
-            total += self.steps.gradient(theta, *part)
+            total += self.step_functions.gradient(theta, *part)
         return total
 
     def gradient_and_logits(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         """The gradient g, summed over the slices, and the outputs of all."""
         if len(x) == self.size:
-            return self.steps.gradient_and_logits(theta, x, p, w)
+            return self.step_functions.gradient_and_logits(theta, x, p, w)
         total, logits = torch.zeros_like(theta), torch.empty_like(p)
         done = 0
         for count, *part in self._slices(x, p, w):
-            g, outputs = self.steps.gradient_and_logits(theta, *part)
+            g, outputs = self.step_functions.gradient_and_logits(theta, *part)
             total += g
             logits[done : done + count] = outputs[:count]
             done += count
@@ -76,12 +76,12 @@ class MicroBatched:
     ) -> Derivatives:
         """The derivatives: theta's is summed over the slices, those of the images are each slice's own."""
         if len(x) == self.size:
-            return self.steps.derivatives(theta, x, p, w, lam, labels=labels)
+            return self.step_functions.derivatives(theta, x, p, w, lam, labels=labels)
         inner, by_theta, by_x = theta.new_zeros(()), torch.zeros_like(theta), torch.empty_like(x)
         by_p = torch.empty_like(p) if labels else None
         done = 0
         for count, xs, ps, ws in self._slices(x, p, w):
-            part = self.steps.derivatives(theta, xs, ps, ws, lam, labels=labels)
+            part = self.step_functions.derivatives(theta, xs, ps, ws, lam, labels=labels)
             inner += part.inner
             by_theta += part.theta
             by_x[done : done + count] = part.x[:count]

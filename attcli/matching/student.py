@@ -1,4 +1,4 @@
-"""The step functions g and h of a student network, computed eagerly; `attcli.matching.steps` says what they are."""
+"""The step functions g and h of a student network, computed eagerly (see `attcli.matching.step_functions`)."""
 
 from copy import deepcopy
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from attcli.matching.parameters import Layout
-from attcli.matching.steps import Derivatives
+from attcli.matching.step_functions import Derivatives
 
 
 def cross_entropy(logits: Tensor, p: Tensor, w: Tensor) -> Tensor:

@@ -14,16 +14,18 @@ from torch import Tensor
 from attcli.matching import objective
 from attcli.matching.adjoint import pulled_back, trajectory
 from attcli.matching.engine import Batches, Match, Select
-from attcli.matching.steps import Steps
+from attcli.matching.step_functions import StepFunctions
 
 
-def match(steps: Steps, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select) -> Match:
+def match(
+    step_functions: StepFunctions, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select
+) -> Match:
     """The TESLA engine; see `attcli.matching.engine.Engine` for shapes."""
-    states, distances = trajectory(steps, start, target, batches, lr)
+    states, distances = trajectory(step_functions, start, target, batches, lr)
     k = select(distances)
     theta = states[k]
     loss, lam = objective.loss(theta, start, target), objective.slope(theta, start, target)
     lr_gradient = torch.zeros_like(lr)
     for i in range(k):
-        lr_gradient -= pulled_back(steps, states[i], batches, i, lam, lr).inner
+        lr_gradient -= pulled_back(step_functions, states[i], batches, i, lam, lr).inner
     return Match(loss, k, distances, lr_gradient)

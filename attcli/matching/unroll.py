@@ -9,10 +9,12 @@ from torch import Tensor
 
 from attcli.matching import objective
 from attcli.matching.engine import Batches, Match, Select
-from attcli.matching.steps import Steps
+from attcli.matching.step_functions import StepFunctions
 
 
-def match(steps: Steps, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select) -> Match:
+def match(
+    step_functions: StepFunctions, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select
+) -> Match:
     """The unroll engine; see `attcli.matching.engine.Engine` for shapes."""
     labels = batches.learned_labels
     with torch.enable_grad():
@@ -22,7 +24,7 @@ def match(steps: Steps, start: Tensor, target: Tensor, batches: Batches, lr: Ten
         for i in range(len(batches)):
             x, p, w = batches[i]
             x, p = x.detach().requires_grad_(), p.detach().requires_grad_(labels)
-            (g,) = torch.autograd.grad(steps.loss(theta, x, p, w), theta, create_graph=True)
+            (g,) = torch.autograd.grad(step_functions.loss(theta, x, p, w), theta, create_graph=True)
             theta = theta - lr * g
             states.append(theta)
             inputs.append((x, p))

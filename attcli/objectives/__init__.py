@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from attcli import registry
-from attcli.matching.steps import Steps
+from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.settings import Distill, Runtime
@@ -53,7 +53,7 @@ class Slope:
 class Objective(Protocol):
     """What a choice offers."""
 
-    step_functions: Steps
+    step_functions: StepFunctions
 
     def ahead(self, iteration: int) -> Any:
         """What chance decides in an iteration, and what is read for it; may run in another thread, ahead of time."""

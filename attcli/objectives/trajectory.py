@@ -13,7 +13,7 @@ from attcli import execution, runtime
 from attcli.matching import engine
 from attcli.matching.batches import Plan, SyntheticBatches, plan, probabilities
 from attcli.matching.select import SELECTORS
-from attcli.matching.steps import Steps
+from attcli.matching.step_functions import StepFunctions
 from attcli.matching.window import WINDOWS, StartEpochs
 from attcli.objectives import Inputs, Slope
 
@@ -87,7 +87,7 @@ def make(inputs: Inputs) -> TrajectoryMatching:
     return TrajectoryMatching(inputs)
 
 
-def _step_functions(inputs: Inputs) -> Steps:
+def _step_functions(inputs: Inputs) -> StepFunctions:
     """The student's step functions for sets shaped like the images."""
     settings, how, images = inputs.settings, inputs.execution, inputs.images
     batch = min(settings.batch_syn or len(images), len(images))
@@ -105,4 +105,4 @@ def _step_functions(inputs: Inputs) -> Steps:
     execution.use_threads(how.threads, build, work)
     if settings.engine == "unroll":
         return inputs.student  # this engine has its own way through the network
-    return execution.steps(inputs.student, build, work, images.device, how.execution, how.micro_batch)
+    return execution.step_functions(inputs.student, build, work, images.device, how.execution, how.micro_batch)

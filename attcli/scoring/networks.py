@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from attcli import execution
-from attcli.matching.steps import Steps
+from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.scoring.parallel import in_this_thread
@@ -27,7 +27,7 @@ class Networks:
     precision: str
     how: Runtime
     _students: dict[Architecture, Student] = field(default_factory=dict)
-    _step_functions: dict[Architecture, Steps] = field(default_factory=dict)
+    _step_functions: dict[Architecture, StepFunctions] = field(default_factory=dict)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -50,7 +50,7 @@ class Networks:
             dtype=self.dtype,
         )
         self._students[architecture] = student
-        self._step_functions[architecture] = execution.steps(
+        self._step_functions[architecture] = execution.step_functions(
             student, architecture.build, work, self.device, self.how.execution, self.how.micro_batch
         )
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attcli import runtime
 from attcli.matching.parameters import vector
-from attcli.matching.steps import Steps
+from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.trainers.training import Optimiser, train_epoch
@@ -53,7 +53,7 @@ def fresh(architecture: Architecture, key: tuple[int, str, int]) -> Tensor:
 
 
 def train(
-    steps: Steps,
+    step_functions: StepFunctions,
     theta: Tensor,
     images: Tensor,
     labels: Tensor,
@@ -78,7 +78,7 @@ def train(
         if afresh:
             optimiser.velocity = None
         train_epoch(
-            steps,
+            step_functions,
             theta,
             optimiser,
             images,

@@ -122,7 +122,7 @@ class _Trainer:
             dtype=self._dtype,
         )
         execution.use_threads(how.threads, self._architecture.build, work)
-        self._steps = execution.steps(
+        self._step_functions = execution.step_functions(
             student,
             self._architecture.build,
             work,
@@ -186,7 +186,7 @@ class _Trainer:
         """Train one epoch, in place; loss and accuracy. DivergedError if the training did."""
         buffer = self._settings.buffer
         measured = train_epoch(
-            self._steps,
+            self._step_functions,
             theta,
             optimiser,
             self._images,

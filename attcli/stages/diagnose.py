@@ -68,23 +68,23 @@ def read(path: Path, metric: str | None, gammas: list[int], every: int) -> Diagn
     header, arrays = artefact.read(path, history.KIND, history.MAKER)
     metric = metric or str(header.settings["distill"]["select_metric"])
     distances = arrays[metric]
-    iterations, steps = distances.shape
+    iterations, n_steps = distances.shape
     optimum = nearest(distances)
     shown = np.unique(np.linspace(0, iterations - 1, SHOWN).astype(int))
-    missed = steps - optimum
+    missed = n_steps - optimum
     first = np.arange(0, iterations, every)
     counts = {f"gamma_{gamma}": np.add.reduceat(missed >= gamma, first, dtype=np.int64) for gamma in gammas}
     return Diagnosis(
         method=str(header.about["method"]),
         metric=metric,
         distances={
-            "step": np.arange(1, steps + 1),
+            "step": np.arange(1, n_steps + 1),
             **{f"iteration_{i}": distances[i].astype(np.float64) for i in shown},
             "mean": _mean(distances),
         },
         mismatches={"first_iteration": first, "iterations": np.diff([*first, iterations]), **counts},
         matched={"iteration": arrays["iteration"], "nearest": optimum, "matched": arrays["step"]},
-        sentences=_sentences(optimum, np.asarray(arrays["step"]), steps, gammas),
+        sentences=_sentences(optimum, np.asarray(arrays["step"]), n_steps, gammas),
     )
 
 
@@ -96,19 +96,19 @@ def _mean(distances: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _sentences(optimum: NDArray[np.int64], matched: NDArray[np.int64], steps: int, gammas: list[int]) -> list[str]:
+def _sentences(optimum: NDArray[np.int64], matched: NDArray[np.int64], n_steps: int, gammas: list[int]) -> list[str]:
     """What the figures show, in words; iterations in which no distance is finite are counted apart."""
     fits = optimum > 0
     if not fits.any():
         return [f"in none of {len(optimum)} iterations was any distance to the target finite"]
-    missed = steps - optimum[fits]
+    missed = n_steps - optimum[fits]
 
     def share(holds: NDArray[np.bool_]) -> str:
         return f"{100 * holds.mean():.1f} %"
 
     lines = [
-        f"the nearest step was the last of {steps} in {share(missed == 0)} of {len(missed)} iterations, and on average "
-        f"step {optimum[fits].mean():.1f}",
+        f"the nearest step was the last of {n_steps} in {share(missed == 0)} of {len(missed)} iterations, and on "
+        f"average step {optimum[fits].mean():.1f}",
         *(f"it came {gamma} or more steps before the last in {share(missed >= gamma)}" for gamma in gammas),
         f"the matched step was the nearest in {share(matched[fits] == optimum[fits])}",
     ]

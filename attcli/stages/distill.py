@@ -185,6 +185,6 @@ def _machine(step_functions: Any, device: torch.device) -> dict[str, Any]:
     kinds = []
     while step_functions is not None:
         kinds.append(type(step_functions).__name__)
-        step_functions = getattr(step_functions, "steps", None)
+        step_functions = getattr(step_functions, "step_functions", None)
     gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
     return {"device": str(device), **gpu, "threads": torch.get_num_threads(), "steps": " of ".join(kinds)}

@@ -17,7 +17,7 @@ from attcli.options import Section
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from attcli.matching.steps import Steps
+    from attcli.matching.step_functions import StepFunctions
     from attcli.trainers.training import Descent
 
 
@@ -53,9 +53,9 @@ def decomposed(g: Tensor, raised: Tensor, alpha: float) -> Tensor:
 def descent(rho: float, alpha: float, adaptive: bool) -> Descent:
     """GSAM's direction."""
 
-    def along(steps: Steps, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        g, logits = (part.clone() for part in steps.gradient_and_logits(theta, x, p, w))
-        raised = steps.gradient(theta + ascent(theta, g, rho, adaptive), x, p, w)
+    def along(step_functions: StepFunctions, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        g, logits = (part.clone() for part in step_functions.gradient_and_logits(theta, x, p, w))
+        raised = step_functions.gradient(theta + ascent(theta, g, rho, adaptive), x, p, w)
         return decomposed(g, raised, alpha), logits
 
     return along

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attcli import augment
 from attcli.matching.batches import plan, probabilities
-from attcli.matching.steps import Steps
+from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import cross_entropy
 
 
@@ -32,17 +32,19 @@ class Optimiser:
         theta.sub_(gradient, alpha=self.lr)
 
 
-Descent = Callable[[Steps, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(steps, theta, x, p, w) to the direction (P,) that a step descends, and the outputs (B, K) at theta."""
+Descent = Callable[[StepFunctions, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(step functions, theta, x, p, w) to the direction (P,) that a step descends, and the outputs (B, K) at theta."""
 
 
-def along_the_gradient(steps: Steps, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+def along_the_gradient(
+    step_functions: StepFunctions, theta: Tensor, x: Tensor, p: Tensor, w: Tensor
+) -> tuple[Tensor, Tensor]:
     """The loss's gradient at theta: plain SGD."""
-    return steps.gradient_and_logits(theta, x, p, w)
+    return step_functions.gradient_and_logits(theta, x, p, w)
 
 
 def train_epoch(
-    steps: Steps,
+    step_functions: StepFunctions,
     theta: Tensor,
     optimiser: Optimiser,
     images: Tensor,
@@ -65,7 +67,7 @@ def train_epoch(
     for i, index in enumerate(drawn.indices):
         x = augment.apply(drawn.augmentations[i], images[index])
         p, w = probabilities(labels[index], classes).to(x), drawn.weights[i]
-        direction, logits = descent(steps, theta, x, p, w)
+        direction, logits = descent(step_functions, theta, x, p, w)
         optimiser.step(theta, direction)
         correct = ((logits.argmax(dim=1) == p.argmax(dim=1)) & (w > 0)).sum()
         size = min(batch, len(images) - i * batch)

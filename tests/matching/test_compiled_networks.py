@@ -84,12 +84,12 @@ def assert_right(build: Callable[[], nn.Module]) -> None:
     assert abs(finite_difference(student, at)) < 1e-5
     work = execution.Work((1, SIDE, SIDE), CLASSES, BATCH, BATCH, derivatives=True, labels=True, dtype=torch.float64)
     with logged() as lines:
-        made = execution.steps(student, build, work, torch.device("cpu"), "compiled")
+        made = execution.step_functions(student, build, work, torch.device("cpu"), "compiled")
     assert isinstance(made, Compiled)
     assert lines == []
     arguments = (at.theta, at.x, at.p, at.w)
     assert agree(made.gradient(*arguments), student.gradient(*arguments), 1e-8)
-    ours, theirs = (steps.derivatives(*arguments, at.lam, labels=True) for steps in (made, student))
+    ours, theirs = (step_functions.derivatives(*arguments, at.lam, labels=True) for step_functions in (made, student))
     assert all(agree(a, b, 1e-8) for a, b in zip(ours, theirs, strict=True))
 
 
@@ -155,7 +155,7 @@ def test_steps_that_compute_something_else_are_not_used(monkeypatch: pytest.Monk
     for dtype in (torch.float64, torch.float32):
         work = execution.Work((1, SIDE, SIDE), CLASSES, BATCH, BATCH, derivatives=True, dtype=dtype)
         with logged() as lines:
-            assert execution.steps(student, build, work, torch.device("cpu"), "compiled") is student
+            assert execution.step_functions(student, build, work, torch.device("cpu"), "compiled") is student
         assert "execution compiled failed (its results are not those of eager steps)" in lines[0]
 
 
@@ -207,13 +207,13 @@ def test_unusual_layers_get_right_steps_whatever_is_asked(layer: type[nn.Module]
     student, at = Student.of(build()), point(build)
     work = execution.Work((1, SIDE, SIDE), CLASSES, BATCH, BATCH, derivatives=True, labels=True, dtype=torch.float64)
     with logged() as lines:
-        steps = execution.steps(student, build, work, torch.device("cpu"), asked)
+        step_functions = execution.step_functions(student, build, work, torch.device("cpu"), asked)
     if asked == "compiled" and layer is ByItsValues:
-        assert steps is student
+        assert step_functions is student
         assert "going on without it" in lines[0]
     assert abs(finite_difference(student, at)) < 1e-5
     arguments = (at.theta, at.x, at.p, at.w)
-    ours = steps.derivatives(*arguments, at.lam, labels=True)
+    ours = step_functions.derivatives(*arguments, at.lam, labels=True)
     theirs = student.derivatives(*arguments, at.lam, labels=True)
     assert all(agree(a, b, 1e-8) for a, b in zip(ours, theirs, strict=True))
 
@@ -228,8 +228,8 @@ def test_an_inner_product_that_cancels_does_not_refuse_right_steps(monkeypatch: 
     across = near.lam - torch.dot(g.double(), near.lam.double()).float() / g.norm() ** 2 * g
     monkeypatch.setattr(execution.Point, "near", lambda *_: replace(near, lam=across))
     with logged() as lines:
-        steps = execution.steps(student, build, work, torch.device("cpu"), "compiled")
-    assert isinstance(steps, Compiled)
+        step_functions = execution.step_functions(student, build, work, torch.device("cpu"), "compiled")
+    assert isinstance(step_functions, Compiled)
     assert lines == []
 
 

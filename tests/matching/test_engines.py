@@ -15,7 +15,7 @@ from attcli.matching.batches import Plan
 from attcli.matching.compiled import Compiled
 from attcli.matching.graphed import Graphed
 from attcli.matching.microbatch import MicroBatched, sliced
-from attcli.matching.steps import Steps
+from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student, has_batch_statistics
 from tests.matching.cases import DSA, IMAGES, STEPS, Case, case, relative
 from tests.matching.oracle import tesla, unroll
@@ -31,12 +31,17 @@ def _float64() -> Iterator[None]:
 
 
 def assert_exact(
-    found: Case, steps: Steps, name: str, k: int, tolerance: float = 1e-10, wanted_by: Callable = unroll
+    found: Case,
+    step_functions: StepFunctions,
+    name: str,
+    k: int,
+    tolerance: float = 1e-10,
+    wanted_by: Callable = unroll,
 ) -> None:
     """The engine's loss and all its gradients are those of the plain unroll, or of another oracle."""
     lr = torch.tensor(0.1).to(found.start)
     seen = found.batches
-    match = engine.load(name)(steps, found.start, found.target, seen, lr, lambda distances: k)
+    match = engine.load(name)(step_functions, found.start, found.target, seen, lr, lambda distances: k)
     by_images, by_logits = seen.gradients()
     loss, wanted = wanted_by(
         found.student.module, found.start, found.target, found.images, found.labels, lr, found.plan, k
@@ -74,7 +79,7 @@ def test_micro_batches_are_exact(batch: int, soft: bool, size: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def compiled() -> Iterator[dict[str, Steps]]:
+def compiled() -> Iterator[dict[str, StepFunctions]]:
     """One compilation for each network, used by all cases (they share shapes through slices of four images)."""
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None or not Path(sysconfig.get_path("include"), "Python.h").exists():
@@ -91,7 +96,7 @@ def compiled() -> Iterator[dict[str, Steps]]:
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
 @pytest.mark.parametrize("strategy", ["none", DSA])
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
-def test_compiled_steps_are_exact(compiled: dict[str, Steps], arch: str, soft: bool, strategy: str) -> None:
+def test_compiled_steps_are_exact(compiled: dict[str, StepFunctions], arch: str, soft: bool, strategy: str) -> None:
     for batch in (4, IMAGES, 5):
         found = case(batch, strategy, soft=soft, arch=arch, steps=3)
         assert_exact(found, compiled[arch], "adjoint", 3)

@@ -19,25 +19,25 @@ class Derivatives(NamedTuple):
     p: Tensor | None
 
 
-class Steps(Protocol):
+class StepFunctions(Protocol):
     """g and h of one network: eager (`Student`), compiled, replayed as CUDA graphs, or in micro-batches.
 
     What is returned may be overwritten by the next call of the same function, as a graph's outputs are.
     """
 
-    def apart(self) -> "Steps":
-        """The same steps for another thread. Calling one object from two threads at once is not allowed."""
+    def apart(self) -> "StepFunctions":
+        """The same step functions for another thread. Calling one object from two threads at once is not allowed."""
 
     def loss(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
         """The weighted cross-entropy, a scalar that autograd can differentiate; always eager."""
 
     def gradient_and_logits(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        """G, the gradient (P,) of the loss in theta, and the outputs (B, K) that it was computed from."""
+        """The gradient g (P,) of the loss in theta, and the outputs (B, K) that it was computed from."""
 
     def gradient(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
-        """G alone."""
+        """The gradient g alone."""
 
     def derivatives(
         self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor, lam: Tensor, *, labels: bool = False
     ) -> Derivatives:
-        """H: <g, lam> and its derivatives in theta (P,), x (B, C, H, W) and, with `labels`, p (B, K)."""
+        """The step h: <g, lam> with its derivatives in theta (P,), x (B, C, H, W) and, with `labels`, p (B, K)."""
