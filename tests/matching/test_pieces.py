@@ -35,7 +35,7 @@ def test_metrics_are_told_apart() -> None:
 
 
 def test_every_pass_of_a_plan_is_a_permutation_with_a_short_last_batch() -> None:
-    drawn = plan(images=7, batch=3, steps=8, strategy="none", generator=stream(0, "x"))
+    drawn = plan(images=7, batch=3, n_steps=8, strategy="none", generator=stream(0, "x"))
     assert drawn.indices.shape == (8, 3)
     for begin in (0, 3):
         kept = drawn.weights[begin : begin + 3] > 0
@@ -46,7 +46,7 @@ def test_every_pass_of_a_plan_is_a_permutation_with_a_short_last_batch() -> None
 
 
 def test_a_students_short_batch_comes_first_in_every_pass() -> None:
-    drawn = plan(images=7, batch=3, steps=6, strategy="none", generator=stream(0, "x"), short_first=True)
+    drawn = plan(images=7, batch=3, n_steps=6, strategy="none", generator=stream(0, "x"), short_first=True)
     kept = drawn.weights > 0
     assert kept.sum(dim=1).tolist() == [1, 3, 3] * 2
     for begin in (0, 3):
