@@ -91,6 +91,23 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def append_synced(path: Path, data: bytes, at: int | None = None) -> None:
+    """Append to an existing file, or write over what stands from byte `at` on; on the disk when this returns.
+
+    OSError names the file.
+    """
+    try:
+        with path.open("ab" if at is None else "r+b") as file:
+            if at is not None:
+                file.seek(at)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
 def publish(source: Path, target: Path) -> None:
     """Give the finished file `source` the name `target` too: a hard link, or a copy where the disk has no links."""
     if target.exists() and os.path.samefile(source, target):

@@ -12,7 +12,7 @@ from attcli.stages import pipeline
 from attcli.stages.run import Run
 from attcli.store import synthetic
 from tests.conftest import settings_in
-from tests.store.test_store import hold
+from tests.store.held import hold
 
 CONTEXT = multiprocessing.get_context("spawn")
 
