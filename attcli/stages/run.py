@@ -94,16 +94,18 @@ class Run:
     def publishing(self) -> Iterator[None]:
         """The results' folder, held by this process alone, so that two runs never mix their results in it.
 
-        UserError if another process holds it.
+        Waits for a process that was given the same settings, and whose results are therefore these; UserError if one
+        with other settings holds the folder.
         """
-        with locked(self._out):
+        content = self.settings.model_dump(mode="json", exclude={"runtime"})
+        with locked(self._out, wait=lambda: not self.out_of_time(), work=artefact.fingerprint("all", 0, content, {})):
             yield
 
     @contextmanager
     def working(self, stage: str, fingerprint: str) -> Iterator[Path]:
         """The stage's work folder and the results' folder, held by this process alone.
 
-        Waits for a process that does the same work; UserError if another one writes into the results.
+        Waits for a process that does the same work; UserError if one with other settings writes into the results.
         """
         with self.publishing(), self.working_at(self.work(stage, fingerprint), stage) as folder:
             for results in (self._out, self.experts, self.snapshots):

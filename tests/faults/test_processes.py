@@ -1,8 +1,11 @@
 """Processes that meet: none mixes its results with another's, and none dies of sharing what is finished."""
 
 import multiprocessing
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,7 @@ from attcli.stages import pipeline
 from attcli.stages.run import Run
 from attcli.store import synthetic
 from tests.conftest import settings_in
+from tests.stages.observed import contents
 from tests.store.held import hold
 
 CONTEXT = multiprocessing.get_context("spawn")
@@ -25,6 +29,58 @@ def distil(folder: str, name: str, seed: int) -> None:
     progress.configure("quiet")
     where = {"runtime__artifacts": f"{folder}/{name}", "runtime__work_dir": f"{folder}/.attcli"}
     pipeline.distill(Run(settings_in(Path(folder), distill__seed=seed, **where)))
+
+
+def distil_slowly(folder: str, iterating: str, until: str) -> None:
+    """A distillation that stops before its first iteration until a file is there; it writes down every iteration."""
+    from loguru import logger
+
+    from attcli.stages import distill
+
+    real = distill.Loop.iterate
+
+    def iterate(self: distill.Loop, *inputs: Any) -> Any:
+        with Path(folder, f"iterations-{os.getpid()}").open("a") as file:
+            file.write("x")
+        Path(iterating).touch()
+        while not Path(until).exists():
+            time.sleep(0.01)
+        return real(self, *inputs)
+
+    distill.Loop.iterate = iterate  # type: ignore[method-assign]
+    progress.configure("quiet")
+    logger.add(Path(folder) / f"log-{os.getpid()}", level="INFO")
+    pipeline.distill(Run(settings_in(Path(folder))))
+
+
+def wait_until(happened: Callable[[], bool], process: Any) -> None:
+    """Wait while a process is alive; it has to be when this returns."""
+    while not happened():
+        assert process.is_alive()
+        time.sleep(0.01)
+
+
+def test_a_command_that_is_started_twice_waits_and_finds_the_work_done(tmp_path: Path) -> None:
+    alone, shared = Run(settings_in(tmp_path / "alone")), tmp_path / "shared"
+    pipeline.distill(alone)
+    shared.mkdir()
+    iterating, until = tmp_path / "iterating", tmp_path / "until"
+    first, second = (
+        CONTEXT.Process(target=distil_slowly, args=(str(shared), str(iterating), str(until))) for _ in range(2)
+    )
+    first.start()
+    wait_until(iterating.exists, first)
+    with pytest.raises(UserError, match="another attcli works in"):
+        pipeline.distill(Run(settings_in(shared, distill__seed=1)))
+    second.start()
+    log = shared / f"log-{second.pid}"
+    wait_until(lambda: log.exists() and "another attcli does the same work in" in log.read_text(), second)
+    until.touch()
+    for process in (first, second):
+        process.join()
+        assert process.exitcode == 0
+    assert [len(file.read_text()) for file in shared.glob("iterations-*")] == [6]
+    assert contents(Run(settings_in(shared))) == contents(alone)
 
 
 def test_two_runs_never_write_into_one_results_folder(tmp_path: Path) -> None:
