@@ -15,8 +15,9 @@ from attcli.stages import identity, inputs
 from attcli.stages.interrupt import Stop, deferred
 from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset, experts
-from attcli.store.files import publish, set_aside
+from attcli.store.files import set_aside
 from attcli.store.growing import Growing
+from attcli.store.publishing import publish
 from attcli.trainers.training import Optimiser, train_epoch
 
 

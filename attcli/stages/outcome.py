@@ -11,7 +11,8 @@ from loguru import logger
 from attcli.errors import DamagedError
 from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset, history, synthetic
-from attcli.store.files import atomic, publish, set_aside
+from attcli.store.files import atomic, set_aside
+from attcli.store.publishing import publish
 
 HISTORY_SECONDS = 60.0
 GRID_COLUMNS = 10

@@ -111,7 +111,7 @@ def append_synced(path: Path, data: bytes, at: int | None = None) -> None:
         raise
 
 
-def publish(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
     """Give the finished file `source` the name `target` too: a hard link, or a copy where the disk has no links."""
     if target.exists() and os.path.samefile(source, target):
         return

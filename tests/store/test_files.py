@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attcli.errors import UserError
-from attcli.store.files import atomic, locked, publish, sweep, write_text
+from attcli.store.files import atomic, link, locked, sweep, write_text
 from tests.store.held import hold
 
 
@@ -26,9 +26,9 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     assert (tmp_path / "a").read_text() == "old"
 
 
-def test_publishing_links_and_a_link_survives_its_source(tmp_path: Path) -> None:
+def test_a_link_survives_its_source(tmp_path: Path) -> None:
     write_text(tmp_path / "work" / "a", "x")
-    publish(tmp_path / "work" / "a", tmp_path / "out" / "a")
+    link(tmp_path / "work" / "a", tmp_path / "out" / "a")
     assert os.path.samefile(tmp_path / "work" / "a", tmp_path / "out" / "a")
     (tmp_path / "work" / "a").unlink()
     assert (tmp_path / "out" / "a").read_text() == "x"
