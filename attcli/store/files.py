@@ -64,10 +64,16 @@ def sweep(folder: Path) -> None:
 
 def set_aside(path: Path, reason: object) -> None:
     """Rename a damaged file, so that it is never used again, and say so."""
-    names = (path.with_name(f"{path.name}.damaged{number or ''}") for number in itertools.count())
-    aside = next(name for name in names if not name.exists())
-    os.replace(path, aside)
+    aside = move_aside(path, path.with_name(f"{path.name}.damaged"))
     logger.warning("{} is damaged ({}); it is kept as {} and made anew", path, reason, aside.name)
+
+
+def move_aside(path: Path, aside: Path) -> Path:
+    """Move a file to `aside`, with a number after it where that name is taken; returns where it is now."""
+    names = (aside.with_name(f"{aside.name}{number or ''}") for number in itertools.count())
+    free = next(name for name in names if not name.exists())
+    shutil.move(path, free)
+    return free
 
 
 def writable(folder: Path, setting: str) -> None:
