@@ -15,7 +15,9 @@ from attcli.stages import identity, inputs
 from attcli.stages.interrupt import Stop, deferred
 from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset, experts
-from attcli.store.files import publish, set_aside
+from attcli.store.files import set_aside
+from attcli.store.growing import Growing
+from attcli.store.publishing import publish
 from attcli.trainers.training import Optimiser, train_epoch
 
 
@@ -41,10 +43,11 @@ def run(run: Run) -> None:
 def _published(run: Run, folder: Path, index: int, epochs: int) -> bool:
     """Whether the results hold an expert with exactly so many epochs; it is taken from the kept work if need be.
 
-    What is kept is verified before it is published. What is damaged is set aside, to be trained again.
+    What is kept is verified before it is published. What is damaged is set aside, to be trained again. A published
+    file never holds momentum, as those of earlier versions did, so that it does not tell how it came about.
     """
     target, kept = experts.path(run.experts, index), experts.path(folder, index)
-    if target.exists() and experts.epochs_of(target) == epochs:
+    if target.exists() and experts.epochs_of(target) == epochs and not experts.holds_momentum(target):
         return True
     for source in (kept, target):
         if not source.exists():
@@ -54,20 +57,14 @@ def _published(run: Run, folder: Path, index: int, epochs: int) -> bool:
         except DamagedError as error:
             set_aside(source, error)
             continue
-        if trajectory.epochs == epochs:
+        if trajectory.epochs == epochs and trajectory.velocity is None:
             publish(source, target)
             return True
-        if trajectory.epochs > epochs:
+        if trajectory.epochs >= epochs:
             _adopt(target, kept)
-            experts.write(target, header, _first_part(trajectory, epochs))
+            experts.write(target, header, trajectory.first(epochs))
             return True
     return False
-
-
-def _first_part(trajectory: experts.Trajectory, epochs: int) -> experts.Trajectory:
-    """The first epochs of a longer training, as a shorter one would have left them (but for the momentum)."""
-    rows = [trajectory.parameters[i] for i in range(epochs + 1)]
-    return experts.Trajectory(rows, trajectory.loss[:epochs], trajectory.accuracy[:epochs])
 
 
 def _adopt(published: Path, file: Path) -> None:
@@ -142,20 +139,18 @@ class _Trainer:
         }
         self._header = artefact.Header(experts.KIND, fingerprint, dict(chosen), about, runtime.versions())
 
-    def _growing(self, index: int, file: Path) -> experts.Growing:
+    def _growing(self, index: int, file: Path) -> Growing:
         """What is kept of an expert, to be trained further; with its initial parameters if nothing is."""
-        seed, momentum = self._settings.seed_of("buffer"), self._settings.buffer.momentum
-        growing = experts.Growing(file, np.dtype(str(self._dtype).removeprefix("torch.")))
+        dtype = np.dtype(str(self._dtype).removeprefix("torch."))
+        growing = Growing(file, dtype, momentum=self._settings.buffer.momentum > 0)
         if file.exists() and experts.epochs_of(file) > growing.epochs:
-            growing.drop()
             finished = experts.read(file)[1]
-            if momentum and finished.epochs and finished.velocity is None:
-                logger.warning("{} does not hold the momentum of its end; it is trained anew", file)
-            else:
-                for epoch, row in enumerate(finished.parameters):
-                    loss, accuracy = (finished.loss[epoch - 1], finished.accuracy[epoch - 1]) if epoch else (None, None)
-                    growing.append(row, loss, accuracy, finished.velocity if epoch == finished.epochs else None)
+            known = growing.continue_from(finished)
+            if known < finished.epochs:
+                message = "the momentum after epoch {} of {} is not kept; it is trained again from epoch {} on"
+                logger.warning(message, finished.epochs, file, growing.epochs)
         if growing.epochs < 0:
+            seed = self._settings.seed_of("buffer")
             theta = vector(runtime.seeded(self._architecture.build, seed, "expert-weights", index))
             growing.append(theta.to(self._dtype).numpy(), None, None)
         return growing

@@ -11,9 +11,13 @@ from loguru import logger
 from attcli.errors import DamagedError
 from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset, history, synthetic
-from attcli.store.files import atomic, publish, set_aside
+from attcli.store.files import atomic, move_aside, set_aside
+from attcli.store.publishing import publish
 
 HISTORY_SECONDS = 60.0
+HISTORY_GROWTH = 1.1
+"""While distilling, the history is published when it has grown by this factor: all writing together then is at most
+eleven times the last one, however long the run is. The records since are in the work folder."""
 GRID_COLUMNS = 10
 GRID_PIXELS = 48
 """Small images are enlarged to at least this many pixels a side in the picture."""
@@ -36,7 +40,7 @@ class Outcome:
         self._snapshots = folder / "snapshots"
         self._parts = folder / "history"
         self._latest = folder / "latest.h5"
-        self._history_written, self._history_pause = 0.0, HISTORY_SECONDS
+        self._history_written, self._history_length = 0.0, 0
         self._published = -1
         self._coding = synthetic.coding_of(header.about)
         self.records: list[history.Record] = []
@@ -67,6 +71,21 @@ class Outcome:
             else:
                 if header.fingerprint == fingerprint:
                     history.adopt(self._parts, arrays)
+        self._keep_table()
+
+    def _keep_table(self) -> None:
+        """Move a CSV whose history is lost into the work folder, before a shorter one takes its place.
+
+        It can't be read back: it holds neither the distances nor whose iterations they are.
+        """
+        table = self._run.history.with_suffix(".csv")
+        if self._run.history.exists() or not table.exists():
+            return
+        rows = history.rows_of(table)
+        if rows > len(history.collect(self._parts, rows).get("iteration", ())):
+            kept = move_aside(table, self._folder / table.name)
+            message = "{} tells of {} iterations whose history is lost and can't be restored from it; it is kept as {}"
+            logger.warning(message, table, rows, kept)
 
     def resume(self, iterations: int) -> synthetic.State | None:
         """The latest saved state that is not beyond `iterations`, nor beyond a snapshot that is asked for and missing.
@@ -127,7 +146,8 @@ class Outcome:
         synthetic.write_snapshot(file, self._header, state)
         publish(file, self._run.snapshots / file.name)
         self._publish_set(state)
-        if time.monotonic() - self._history_written > self._history_pause:
+        waited = time.monotonic() - self._history_written > HISTORY_SECONDS
+        if waited and state.iteration >= HISTORY_GROWTH * self._history_length:
             self._publish_history(state.iteration)
 
     def save_latest(self, state: synthetic.State) -> None:
@@ -150,7 +170,6 @@ class Outcome:
         self._published = state.iteration
 
     def _publish_history(self, iterations: int) -> None:
-        begun = time.monotonic()
         arrays = history.collect(self._parts, iterations)
         if not arrays:
             return
@@ -162,9 +181,7 @@ class Outcome:
         )
         history.write(self._run.history, header, arrays)
         history.write_csv(self._run.history.with_suffix(".csv"), arrays)
-        self._history_written = time.monotonic()
-        # Writing takes longer the more iterations there are; it may take a twentieth of the time.
-        self._history_pause = max(HISTORY_SECONDS, 20 * (self._history_written - begun))
+        self._history_written, self._history_length = time.monotonic(), iterations
 
     def _draw_grid(self, state: synthetic.State) -> None:
         """The moving average's images as a person would see them: a row per class, at most ten of each."""

@@ -16,7 +16,8 @@ from attcli.settings import Settings
 from attcli.stages import identity
 from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset
-from attcli.store.files import publish, set_aside
+from attcli.store.files import set_aside
+from attcli.store.publishing import publish
 
 
 def run(run: Run) -> None:
@@ -38,7 +39,7 @@ def run(run: Run) -> None:
             header, arrays, normaliser = _make(run.settings, fingerprint, chosen)
             dataset.write(made, header, arrays, normaliser)
             logger.info("prepared {} in {:.1f} s", run.settings.prepare.dataset, time.perf_counter() - begun)
-        publish(made, run.dataset)
+        publish(made, run.dataset, force=run.force)
 
 
 def _load(settings: Settings) -> Source:

@@ -14,7 +14,7 @@ from loguru import logger
 from attcli.errors import UserError
 from attcli.settings import Settings
 from attcli.store import artefact
-from attcli.store.files import locked, sweep
+from attcli.store.files import LOCK, locked, sweep
 
 OTHERWISE = "--force overwrites it, --artifacts DIR writes elsewhere"
 
@@ -94,20 +94,24 @@ class Run:
     def publishing(self) -> Iterator[None]:
         """The results' folder, held by this process alone, so that two runs never mix their results in it.
 
-        UserError if another process holds it.
+        Waits for a process that was given the same settings, and whose results are therefore these; UserError if one
+        with other settings holds the folder.
         """
-        with locked(self._out):
+        content = self.settings.model_dump(mode="json", exclude={"runtime"})
+        with locked(self._out, wait=lambda: not self.out_of_time(), work=artefact.fingerprint("all", 0, content, {})):
             yield
 
     @contextmanager
     def working(self, stage: str, fingerprint: str) -> Iterator[Path]:
         """The stage's work folder and the results' folder, held by this process alone.
 
-        Waits for a process that does the same work; UserError if another one writes into the results.
+        Waits for a process that does the same work; UserError if one with other settings writes into the results.
         """
         with self.publishing(), self.working_at(self.work(stage, fingerprint), stage) as folder:
-            for results in (self._out, self.experts, self.snapshots):
-                sweep(results)
+            sweep(self._out)
+            for results in (self.experts, self.snapshots):
+                if not (results / LOCK).exists():  # where there is one, it is another run's results folder as well
+                    sweep(results)
             yield folder
 
     @contextmanager

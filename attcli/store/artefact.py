@@ -8,7 +8,6 @@ file holds no times, so the same work gives the same bytes.
 
 import errno
 import hashlib
-import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -79,10 +78,10 @@ def write(
         for name, array in sorted(arrays.items()):
             file.create_dataset(name, data=array)
         for name, rows in sorted((by_row or {}).items()):
-            first = next(iterator := iter(rows))
-            dataset = file.create_dataset(name, (len(rows), *first.shape), first.dtype)
-            for i, row in enumerate(itertools.chain([first], iterator)):
-                dataset[i] = row
+            shape, kind = _row_form(rows)
+            dataset = file.create_dataset(name, (len(rows), *shape), kind)
+            for i in range(len(rows)):
+                dataset[i] = rows[i]
         file.attrs["schema"] = SCHEMA
         file.attrs["kind"] = header.kind
         file.attrs["fingerprint"] = header.fingerprint
@@ -90,6 +89,12 @@ def write(
             file.attrs[name] = json.dumps(getattr(header, name), sort_keys=True)
         file.attrs["sha256"] = digest
     return digest
+
+
+def _row_form(rows: Sequence[NDArray[Any]]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """The shape and type of a row; the row itself is let go, as a large one would be held while others are written."""
+    first = rows[0]
+    return first.shape, first.dtype
 
 
 def open_file(path: Path, kind: str, maker: str) -> tuple[h5py.File, Header]:

@@ -1,13 +1,11 @@
 """expert-0000.h5: an expert's parameters at initialisation and after every epoch, one row each, with its digest.
 
-While an expert is trained its rows are appended to plain files (`Growing`), so that saving an epoch costs one row. A
-finished expert is written from them, row by row.
+An expert's file holds no momentum, so that its bytes follow from its settings and its epochs alone, whether it was
+trained to just these epochs or further. What training needs to go on is kept in the work folder (`growing.py`).
 """
 
 import hashlib
-import json
 import math
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +18,6 @@ from numpy.typing import NDArray
 
 from attcli.errors import UserError
 from attcli.store import artefact
-from attcli.store.files import atomic
 
 KIND = "expert"
 MAKER = "attcli buffer"
@@ -31,7 +28,8 @@ Row = NDArray[np.floating[Any]]
 class Trajectory:
     """parameters: rows (P,) from initialisation on; loss and accuracy (%) of training, one value per epoch.
 
-    `velocity` (P,) is the optimiser's momentum after the last row, where there is momentum.
+    `velocity` (P,) is the optimiser's momentum after the last row, where there is momentum and it is known; it is never
+    written to an expert's file.
     """
 
     parameters: Sequence[Row]
@@ -43,6 +41,23 @@ class Trajectory:
     def epochs(self) -> int:
         """How many epochs have been trained."""
         return len(self.loss)
+
+    def first(self, epochs: int) -> "Trajectory":
+        """The first epochs, as a training that ended there would have left them; rows are read when asked for."""
+        return Trajectory(_First(self.parameters, epochs + 1), self.loss[:epochs], self.accuracy[:epochs])
+
+
+class _First(Sequence[Row]):
+    """The first rows of others, none of which is held here."""
+
+    def __init__(self, rows: Sequence[Row], count: int) -> None:
+        self._rows, self._count = rows, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._rows[range(self._count)[index]]
 
 
 def path(folder: Path, index: int) -> Path:
@@ -60,124 +75,6 @@ def row_digest(row: Row) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(row).data).digest()
 
 
-class Growing:
-    """An expert that is being trained: `NAME.rows` (raw numbers), and `NAME.jsonl` (a line per row) beside it.
-
-    A row counts once its line is complete and its digest fits, so a process may be killed at any moment: on opening,
-    what does not fit at the end is cut off. With momentum, `NAME.velocity-ROW` belongs to a row, and a row without it
-    is cut off too; the files of the last two rows are kept.
-    """
-
-    def __init__(self, file: Path, dtype: np.dtype[Any]) -> None:
-        self._rows, self._index = file.with_suffix(".rows"), file.with_suffix(".jsonl")
-        self._dtype = dtype
-        self._lines: list[dict[str, Any]] = []
-        if self._rows.exists() and self._index.exists():
-            self._recover()
-        else:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self.drop()
-
-    def _recover(self) -> None:
-        """Keep the rows up to the first one that is not whole."""
-        lines = self._index.read_bytes().splitlines(keepends=True)
-        with self._rows.open("rb") as rows:
-            for line in lines:
-                entry = _entry(line)
-                data = rows.read(int(entry["bytes"])) if entry else b""
-                if not entry or hashlib.sha256(data).hexdigest() != entry["sha256"]:
-                    break
-                self._lines.append(entry)
-        while self._lines and self._lines[-1].get("velocity") and self._velocity(len(self._lines) - 1) is None:
-            self._lines.pop()
-        os.truncate(self._index, sum(len(line) for line in lines[: len(self._lines)]))
-        os.truncate(self._rows, sum(int(entry["bytes"]) for entry in self._lines))
-
-    def _velocity_file(self, row: int) -> Path:
-        return self._rows.with_suffix(f".velocity-{row}")
-
-    def _velocity(self, row: int) -> Row | None:
-        """The momentum after a row, if it is kept and whole."""
-        file = self._velocity_file(row)
-        data = file.read_bytes() if file.exists() else b""
-        if hashlib.sha256(data[32:]).digest() != data[:32]:
-            return None
-        return np.frombuffer(data[32:], self._dtype)
-
-    @property
-    def epochs(self) -> int:
-        """The epochs so far; -1 before there is a first row."""
-        return len(self._lines) - 1
-
-    def append(self, row: Row, loss: float | None, accuracy: float | None, velocity: Row | None = None) -> None:
-        """One more row (P,): the initial parameters (without loss and accuracy), or those after one more epoch."""
-        row, number = np.ascontiguousarray(row, self._dtype), len(self._lines)
-        if velocity is not None:
-            numbers = np.ascontiguousarray(velocity, self._dtype).tobytes()
-            with atomic(self._velocity_file(number)) as temporary:
-                temporary.write_bytes(hashlib.sha256(numbers).digest() + numbers)
-        entry = {"bytes": row.nbytes, "sha256": row_digest(row).hex(), "loss": loss, "accuracy": accuracy}
-        with self._rows.open("r+b") as file:
-            file.seek(sum(int(line["bytes"]) for line in self._lines))
-            file.write(row.data)
-        with self._index.open("ab") as file:
-            file.write(json.dumps({**entry, "velocity": velocity is not None}).encode() + b"\n")
-        self._lines.append(entry)
-        self._velocity_file(number - 2).unlink(missing_ok=True)
-
-    def trajectory(self, epochs: int | None = None) -> Trajectory:
-        """The expert up to an epoch (by default the last); its rows are read as they are asked for."""
-        last = self.epochs if epochs is None else epochs
-        lines = self._lines[1 : last + 1]
-        return Trajectory(
-            _Rows(self._rows, self._dtype, [int(line["bytes"]) for line in self._lines[: last + 1]]),
-            [line["loss"] for line in lines],
-            [line["accuracy"] for line in lines],
-            self._velocity(last) if last >= 0 else None,
-        )
-
-    def drop(self) -> None:
-        """Begin anew, without any row."""
-        self._lines = []
-        for file in (self._rows, self._index):
-            file.write_bytes(b"")
-        for file in self._rows.parent.glob(f"{self._rows.stem}.velocity-*"):
-            file.unlink()
-
-    def remove(self) -> None:
-        """Delete the files, whose content is now in a finished expert."""
-        self.drop()
-        self._rows.unlink()
-        self._index.unlink()
-
-
-def _entry(line: bytes) -> dict[str, Any] | None:
-    """A line of the index, unless it is torn."""
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) and {"bytes", "sha256", "loss", "accuracy"} <= entry.keys() else None
-
-
-class _Rows(Sequence[Row]):
-    """Rows that are read from a file of raw numbers one at a time."""
-
-    def __init__(self, file: Path, dtype: np.dtype[Any], sizes: list[int]) -> None:
-        self._file, self._dtype, self._sizes = file, dtype, sizes
-
-    def __len__(self) -> int:
-        return len(self._sizes)
-
-    def __getitem__(self, index: Any) -> Any:
-        index = range(len(self))[index]
-        with self._file.open("rb") as file:
-            file.seek(sum(self._sizes[:index]))
-            return np.frombuffer(file.read(self._sizes[index]), self._dtype)
-
-
 class _StoredRows(Sequence[Row]):
     """Rows that are read from an expert's file one at a time."""
 
@@ -193,15 +90,13 @@ class _StoredRows(Sequence[Row]):
 
 
 def write(file: Path, header: artefact.Header, trajectory: Trajectory) -> None:
-    """Write an expert; its rows are read one after the other."""
+    """Write an expert, without its momentum; its rows are read one after the other, and none is held."""
     digests = [row_digest(row) for row in trajectory.parameters]
     arrays: artefact.Arrays = {
         "loss": np.asarray(trajectory.loss, np.float32),
         "accuracy": np.asarray(trajectory.accuracy, np.float32),
         "digests": np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32),
     }
-    if trajectory.velocity is not None:
-        arrays["velocity"] = trajectory.velocity
     artefact.write(file, header, arrays, {"parameters": trajectory.parameters})
 
 
@@ -239,6 +134,13 @@ def epochs_of(file: Path) -> int:
     opened, _ = artefact.open_file(file, KIND, MAKER)
     with opened:
         return int(opened["parameters"].shape[0]) - 1
+
+
+def holds_momentum(file: Path) -> bool:
+    """Whether a file is of an earlier version, which wrote the momentum into it; its rows are not read."""
+    opened, _ = artefact.open_file(file, KIND, MAKER)
+    with opened:
+        return "velocity" in opened
 
 
 def kept_epochs(file: Path) -> int:

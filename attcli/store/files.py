@@ -9,12 +9,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from loguru import logger
 
 from attcli.errors import UserError
 
 TEMPORARY = ".tmp"
+LOCK = ".lock"
+"""The file in a folder that is locked by who works there."""
+
+HOLDER = ".holder"
+"""The file in a held folder that names what is done there."""
+
 LOOK_SECONDS = 0.5
 """How often a process that waits for another one looks whether it is done."""
 
@@ -61,10 +67,16 @@ def sweep(folder: Path) -> None:
 
 def set_aside(path: Path, reason: object) -> None:
     """Rename a damaged file, so that it is never used again, and say so."""
-    names = (path.with_name(f"{path.name}.damaged{number or ''}") for number in itertools.count())
-    aside = next(name for name in names if not name.exists())
-    os.replace(path, aside)
+    aside = move_aside(path, path.with_name(f"{path.name}.damaged"))
     logger.warning("{} is damaged ({}); it is kept as {} and made anew", path, reason, aside.name)
+
+
+def move_aside(path: Path, aside: Path) -> Path:
+    """Move a file to `aside`, with a number after it where that name is taken; returns where it is now."""
+    names = (aside.with_name(f"{aside.name}{number or ''}") for number in itertools.count())
+    free = next(name for name in names if not name.exists())
+    shutil.move(path, free)
+    return free
 
 
 def writable(folder: Path, setting: str) -> None:
@@ -91,7 +103,24 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def publish(source: Path, target: Path) -> None:
+def append_synced(path: Path, data: bytes, at: int | None = None) -> None:
+    """Append to an existing file, or write over what stands from byte `at` on; on the disk when this returns.
+
+    OSError names the file.
+    """
+    try:
+        with path.open("ab" if at is None else "r+b") as file:
+            if at is not None:
+                file.seek(at)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def link(source: Path, target: Path) -> None:
     """Give the finished file `source` the name `target` too: a hard link, or a copy where the disk has no links."""
     if target.exists() and os.path.samefile(source, target):
         return
@@ -104,28 +133,49 @@ def publish(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path, wait: Callable[[], bool] | None = None) -> Iterator[None]:
+def locked(folder: Path, wait: Callable[[], bool] | None = None, work: str | None = None) -> Iterator[None]:
     """Hold `folder` for this process alone; the system frees it on any death. A process may hold it several times.
 
-    Where another process holds it: UserError, or, with `wait`, this one waits for as long as `wait()` is true.
+    Where another process holds it: UserError, or, with `wait`, this one waits for as long as `wait()` is true. With
+    `work`, a line that names what is done in the folder, it waits only for a process that named the same.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(str(folder / ".lock"), is_singleton=True)
-    told = False
+    lock = FileLock(str(folder / LOCK), is_singleton=True)
+    _acquire(lock, folder, wait, work)
+    first = work is not None and lock.lock_counter == 1
+    try:
+        if first:
+            (folder / HOLDER).write_text(str(work), encoding="utf-8")
+        yield
+    finally:
+        if first:
+            (folder / HOLDER).unlink(missing_ok=True)
+        lock.release()
+
+
+def _acquire(lock: BaseFileLock, folder: Path, wait: Callable[[], bool] | None, work: str | None) -> None:
+    """Take the lock, now or after the wait; UserError if it is not to be had."""
+    told, others = False, 0
     while True:
         try:
             lock.acquire(timeout=0)
-            break
+            return
         except Timeout:
-            if wait is None or not wait():
+            # A process that has just begun, or is about to end, does not say what it does: look once more.
+            others = 0 if work is None or _holder(folder) == work else others + 1
+            if wait is None or not wait() or others > 1:
                 raise UserError(f"another attcli works in {folder}; wait for it or stop it first") from None
         except NotImplementedError:
             raise UserError(f"the file system of {folder} knows no locks; choose a folder on another one") from None
-        if not told:
+        if not told and not others:
             logger.info("another attcli does the same work in {}; waiting for it", folder)
             told = True
         time.sleep(LOOK_SECONDS)
+
+
+def _holder(folder: Path) -> str | None:
+    """What the process that holds a folder says it does there."""
     try:
-        yield
-    finally:
-        lock.release()
+        return (folder / HOLDER).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None

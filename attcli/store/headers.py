@@ -11,6 +11,8 @@ Count = Annotated[int, Field(ge=0, le=10**12, strict=True)]
 Size = Annotated[int, Field(ge=1, le=65_536, strict=True)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{16,64}$")]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+MOST_PARAMETERS = 10**9
+"""The most parameters that a set's header may ask for: four gigabytes in float32, forty times a ResNet-18."""
 
 
 class About(BaseModel):

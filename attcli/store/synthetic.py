@@ -1,8 +1,10 @@
 """synthetic.h5: a distilled set with all that scoring it needs, and the snapshots from which distilling resumes."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,12 @@ from torch import Tensor
 from attcli import coding
 from attcli.coding import Coding
 from attcli.data.normalise import Normaliser
+from attcli.errors import UserError
+from attcli.networks import Architecture
 from attcli.parameterisations import Coded
 from attcli.store import artefact
 from attcli.store.dataset import check_normaliser, normaliser_arrays, normaliser_of
+from attcli.store.headers import MOST_PARAMETERS
 
 KIND = "synthetic"
 SNAPSHOT = "snapshot"
@@ -198,6 +203,7 @@ def read(path: Path, kind: str | None = KIND) -> SyntheticSet:
         }
         labels, lr = torch.from_numpy(arrays["labels"]), torch.from_numpy(np.asarray(arrays["lr"]))
     _check(path, header.about, variants, labels, float(lr))
+    _check_network(path, header.about)
     if "normaliser/mean" in arrays:
         check_normaliser(path, MAKER, header.about, arrays)
     return SyntheticSet(
@@ -224,6 +230,32 @@ def _check(path: Path, about: dict[str, Any], variants: Tensors, labels: Tensor,
     right = labels.isfinite().all() if soft else ((labels >= 0) & (labels < len(about["classes"]))).all()
     artefact.require(path, MAKER, bool(right), "its labels are not finite or out of range")
     artefact.require(path, MAKER, math.isfinite(lr) and lr > 0, f"its learning rate is {lr}")
+
+
+def _check_network(path: Path, about: dict[str, Any]) -> None:
+    """UserError where the network of the header has more parameters than any that is meant; none of them is allocated.
+
+    Each option is bounded by itself, not their product. Networks that are not installed are told where they are needed.
+    """
+    try:
+        count = _parameters(
+            json.dumps([about["network"], about["channels"], len(about["classes"]), about["resolution"]])
+        )
+    except UserError:
+        return
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        raise artefact.damaged(path, MAKER, f"its header is impossible: network: {error}") from None
+    fits = count <= MOST_PARAMETERS
+    artefact.require(path, MAKER, fits, f"its header is impossible: network: {count} parameters are too many")
+
+
+@lru_cache
+def _parameters(network: str) -> int:
+    """The number of parameters of a network: [spec, channels, classes, resolution] in JSON, so that it can be kept."""
+    spec, channels, classes, resolution = json.loads(network)
+    about = {"channels": channels, "classes": range(classes), "resolution": resolution}
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in Architecture.of(spec, about).build().parameters())
 
 
 def snapshot_path(folder: Path, iteration: int) -> Path:

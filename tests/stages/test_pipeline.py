@@ -72,17 +72,6 @@ def test_more_experts_and_epochs_extend_what_is_there(make_run: MakeRun, monkeyp
     assert np.array_equal(long, experts.read(experts.path(fresh.experts, 0))[1].parameters)
 
 
-def test_momentum_is_extended_too(make_run: MakeRun, tmp_path: Path) -> None:
-    steps = make_run(tmp_path / "a", buffer__momentum=0.9)
-    pipeline.buffer(steps)
-    longer = make_run(tmp_path / "a", buffer__momentum=0.9, buffer__epochs=5)
-    pipeline.buffer(longer)
-    whole = make_run(tmp_path / "b", buffer__momentum=0.9, buffer__epochs=5)
-    pipeline.buffer(whole)
-    for index in range(2):
-        assert experts.path(longer.experts, index).read_bytes() == experts.path(whole.experts, index).read_bytes()
-
-
 def test_deleted_results_come_back_from_the_work_folder(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run()
     pipeline.evaluate(run)

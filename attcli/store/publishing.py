@@ -1,0 +1,31 @@
+"""Finished files get their name among the results; another identity's result is never replaced by accident."""
+
+import os
+from pathlib import Path
+
+from attcli.errors import UserError
+from attcli.store import artefact
+from attcli.store.files import link
+
+
+def publish(source: Path, target: Path, *, force: bool = False) -> None:
+    """Give the finished artefact `source` the name `target` too.
+
+    UserError where `target` is an artefact of another fingerprint, or damaged, unless `force`. Stages look before they
+    begin; this is the last defence, whatever happened since.
+    """
+    if target.exists() and not os.path.samefile(source, target) and not force:
+        here, there = _fingerprint(source), _fingerprint(target)
+        if here != there:
+            raise UserError(
+                f"{target} is of another identity ({there}, not {here}); --force overwrites it, --artifacts DIR writes "
+                "elsewhere"
+            )
+    link(source, target)
+
+
+def _fingerprint(path: Path) -> str:
+    kind = artefact.kind_of(path)
+    if kind is None:
+        raise UserError(f"{path} is damaged, or no file of attcli; move it elsewhere, or delete it")
+    return artefact.header(path, kind, "attcli").fingerprint

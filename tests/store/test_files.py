@@ -1,0 +1,63 @@
+"""Files that are there whole or not at all, and folders that one process at a time works in."""
+
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from attcli.errors import UserError
+from attcli.store.files import atomic, link, locked, sweep, write_text
+from tests.store.held import hold
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "old")
+
+    def fail() -> None:
+        with atomic(tmp_path / "a") as temporary:
+            temporary.write_text("new")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        fail()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "old"
+
+
+def test_a_link_survives_its_source(tmp_path: Path) -> None:
+    write_text(tmp_path / "work" / "a", "x")
+    link(tmp_path / "work" / "a", tmp_path / "out" / "a")
+    assert os.path.samefile(tmp_path / "work" / "a", tmp_path / "out" / "a")
+    (tmp_path / "work" / "a").unlink()
+    assert (tmp_path / "out" / "a").read_text() == "x"
+
+
+def test_one_process_at_a_time_but_it_may_enter_twice(tmp_path: Path) -> None:
+    with locked(tmp_path), locked(tmp_path):
+        pass
+    begun, until = tmp_path / "begun", tmp_path / "until"
+    other = multiprocessing.get_context("spawn").Process(target=hold, args=(*map(str, (tmp_path, begun, until)),))
+    other.start()
+    while not begun.exists():
+        time.sleep(0.01)
+    with pytest.raises(UserError, match="another attcli works in"), locked(tmp_path):
+        pass
+    looks = iter([True, True, False])
+    with pytest.raises(UserError, match="another attcli works in"), locked(tmp_path, wait=lambda: next(looks)):
+        pass
+    until.touch()
+    with locked(tmp_path, wait=lambda: True):
+        pass
+    other.join()
+
+
+def test_what_dead_processes_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    others = tmp_path / "deep" / ".a.h5.x1y2.tmp"  # perhaps another process's, which is alive
+    for path in (tmp_path / ".a.h5.x1y2.tmp", others, tmp_path / "a.h5", tmp_path / "b.tmp"):
+        path.touch()
+    sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [".a.h5.x1y2.tmp", "a.h5", "b.tmp", "deep"]
+    assert others.exists()
