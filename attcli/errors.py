@@ -1,8 +1,38 @@
 """What is the user's to mend."""
 
+import reprlib
+import unicodedata
+from datetime import date
+
+LONGEST = 80
+"""Characters of a value that a message repeats."""
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel = 2
+
+
+def brief(value: object) -> str:
+    """A value as a message repeats it: as YAML has it, strings in quotes, and cut where it is long."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, date):
+        return str(value)
+    if isinstance(value, str):
+        return repr(value if len(value) <= LONGEST else f"{value[:LONGEST]}…")
+    text = _REPR.repr(value)  # which stops early, however much a nested value would unfold to
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def one_line(text: str) -> str:
+    """The text with a blank for each line break, control character and half of a surrogate pair."""
+    return "".join(" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
+
 
 class UserError(Exception):
     """One line that says what is wrong and what to do about it; the command line turns it into exit code 2."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class DamagedError(UserError):

@@ -16,7 +16,7 @@ from types import ModuleType
 
 from pydantic.fields import FieldInfo
 
-from attcli.errors import UserError
+from attcli.errors import UserError, brief
 from attcli.options import DatasetInfo, Section
 
 PACKAGE = Path(__file__).parent
@@ -128,19 +128,41 @@ def source(name: str) -> ModuleType:
     return module("dataset", name)
 
 
+OWN_IMAGES = "own folders of images cannot be read yet"
+"""What is said to somebody who names a folder instead of a dataset."""
+
+FOLDER_WORDS = ("folder", "imagefolder", "image_folder")
+"""What other programs call a folder of own images."""
+
+
 def dataset(name: str) -> DatasetInfo:
     """The facts of the dataset `name`; UserError if there is none."""
-    known("dataset", name, names("dataset"))
+    known("dataset", name, names("dataset"), hint=f"this is a folder, and {OWN_IMAGES};" if _is_place(name) else "")
     info: DatasetInfo = next(info for info in source(name).INFO if info.name == name)
     return info
 
 
-def known(kind: str, name: str, names: Iterable[str], listing: str | None = None) -> str:
-    """`name`, if it is one of `names`; otherwise a UserError with the nearest one, and all of them or where to look."""
+def _is_place(name: str) -> bool:
+    """Whether a name that no dataset has reads like a folder's, or is one's."""
+    if name in names("dataset") or not name:
+        return False
+    if name.startswith((".", "~")) or "/" in name.rstrip("/") or "\\" in name or name.lower() in FOLDER_WORDS:
+        return True
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # no name that a folder can have
+        return False
+
+
+def known(kind: str, name: str, names: Iterable[str], listing: str | None = None, hint: str = "") -> str:
+    """`name`, if it is one of `names`; otherwise a UserError.
+
+    It says the `hint`, then the nearest name (beside a hint only if it is very near), then `listing`, or all names.
+    """
     names = list(names)
     if name in names:
         return name
-    near = get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    shown = name if len(name) <= 80 else f"{name[:80]}…"
-    raise UserError(f"unknown {kind} {shown!r}; {hint}{listing or 'there are: ' + ', '.join(names)}")
+    near = get_close_matches(name.lower(), names, n=1, cutoff=0.8 if hint else 0.6)
+    nearest = f"did you mean {near[0]!r}?" if near else ""
+    sentences = (hint, nearest, listing or f"there are: {', '.join(names)}")
+    raise UserError(f"unknown {kind} {brief(name)}; {' '.join(filter(None, sentences))}")

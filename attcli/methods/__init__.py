@@ -5,6 +5,7 @@ the functions of those names stand in `attcli.matching`, `attcli.trainers` and t
 set on its own, and methods combine: `att+datm` chooses what either of them changes in MTT.
 """
 
+import re
 from dataclasses import asdict, dataclass, fields
 
 from attcli import registry
@@ -38,7 +39,7 @@ class Method:
 
 def load(name: str) -> Method:
     """The method of that name, or several joined by `+`. UserError for an unknown one, or two that contradict."""
-    parts = [registry.known("method", part, registry.names("method")) for part in name.split("+")]
+    parts = [registry.known("method", part, registry.names("method"), hint=_joined(name)) for part in name.split("+")]
     choices: dict[str, object] = {}
     by: dict[str, str] = {}
     base = _one(BASE)
@@ -55,6 +56,15 @@ def load(name: str) -> Method:
                 )
             choices[axis], by[axis] = value, part
     return Method(**{**asdict(base), **choices})
+
+
+def _joined(name: str) -> str:
+    """The hint for methods that are joined by something else than one `+` each; empty where that is not the mistake."""
+    parts = [part for part in re.split(r"[\s+,;/&|]+", name) if part]
+    if len(parts) == 1 and "+" in name:
+        return f"a name is missing beside the +: did you mean {parts[0]!r}?"
+    alike = all(part.lower() in registry.names("method") for part in parts)
+    return f"methods are joined by +: did you mean {'+'.join(parts).lower()!r}?" if len(parts) > 1 and alike else ""
 
 
 def _one(name: str) -> Method:

@@ -3,39 +3,38 @@
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from attcli.errors import UserError
+from attcli.settings.unreadable import UNREADABLE, explain, line_of, yaml
 
-UNREADABLE = (YAMLError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, OverflowError)
-"""What the reader raises for text that is no YAML, or that carries tags, which settings never need."""
-
-LONGEST = 200
-
-
-def _load(text: str) -> Any:
-    return YAML(typ="safe", pure=True).load(text)
+LARGEST = 2**20
+"""Bytes of a file of settings; whatever is longer is none."""
 
 
-def _one_line(text: str) -> str:
-    """The text as one line of printable characters, cut where it is long."""
-    line = "".join(c if c.isprintable() else " " for c in text)
-    line = " ".join(line.split())
-    return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no such name can exist"
+        raise UserError(f"{path} cannot be read ({reason}); check it, or name another with --params") from None
+    if len(content) > LARGEST:
+        raise UserError(f"{path} is longer than 1 MiB, which no file of settings is; name another with --params")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line} is not valid YAML: it is not text in UTF-8; save it as UTF-8") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping; UserError if it cannot be read as one."""
+    """A YAML file that holds a mapping; UserError, with the line and the remedy, if it cannot be read as one."""
+    text = _text(path)
     try:
-        content = _load(path.read_text(encoding="utf-8"))
+        content = yaml().load(text)
     except UNREADABLE as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
-        what = _one_line(getattr(error, "problem", None) or str(error) or type(error).__name__)
-        raise UserError(f"{path}{line} is not valid YAML: {what}; fix it or remove it") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); check --params") from None
+        line, words = explain(text, error)
+        place = f"{path}, line {line}" if line else str(path)
+        raise UserError(f"{place} is not valid YAML: {words}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -43,9 +42,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def place_of(path: Path, name: str) -> str:
+    """The file, and the line in it of the setting with that dotted name, as far as it can be told."""
+    try:
+        line = line_of(_text(path), name.split("."))
+    except (*UNREADABLE, UserError):
+        line = None
+    return f"{path}, line {line}" if line else str(path)
+
+
 def parse_value(text: str) -> Any:
     """The value of `--set key=value`, read as YAML; words that are not YAML stay words."""
     try:
-        return _load(text)
+        return yaml().load(text)
     except UNREADABLE:
         return text

@@ -74,8 +74,8 @@ def test_floats_are_floats(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("distill: {ipc: 1\n", r"params\.yaml, line 2 is not valid YAML"),
-        ("distill:\n  ipc: 1\n  ipc: 2\n", r"params\.yaml, line 3 is not valid YAML: found duplicate key"),
+        ("distill: {ipc: 1\n", r"params\.yaml, line 1 is not valid YAML: a bracket .* is not closed"),
+        ("distill:\n  ipc: 1\n  ipc: 2\n", r"params\.yaml, line 3 is not valid YAML: 'ipc' is there twice"),
         ("- a\n", r"must hold sections such as `distill:`"),
         ("distill: 3\n", r"section 'distill' must hold settings"),
         ("distill: {ipcs: 1}\n", r"unknown setting in params\.yaml: 'distill\.ipcs'; did you mean 'distill\.ipc'\?"),
