@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from attcli.cli import INTERRUPTED, discard, raise_interrupts
-from attcli.errors import UserError
+from attcli.errors import OutOfTimeError, UserError
 
 if TYPE_CHECKING:
     from attcli.settings import Resolved
@@ -136,6 +136,9 @@ def run_stage(
     with runtime.stoppable():
         try:
             result = act(pipeline, run) if act else getattr(pipeline, name)(run)
+        except OutOfTimeError as error:
+            logger.warning("stopped by the time limit; {}; run it again to go on", error)
+            raise typer.Exit(MORE_IS_LEFT) from None
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"{settings.runtime.device} has too little memory ({str(error).splitlines()[0]}); "
