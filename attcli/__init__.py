@@ -1,12 +1,10 @@
 """Dataset distillation by matching training trajectories. `attcli.load` reads a distilled set.
 
-Importing the package imports no torch; what is named here is loaded when it is first asked for.
+Importing the package takes no time; what is named here is loaded when it is first asked for.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from loguru import logger
 
 from attcli.errors import UserError
 
@@ -15,8 +13,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["DistilledSet", "UserError", "buffer", "distill", "evaluate", "load", "prepare", "resolve"]
-
-logger.disable("attcli")  # a library is silent; the command line enables the log
 
 
 def __getattr__(name: str) -> Any:

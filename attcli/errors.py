@@ -41,3 +41,7 @@ class DamagedError(UserError):
 
 class DivergedError(UserError):
     """A training that left the finite numbers; its learning rate is the one to mend."""
+
+
+class OutOfTimeError(Exception):
+    """The time limit is over before the work is; what is finished is kept, and the same command goes on with it."""

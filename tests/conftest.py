@@ -1,11 +1,11 @@
 """What the tests share: a small, complete run on the embedded digits."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from attcli import progress
 from attcli.settings import Settings, resolve
@@ -72,17 +72,29 @@ class Cli:
 
     def __call__(self, *words: str, code: int = 0) -> str:
         """What a command prints on stdout, or all that a refused one prints; fails unless it exits with `code`."""
+        result = self._invoke(words, code)
+        return result.output if code else result.stdout
+
+    def _invoke(self, words: Sequence[str], code: int = 0) -> Result:
         from attcli.cli import app
 
         result = self._runner.invoke(app, list(words))
         problem = "" if result.exception is None else f"\n{result.exception!r}"
         assert result.exit_code == code, f"exit {result.exit_code}: {result.output}{problem}"
-        return result.output if code else result.stdout
+        return result
 
     def small(self, *words: str, code: int = 0) -> str:
         """A command with the small run's settings."""
+        return self(*self._with_small(words), code=code)
+
+    def small_log(self, *words: str, code: int = 0) -> str:
+        """What such a command logs on stderr."""
+        return self._invoke(self._with_small(words), code).stderr
+
+    @staticmethod
+    def _with_small(words: Sequence[str]) -> list[str]:
         sets = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
-        return self(words[0], *sets, *words[1:], code=code)
+        return [words[0], *sets, *words[1:]]
 
 
 @pytest.fixture

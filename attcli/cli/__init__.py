@@ -1,52 +1,109 @@
-"""The command line. Imports no torch before a stage runs, so that --help answers at once."""
+"""The command line. This module imports nothing that takes time, so that Ctrl-C is met from the first moment on."""
 
+import os
+import signal
 import sys
-from typing import Annotated
+from types import FrameType
+from typing import Any
 
-import typer
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended."""
 
-from attcli import __version__
-from attcli.cli import inspection, recipes, stages, work
-
-app = typer.Typer(
-    name="attcli",
-    help="Distil an image dataset into a tiny synthetic one that trains networks almost as well.",
-    epilog="Exit codes: 0 done, 2 something for you to fix, 75 stopped by --time-limit, 130 interrupted.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-recipes_app = typer.Typer(help="Published settings: list, show or use them.", invoke_without_command=True)
-app.command()(stages.prepare)
-app.command()(stages.buffer)
-app.command()(stages.distill)
-app.command()(stages.evaluate)
-app.command()(inspection.diagnose)
-app.command()(recipes.reproduce)
-app.command()(inspection.config)
-app.command()(work.work)
-app.add_typer(recipes_app, name="recipes")
-recipes_app.callback()(recipes.list_recipes)
-recipes_app.command("list")(recipes.list_all)
-recipes_app.command("show")(recipes.show)
-recipes_app.command("use")(recipes.use)
+STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
-def _version(value: bool) -> None:
-    if value:
-        typer.echo(__version__)
-        raise typer.Exit
+def __getattr__(name: str) -> Any:
+    if name != "app":
+        raise AttributeError(f"module 'attcli.cli' has no attribute {name!r}")
+    from attcli.cli.commands import app
 
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    pass
+    return app
 
 
 def main() -> None:
     """The console script."""
-    sys.exit(app())
+    _replace_closed_streams()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell lets its background jobs ignore it
+        signal.signal(signal.SIGINT, _quit)
+    from attcli.cli.commands import app
+
+    try:
+        app()
+        code: Any = 0
+    except SystemExit as end:
+        code = end.code
+    except OSError as error:  # help that cannot be printed; the commands report their own
+        code = _unwritten(error)
+    sys.exit(_flushed(code))
+
+
+def _quit(number: int, frame: FrameType | None) -> None:
+    """End at once: while modules are imported and settings are read there is nothing to save.
+
+    An exception would come out of whatever is being imported, often as another one.
+    """
+    try:
+        os.write(2, b"attcli: interrupted\n")
+    finally:
+        os._exit(INTERRUPTED)
+
+
+def raise_interrupts() -> None:
+    """From here on Ctrl-C raises KeyboardInterrupt, as there is work to be saved."""
+    if signal.getsignal(signal.SIGINT) is _quit:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _replace_closed_streams() -> None:
+    """Put the null device in the place of standard streams that are closed.
+
+    Otherwise the next file that is opened, perhaps a result, would get their number, and what is printed with it.
+    """
+    for number, (name, mode) in enumerate(STREAMS):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number and not _is_open(number):
+                os.dup2(null, number)
+                os.close(null)
+                null = number
+            setattr(sys, name, os.fdopen(null, mode, encoding="utf-8"))
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def _flushed(code: Any) -> Any:
+    """The exit code, once what was printed is written. Whoever reads it may have gone, which is no error."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard(sys.stdout.fileno())
+    except OSError as error:
+        code = code or _unwritten(error)
+    try:
+        sys.stderr.flush()
+    except OSError:
+        discard(sys.stderr.fileno())
+    return code
+
+
+def _unwritten(error: OSError) -> int:
+    """The exit code of a command whose output finds no place, which is said on stderr."""
+    discard(sys.stdout.fileno())
+    try:
+        sys.stderr.write(f"attcli: the output cannot be written ({error.strerror})\n")
+    except OSError:
+        discard(sys.stderr.fileno())
+    return 2
+
+
+def discard(number: int) -> None:
+    """Let what is still to be written to a stream vanish, so that Python's last flush fails nowhere."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, number)
+    os.close(null)

@@ -1,6 +1,5 @@
 """What every command does: flags become settings, a stage is called, and what went wrong becomes one line."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from attcli.errors import UserError
+from attcli.cli import INTERRUPTED, discard, raise_interrupts
+from attcli.errors import OutOfTimeError, UserError
 
 if TYPE_CHECKING:
     from attcli.settings import Resolved
     from attcli.stages.run import Run
 
 USER_ERROR = 2
-INTERRUPTED = 130
 MORE_IS_LEFT = 75
 """Exit code of a command that its time limit ended; the same command continues."""
 
@@ -29,20 +28,28 @@ def reporting() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        typer.echo(f"attcli: {error}", err=True)
+        complain(f"attcli: {error}")
         raise typer.Exit(USER_ERROR) from None
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush fails nowhere
+        discard(sys.stdout.fileno())
         raise typer.Exit(0) from None
     except OSError as error:
         if error.errno is None:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"attcli: {place}{error.strerror}; fix that and run it again: what was finished is kept", err=True)
+        complain(f"attcli: {place}{error.strerror}; fix that and run it again: what was finished is kept")
         raise typer.Exit(USER_ERROR) from None
     except KeyboardInterrupt:
-        typer.echo("attcli: interrupted; what is done is saved, run it again to go on", err=True)
+        complain("attcli: interrupted; what is done is saved, run it again to go on")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def complain(line: str) -> None:
+    """Print a line on stderr, if anybody still reads it."""
+    try:
+        typer.echo(line, err=True)
+    except OSError:
+        discard(sys.stderr.fileno())
 
 
 def given(**flags: Any) -> dict[str, Any]:
@@ -124,10 +131,14 @@ def run_stage(
     logger.debug("settings: {}", settings.model_dump(mode="json"))
     import torch
 
+    pipeline = import_module("attcli.stages.pipeline")
+    raise_interrupts()
     with runtime.stoppable():
         try:
-            pipeline = import_module("attcli.stages.pipeline")
             result = act(pipeline, run) if act else getattr(pipeline, name)(run)
+        except OutOfTimeError as error:
+            logger.warning("stopped by the time limit; {}; run it again to go on", error)
+            raise typer.Exit(MORE_IS_LEFT) from None
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"{settings.runtime.device} has too little memory ({str(error).splitlines()[0]}); "

@@ -160,6 +160,7 @@ def evaluate(
     ipc: Ipc = None,
     iterations: Iterations = None,
     experts: ExpertCount = None,
+    time_limit: TimeLimit = None,
     seed: Seed = None,
     sets: Set = None,
     params: Params = None,
@@ -200,8 +201,9 @@ def evaluate(
                 return pipeline.evaluate_snapshots(run, literature=literature)
             return pipeline.evaluate(run, synthetic)
 
+        limit = None if time_limit is None else seconds(time_limit, "--time-limit")
         options: dict[str, Any] = {"auto": not no_auto, "force": force, "fresh": "evaluate" if fresh else ""}
-        report = run_stage("evaluate", flags, sets, params, dry_run=dry_run, act=act, **options)
+        report = run_stage("evaluate", flags, sets, params, dry_run=dry_run, act=act, time_limit=limit, **options)
         if report is not None:
             from attcli.tables import scores_table, snapshots_table
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from attcli.errors import OutOfTimeError
 from attcli.networks import Architecture
 from attcli.progress import Track
 from attcli.scoring.networks import Networks
@@ -51,28 +52,38 @@ class Scorer:
     repeats: int
     random_lrs: tuple[float, ...]
     cores: int
+    out_of_time: Callable[[], bool] = lambda: False
 
     def scores(self, cases: list[Case], progress: Track) -> dict[Case, float]:
-        """The accuracy in percent of each case; what is known is not repeated."""
+        """The accuracy in percent of each case; what is known is not repeated.
+
+        OutOfTimeError where the time limit ends before the last case was begun; those that were begun are finished.
+        """
         accuracies: dict[Case, float] = {}
         jobs = {}
         for case in cases:
             known = self.results.get(self._key(case))
             if known is None:
-                jobs[case] = partial(self._score, case)
+                jobs[case] = partial(self._score_in_time, case)
             else:
                 accuracies[case] = float(known["accuracy"])
                 progress.advance()
         with trained_apart(self.networks.device, self.cores) as each:
             for arch in dict.fromkeys(case[0] for case in jobs):
+                if self.out_of_time():
+                    break  # before step functions are made, which may take a minute
                 trainings = self.repeats * (len(KINDS) + len(self.random_lrs))
                 images = self.scored.variants["synthetic"]
                 passes = self.protocol.epochs * trainings
                 self.networks.prepare(self.architecture(arch), images, self.protocol.batch, passes)
                 for case, result in each({case: job for case, job in jobs.items() if case[0] == arch}):
+                    if result is None:
+                        continue
                     self.results.add(self._key(case), result)
                     accuracies[case] = float(result["accuracy"])
                     progress.advance(f"{case[0]} {case[1]} {accuracies[case]:.1f} %")
+        if len(accuracies) < len(cases):
+            raise OutOfTimeError(f"{len(accuracies)} of {len(cases)} results are kept")
         return accuracies
 
     def architecture(self, arch: str) -> Architecture:
@@ -92,6 +103,10 @@ class Scorer:
         elif self.scored.lr != self.scored.learned_lr:
             options |= {"lr": self.scored.lr}
         return (arch, kind, str(repeat), json.dumps(options, sort_keys=True))
+
+    def _score_in_time(self, case: Case, stop: Callable[[], bool]) -> dict[str, Any] | None:
+        """A case's result, or none where the time limit was over before it was begun."""
+        return None if self.out_of_time() else self._score(case, stop)
 
     def _score(self, case: Case, stop: Callable[[], bool]) -> dict[str, Any]:
         arch, kind, repeat = case

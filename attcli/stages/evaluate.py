@@ -45,6 +45,9 @@ def run(run: Run, path: Path | None = None) -> dict[str, Any]:
         about = {name: report[name] for name in ("protocol", "set")}
         _write(run.scores, {"scores": report["scores"]})
         _write(run.scores.with_name("scores-about.json"), about)
+        logger.info("the scores are in {}, how they were made in scores-about.json beside it", run.scores)
+    else:
+        logger.info("no file is written for a set that is named; --json prints the scores so that they can be kept")
     return report
 
 
@@ -73,7 +76,9 @@ def run_snapshots(run: Run, *, literature: bool = False) -> dict[str, Any]:
     if literature:
         tested = [evaluation.row(file, "test") for file in files]
         report |= {"tests": tested, "literature_maximum": _best(tested, lambda i: tested[i])}
-    _write(run.scores.with_name("snapshot-scores.json"), report)
+    path = run.scores.with_name("snapshot-scores.json")
+    _write(path, report)
+    logger.info("the scores are in {}", path)
     return report
 
 
@@ -146,6 +151,7 @@ class _Evaluation:
             repeats=settings.repeats,
             random_lrs=settings.random_lrs,
             cores=threads if isinstance(threads, int) else runtime.cores(),
+            out_of_time=run.out_of_time,
         )
 
     def scores(self, scorer: Scorer, kinds: Sequence[str], split: str, label: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from loguru import logger
 
+from attcli.errors import OutOfTimeError
 from attcli.settings import Prepare
 from attcli.stages import buffer as experts_stage
 from attcli.stages import distill as distill_stage
@@ -37,12 +38,12 @@ def distill(run: Run) -> None:
 
 def _distill(run: Run) -> None:
     if run.auto:
-        prepare(run)
+        prepare_stage.run(run)
         if run.synthetic.exists() and not run.force:
             kept = artefact.header(run.synthetic, synthetic.KIND, synthetic.MAKER).settings
             if differences(kept, identity.distillation(run.settings)):  # said before experts are trained in vain
                 raise refuse(run.synthetic, kept, identity.distillation(run.settings), OTHERWISE)
-        buffer(run)
+        experts_stage.run(run)
         if run.out_of_time():
             logger.warning("stopped by the time limit before the first iteration; run again to go on")
             return
@@ -61,16 +62,31 @@ def _as_distilled(run: Run, path: Path) -> Run:
 
 
 def evaluate(run: Run, path: Path | None = None) -> dict[str, Any]:
-    """Score the set in `path`, or the one among the results, which is distilled now if it is missing."""
+    """Score the set in `path`, or the one among the results, which is distilled now if it is missing.
+
+    Under a time limit it is also distilled further if such a limit had ended its distillation. OutOfTimeError where
+    the limit ends before the scores are complete.
+    """
     if path is not None and (run.dataset.exists() or not run.auto):
         return evaluate_stage.run(run, path)  # nothing is written among the results
     with run.publishing():
         if run.auto:
-            if path is None and not run.synthetic.exists():
+            if path is None and (not run.synthetic.exists() or _was_stopped(run)):
                 distill(run)
+                if run.out_of_time() and not is_done(run, "distill"):
+                    raise OutOfTimeError("the set is not distilled yet")
             elif not run.dataset.exists():
                 prepare(_as_distilled(run, path or run.synthetic))
         return evaluate_stage.run(run, path)
+
+
+def _was_stopped(run: Run) -> bool:
+    """Whether this run has a time limit, and one ended the distillation that its settings ask for."""
+    if run.time_limit is None:
+        return False
+    header = artefact.header(run.synthetic, synthetic.KIND, synthetic.MAKER)
+    same = not differences(header.settings, identity.distillation(run.settings))
+    return same and header.about["iteration"] < run.settings.distill.iterations
 
 
 def is_done(run: Run, stage: str) -> bool:

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from attcli.errors import UserError
+from attcli.errors import OutOfTimeError, UserError
 from attcli.scoring import networks
 from attcli.settings import resolve
 from attcli.settings.layers import names
 from attcli.stages import distill, evaluate, pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, dataset, synthetic
+from tests.conftest import Cli
 from tests.stages.observed import logged, variants
 
 MakeRun = Callable[..., Run]
@@ -286,3 +287,59 @@ def test_the_zca_normaliser_travels_with_the_set(make_run: MakeRun, tmp_path: Pa
     assert found.normaliser is not None
     assert found.normaliser.digest() == dataset.read(run.dataset).normaliser.digest()
     assert artefact.header(run.synthetic, "synthetic", "x").about["normaliser"]["eps"] == 0.1
+
+
+def test_a_time_limit_ends_a_score_between_networks_and_the_next_call_goes_on(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pipeline.evaluate(make_run(tmp_path / "whole"))
+    run = make_run(runtime__threads=1)
+    pipeline.distill(run)
+    trained = []
+    real = networks.train
+
+    def counted(*arguments):
+        trained.append(real(*arguments))
+        return trained[-1]
+
+    monkeypatch.setattr(networks, "train", counted)
+    monkeypatch.setattr(Run, "out_of_time", lambda self: self.time_limit is not None and len(trained) >= 3)
+    with pytest.raises(OutOfTimeError, match="3 of 6 results are kept"):
+        pipeline.evaluate(replace(run, time_limit=1.0))
+    assert len(trained) == 3
+    assert not run.scores.exists()
+    with pytest.raises(OutOfTimeError, match="3 of 6 results are kept"):
+        pipeline.evaluate(replace(run, time_limit=1.0))
+    assert len(trained) == 3
+    assert pipeline.evaluate(run)["scores"] == whole["scores"]
+    assert len(trained) == 1 * 4 + 2 * 3  # one network for each score of the set, three for one of random images
+
+
+def test_a_score_under_a_time_limit_goes_on_with_what_the_limit_ended(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    pipeline.buffer(run)
+    ended = replace(run, time_limit=1e-9)
+    with pytest.raises(OutOfTimeError, match="the set is not distilled yet"):
+        pipeline.evaluate(ended)
+    pipeline.distill(replace(ended, auto=False))  # one iteration, as the limit is over
+    assert synthetic.read(run.synthetic).about["iteration"] == 1
+    with pytest.raises(OutOfTimeError, match="the set is not distilled yet"):
+        pipeline.evaluate(ended)
+    assert synthetic.read(run.synthetic).about["iteration"] == 1  # and is not scored
+    assert pipeline.evaluate(replace(run, time_limit=1e9))["set"]["iteration"] == 6
+
+
+def test_a_score_says_where_it_is_written(cli: Cli) -> None:
+    cli.small("evaluate", "--repeats", "1")
+    shutil.copy("artifacts/synthetic.h5", "set.h5")
+    for words, line in (
+        ((), "the scores are in artifacts/scores.json, how they were made in scores-about.json beside it"),
+        (("set.h5",), "no file is written for a set that is named; --json prints the scores"),
+        (("--snapshots",), "the scores are in artifacts/snapshot-scores.json"),
+    ):
+        assert line in cli.small_log("evaluate", *words, "--repeats", "1")
+
+
+def test_what_is_there_already_is_said_once(cli: Cli) -> None:
+    cli.small("prepare")
+    assert cli.small_log("distill", "--set", "runtime.verbosity=debug").count("is there already") == 1
