@@ -14,7 +14,7 @@ from loguru import logger
 from attcli.errors import UserError
 from attcli.settings import Settings
 from attcli.store import artefact
-from attcli.store.files import locked, sweep
+from attcli.store.files import LOCK, locked, sweep
 
 OTHERWISE = "--force overwrites it, --artifacts DIR writes elsewhere"
 
@@ -108,8 +108,10 @@ class Run:
         Waits for a process that does the same work; UserError if one with other settings writes into the results.
         """
         with self.publishing(), self.working_at(self.work(stage, fingerprint), stage) as folder:
-            for results in (self._out, self.experts, self.snapshots):
-                sweep(results)
+            sweep(self._out)
+            for results in (self.experts, self.snapshots):
+                if not (results / LOCK).exists():  # where there is one, it is another run's results folder as well
+                    sweep(results)
             yield folder
 
     @contextmanager

@@ -15,6 +15,9 @@ from loguru import logger
 from attcli.errors import UserError
 
 TEMPORARY = ".tmp"
+LOCK = ".lock"
+"""The file in a folder that is locked by who works there."""
+
 HOLDER = ".holder"
 """The file in a held folder that names what is done there."""
 
@@ -137,7 +140,7 @@ def locked(folder: Path, wait: Callable[[], bool] | None = None, work: str | Non
     `work`, a line that names what is done in the folder, it waits only for a process that named the same.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(str(folder / ".lock"), is_singleton=True)
+    lock = FileLock(str(folder / LOCK), is_singleton=True)
     _acquire(lock, folder, wait, work)
     first = work is not None and lock.lock_counter == 1
     try:

@@ -9,23 +9,23 @@ from typing import Any
 
 
 class Disk:
-    """Counts calls below a folder, and fails one of them; with `at` 0 it only counts."""
+    """Counts calls below a folder, and fails from one of them on, or that one `once`; with `at` 0 it only counts."""
 
-    def __init__(self, folder: str, at: int, number: int) -> None:
-        self.folder, self.at, self.number, self.calls = folder, at, number, 0
+    def __init__(self, folder: str, at: int, number: int, once: bool) -> None:
+        self.folder, self.at, self.number, self.once, self.calls = folder, at, number, once, 0
 
     def hit(self, path: object) -> None:
-        """One more call on a path; fails if it is the one, and (as a full disk does) from then on."""
+        """One more call on a path; fails if it is the one, and from then on, as a full disk does, unless `once`."""
         if str(path).startswith(self.folder):
             self.calls += 1
-            if self.at and self.calls >= self.at:
+            if self.at and (self.calls == self.at if self.once else self.calls >= self.at):
                 raise OSError(self.number, os.strerror(self.number), str(path))
 
 
 @contextmanager
-def failing(folder: str, at: int, number: int) -> Iterator[Disk]:
+def failing(folder: str, at: int, number: int, *, once: bool = False) -> Iterator[Disk]:
     """All writing goes through the disk meanwhile."""
-    disk = Disk(folder, at, number)
+    disk = Disk(folder, at, number, once)
     real_open, real = io.open, {name: getattr(os, name) for name in ("replace", "link", "fsync", "mkdir")}
 
     class Faulty(io.FileIO):

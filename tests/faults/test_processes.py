@@ -2,8 +2,12 @@
 
 import multiprocessing
 import os
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from attcli.errors import UserError
 from attcli.stages import pipeline
 from attcli.stages.run import Run
 from attcli.store import synthetic
+from attcli.store.files import atomic
 from tests.conftest import settings_in
 from tests.stages.observed import contents
 from tests.store.held import hold
@@ -81,6 +86,69 @@ def test_a_command_that_is_started_twice_waits_and_finds_the_work_done(tmp_path:
         assert process.exitcode == 0
     assert [len(file.read_text()) for file in shared.glob("iterations-*")] == [6]
     assert contents(Run(settings_in(shared))) == contents(alone)
+
+
+def test_results_folders_inside_another_ones_are_not_swept(tmp_path: Path) -> None:
+    outer = Run(settings_in(tmp_path)).settings.runtime.artifacts
+    folders = [outer / name for name in ("inner", "experts", "snapshots", "experts/inner")]
+    with ExitStack() as stack:
+        unfinished = []
+        for folder in folders:
+            inner = Run(settings_in(tmp_path, runtime__artifacts=str(folder)))
+            stack.enter_context(inner.publishing())
+            unfinished.append(stack.enter_context(atomic(inner.synthetic)))
+        own = outer / ".synthetic.h5.killed.tmp"
+        own.touch()
+        process = CONTEXT.Process(target=sweep_results, args=(str(tmp_path),))
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+        assert all(path.exists() for path in unfinished)
+        assert not own.exists()
+
+
+def sweep_results(folder: str) -> None:
+    """Begin to work in the outer results folder, as a stage does."""
+    with Run(settings_in(Path(folder))).working("distill", "0" * 16):
+        pass
+
+
+def in_namespace(folder: Path, name: str, seed: int, wait: Path) -> "subprocess.Popen[bytes]":
+    """`distil` as the first process of a PID namespace, as in a container; it begins when the file `wait` is there."""
+    code = (
+        "import sys, time; from pathlib import Path; from tests.faults.test_processes import distil\n"
+        "Path(f'{sys.argv[4]}-{sys.argv[2]}').touch()\n"
+        "while not Path(sys.argv[4]).exists(): time.sleep(0.01)\n"
+        "distil(sys.argv[1], sys.argv[2], int(sys.argv[3]))"
+    )
+    words = [sys.executable, "-c", code, str(folder), name, str(seed), str(wait)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", *words], env=environment)
+
+
+def test_two_pid_namespaces_write_in_one_volume(tmp_path: Path) -> None:
+    probe = ["unshare", "--pid", "--fork", "--kill-child", "true"]
+    if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True, check=False).returncode:
+        pytest.skip("may not make PID namespaces here")
+    alone, wait = tmp_path / "alone", tmp_path / "go"
+    distil(str(alone), "one", 1)
+    processes = [in_namespace(tmp_path, name, 1, wait) for name in ("one", "two")]
+    for name, process in zip(("one", "two"), processes, strict=True):
+        while not Path(f"{wait}-{name}").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+    wait.touch()
+    assert [process.wait() for process in processes] == [0, 0]
+    expected = results_of(alone / "one")
+    assert results_of(tmp_path / "one") == expected
+    assert results_of(tmp_path / "two") == expected
+    assert not list(tmp_path.rglob(".*.tmp"))
+
+
+def results_of(folder: Path) -> dict[str, bytes]:
+    """The files of a results folder, by name and bytes; not the history, which holds times."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(("history", ".lock")))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_two_runs_never_write_into_one_results_folder(tmp_path: Path) -> None:
