@@ -95,23 +95,35 @@ class Outcome:
         """
         every = self._run.settings.distill.save_every
         saved = {synthetic.iteration_of(file): file for file in synthetic.snapshots(self._snapshots)}
-        state = None
-        while state is None:
-            gap = next((i for i in range(every, iterations, every) if i not in saved), iterations + 1)
-            usable = [i for i in sorted(saved) if i <= iterations and i < gap]
-            if not usable:
-                break
-            state = _read(saved[usable[-1]])
-            if state is None:
-                del saved[usable[-1]]
+        latest = _read(self._latest) if self._latest.exists() else None
+        state, gap, usable = self._resumable(saved, iterations)
+        if latest is not None and latest.iteration not in saved and latest.iteration <= min(gap, iterations):
+            if latest.iteration % every == 0 or latest.iteration == iterations:  # this snapshot could not be written
+                saved[latest.iteration] = self._write_snapshot(latest)
+                state, gap, usable = self._resumable(saved, iterations)
+            elif state is None or latest.iteration > state.iteration:
+                state = latest
         asked = [saved[i] for i in usable if i % every == 0 or i == iterations]
         self._withdraw_all_but({file.name for file in asked}, iterations)
         for file in asked:
             publish(file, self._run.snapshots / file.name)
-        latest = _read(self._latest) if self._latest.exists() else None
-        if latest is not None and latest.iteration <= iterations and latest.iteration < gap:
-            return latest if state is None or latest.iteration > state.iteration else state
         return state
+
+    def _resumable(self, saved: dict[int, Path], iterations: int) -> tuple[synthetic.State | None, int, list[int]]:
+        """The last snapshot that can be resumed from, the first one that is missing, and the iterations before that.
+
+        Damaged snapshots are set aside and leave `saved`.
+        """
+        every = self._run.settings.distill.save_every
+        while True:
+            gap = next((i for i in range(every, iterations, every) if i not in saved), iterations + 1)
+            usable = [i for i in sorted(saved) if i <= iterations and i < gap]
+            if not usable:
+                return None, gap, usable
+            state = _read(saved[usable[-1]])
+            if state is not None:
+                return state, gap, usable
+            del saved[usable[-1]]
 
     def _withdraw_all_but(self, staying: set[str], iterations: int) -> None:
         """Take the other snapshots from the results."""
@@ -142,13 +154,17 @@ class Outcome:
     def save(self, state: synthetic.State) -> None:
         """Keep a snapshot and publish it, with the set."""
         self._flush()
-        file = synthetic.snapshot_path(self._snapshots, state.iteration)
-        synthetic.write_snapshot(file, self._header, state)
+        file = self._write_snapshot(state)
         publish(file, self._run.snapshots / file.name)
         self._publish_set(state)
         waited = time.monotonic() - self._history_written > HISTORY_SECONDS
         if waited and state.iteration >= HISTORY_GROWTH * self._history_length:
             self._publish_history(state.iteration)
+
+    def _write_snapshot(self, state: synthetic.State) -> Path:
+        file = synthetic.snapshot_path(self._snapshots, state.iteration)
+        synthetic.write_snapshot(file, self._header, state)
+        return file
 
     def save_latest(self, state: synthetic.State) -> None:
         """Keep the state to resume from, without a snapshot of its own, and publish the set."""

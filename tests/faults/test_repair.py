@@ -1,5 +1,6 @@
 """What is damaged or missing is made anew, from what is kept, when one follows the message."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -12,9 +13,9 @@ import torch
 from attcli.errors import UserError
 from attcli.stages import pipeline
 from attcli.stages.run import Run
-from attcli.store import experts, synthetic
+from attcli.store import artefact, experts, synthetic
 from tests.conftest import settings_in
-from tests.stages.observed import logged
+from tests.stages.observed import contents, logged
 
 
 def spoil(path: Path) -> None:
@@ -100,3 +101,24 @@ def test_fresh_ignores_what_is_kept(stage: str, tmp_path: Path, monkeypatch: pyt
     assert set(calls) == {stage}
     pipeline.distill(run)
     assert run.synthetic.read_bytes() == whole
+
+
+@pytest.mark.parametrize("lost", [4, 6])
+def test_a_snapshot_that_could_not_be_written_is_there_after_the_next_run(
+    lost: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, run = Run(settings_in(tmp_path / "whole")), Run(settings_in(tmp_path / "run"))
+    pipeline.distill(whole)
+    real = synthetic.write_snapshot
+
+    def fail(path: Path, header: artefact.Header, state: synthetic.State) -> None:
+        if path.name == f"iteration-000000{lost}.h5":
+            raise OSError(errno.EIO, "Input/output error")
+        real(path, header, state)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(synthetic, "write_snapshot", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            pipeline.distill(run)
+    pipeline.distill(run)
+    assert contents(run) == contents(whole)

@@ -85,12 +85,13 @@ def test_a_write_that_fails_ends_in_one_line_and_loses_nothing(
         shutil.copytree(steps[stage], folder)
         with failing(str(tmp_path), place, number, once=once):
             code, said = call(stage, folder)
-        lines = [line for line in said.splitlines() if line.startswith("attcli:")]
-        assert code == 2, f"place {place} of {disk.calls}: {said}"
-        assert len(lines) == 1
-        assert os.strerror(number) in lines[0]
         assert_whole(folder)
-        assert call(stage, folder)[0] == 0
+        if code or not once:  # a link that fails once is replaced by a copy
+            lines = [line for line in said.splitlines() if line.startswith("attcli:")]
+            assert code == 2, f"place {place} of {disk.calls}: {said}"
+            assert len(lines) == 1
+            assert os.strerror(number) in lines[0]
+            assert call(stage, folder)[0] == 0
         last = STAGES.index(stage) + 1
         wanted = steps[(*STAGES, "done")[last]]
         left, expected = published(folder), published(wanted)
