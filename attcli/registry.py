@@ -62,13 +62,13 @@ def _own(kind: str) -> dict[str, str]:
 @cache
 def _plugins(kind: str) -> dict[str, EntryPoint]:
     """Other packages' modules of a kind, by name. UserError where a name is taken."""
-    found: dict[str, EntryPoint] = {}
+    plugins: dict[str, EntryPoint] = {}
     taken = datasets_of_this_package() if kind == "dataset" else _own(kind)
     for entry in entry_points(group=KINDS[kind].group):
-        if entry.name in taken or entry.name in found:
+        if entry.name in taken or entry.name in plugins:
             raise UserError(f"{_package(entry)} offers a {kind} {entry.name!r}, a name that is taken; uninstall it")
-        found[entry.name] = entry
-    return found
+        plugins[entry.name] = entry
+    return plugins
 
 
 def _package(entry: EntryPoint) -> str:

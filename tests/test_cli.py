@@ -199,7 +199,7 @@ def test_recipes(cli: Cli) -> None:
     listed = json.loads(cli("config", "--json"))
     assert listed["distill.syn_steps"] == {"value": 50, "from": "params.yaml"}
     assert "--force overwrites it" in refused(cli, "recipes", "use", "att/cifar100/ipc10")
-    assert "did you mean 'att/cifar10/ipc1'?" in refused(cli, "recipes", "show", "att/cifar10/ipc11")
+    assert "did you mean 'att/cifar10/ipc10'?" in refused(cli, "recipes", "show", "att/cifar10/ipc11")
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,9 @@ def given(**flags: Any) -> dict[str, Any]:
 
 def selectors(name: str) -> dict[str, Any]:
     """The settings that a recipe's name `method/dataset/ipcN` decides."""
-    method, dataset, ipc = name.split("/")
-    return {"distill.method": method, "prepare.dataset": dataset, "distill.ipc": int(ipc.removeprefix("ipc"))}
+    from attcli.settings.recipes import get
+
+    return get(name).experiment.settings()
 
 
 def resolve_flags(
@@ -124,7 +125,7 @@ def run_stage(
         return None
     for setting in ("artifacts", "work_dir"):
         writable(getattr(settings.runtime, setting), f"runtime.{setting}")
-    files = [origin for origin in resolved.origin.values() if origin.endswith((".yaml", ".yml"))]
+    files = [origin for origin in resolved.origin.values() if origin == str(resolved.params)]
     source = files[0] if files else f"recipe {resolved.recipe}"
     device = runtime.described(settings.runtime.device)
     logger.info("{}: {}, network {}, on {}", name, source, settings.network.arch, device)

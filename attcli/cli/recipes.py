@@ -30,7 +30,7 @@ def list_all() -> None:
         for name, recipe in all_recipes().items():
             unverified = sum(bool(entry.doubt) for entry in recipe.values.values())
             note = f" ({unverified} unverified value{'s' if unverified > 1 else ''})" if unverified else ""
-            if not registry.dataset(name.split("/")[1]).readable:
+            if not registry.dataset(recipe.experiment.dataset).readable:
                 note += " (its images cannot be read yet)"
             typer.echo(f"{name:28}  {recipe.title}{note}")
 

@@ -26,7 +26,7 @@ def check(settings: Settings) -> None:
         section, name = registry.KINDS[kind].setting.split(".")
         registry.module(kind, getattr(getattr(settings, section), name))
     registry.known("objective", settings.distill.objective, registry.names("objective"))
-    there = f"there are: {', '.join(OPERATIONS)}"
+    listing = f"there are: {', '.join(OPERATIONS)}"
     for name, strategy in (
         ("buffer.augment", settings.buffer.augment),
         ("distill.augment", settings.distill.augment),
@@ -34,7 +34,7 @@ def check(settings: Settings) -> None:
     ):
         if strategy is not None and strategy != "none":
             for operation in strategy.split("_"):
-                registry.known(f"augmentation in {name}:", operation, OPERATIONS, f"{there}, or none")
+                registry.known(f"augmentation in {name}:", operation, OPERATIONS, f"{listing}, or none")
     if settings.prepare.normalise == "literature" and info.literature is None:
         raise UserError(f"prepare.normalise literature: there are no such figures for {info.name}; use standardise")
     _spans(settings)

@@ -36,7 +36,7 @@ def idle(settings: Settings) -> set[str]:
     read: set[str] = set()
     for setting, by_value in readers().items():
         section, name = setting.split(".")
-        chosen: Any = getattr(getattr(settings, section), name)
+        choice: Any = getattr(getattr(settings, section), name)
         for value, options in by_value.items():
-            (read if value == chosen else unread).update(options)
+            (read if value == choice else unread).update(options)
     return unread - read

@@ -1,4 +1,8 @@
-"""Where every setting comes from: flags > ATTCLI_* > params.yaml > the recipe > the defaults."""
+"""Where every setting comes from.
+
+Each value is that of the first layer that has one: flags, ATTCLI_* variables (runtime settings only), the params file,
+the recipe, the method's own choices, the defaults.
+"""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -9,18 +13,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from attcli import registry
-from attcli.errors import UserError
-from attcli.registry import known
-from attcli.settings import recipes
+from attcli.errors import UserError, brief
+from attcli.settings import messages, recipes
 from attcli.settings.checks import check
 from attcli.settings.files import parse_value, read_yaml
 from attcli.settings.models import CONTENT, Runtime, Settings
+from attcli.settings.spelling import canonical
 
 PARAMS = Path("params.yaml")
 PREFIX = "ATTCLI_"
-LONGEST = 80
-"""Characters of a wrong value that a message repeats."""
 
 SELECTORS = ("distill.method", "prepare.dataset", "distill.ipc")
 """What a recipe is found by."""
@@ -28,21 +29,25 @@ SELECTORS = ("distill.method", "prepare.dataset", "distill.ipc")
 
 @dataclass(frozen=True)
 class Resolved:
-    """The settings, and where each value (by dotted name) came from."""
+    """The settings, and where each value (by dotted name) came from.
+
+    origin: for each dotted name `flag`, `environment`, the path of the params file, `recipe NAME`, `method NAME` or
+    `default`.
+    recipe: the name of the recipe that the settings rest on, or the one that would be for them if there were any.
+    recipe_found: whether there is a recipe for just this method, dataset and ipc; otherwise it may be the nearest one.
+    params: the params file that was read; None where none was.
+    """
 
     settings: Settings
     origin: dict[str, str]
     recipe: str
     recipe_found: bool
-    """Whether there is a recipe for just this method, dataset and ipc; otherwise `recipe` may be the nearest one's."""
+    params: Path | None
 
     def content_not_from_params(self) -> list[str]:
-        """The content settings that params.yaml does not hold."""
-        return [
-            name
-            for name, origin in self.origin.items()
-            if name.split(".")[0] in CONTENT and not origin.endswith((".yaml", ".yml"))
-        ]
+        """The content settings that the params file does not hold, or that a flag overrules."""
+        held = None if self.params is None else str(self.params)
+        return [name for name, origin in self.origin.items() if name.split(".")[0] in CONTENT and origin != held]
 
 
 def names(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
@@ -68,39 +73,42 @@ def description(name: str) -> str:
 
 def values_of(settings: Settings) -> dict[str, Any]:
     """Every setting's value, as plain JSON would hold it, by dotted name."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in settings.model_dump(mode="json").items():
         if isinstance(value, dict):
-            found |= {f"{name}.{key}": inner for key, inner in value.items()}
+            values |= {f"{name}.{key}": inner for key, inner in value.items()}
         else:
-            found[name] = value
-    return found
+            values[name] = value
+    return values
 
 
-def flat(content: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    """A params file's sections as dotted names. UserError for what is no setting."""
-    found: dict[str, Any] = {}
-    everything = list(names())
-    sections = {name.split(".")[0] for name in everything if "." in name}
-    for section, values in content.items():
-        if section in sections:
-            if not isinstance(values, Mapping):
-                raise UserError(f"{origin}: section {section!r} must hold settings, as `{section}: {{key: value}}`")
-            found |= {f"{section}.{key}": value for key, value in values.items()}
+def flat(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The settings in the sections of a params file, by dotted name. UserError for what is no setting."""
+    settings = list(names())
+    sections = {name.split(".")[0] for name in settings if "." in name}
+    values: dict[str, Any] = {}
+    for section, content_of_section in content.items():
+        if section not in sections:
+            values[str(section)] = content_of_section
+        elif isinstance(content_of_section, Mapping):
+            values |= {f"{section}.{key}": value for key, value in content_of_section.items()}
         else:
-            found[str(section)] = values
-    for name in found:
-        known(f"setting in {origin}:", name, everything, listing="see `attcli config`")
-    return found
+            raise messages.no_section(section, path)
+    for name in values:
+        if name not in settings:
+            raise messages.unknown_in_file(name, path, settings)
+    return values
 
 
 def assignment(text: str) -> tuple[str, Any]:
     """`key=value` of --set. UserError where there is no `=` or no such key."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise UserError(f"--set {text}: write --set key=value, such as --set distill.lr_img=1000")
-    known(f"setting in --set {text}:", name.strip(), names(), listing="see `attcli config`")
-    return name.strip(), parse_value(value)
+        raise UserError(f"--set {brief(text)}: write --set key=value, such as --set distill.lr_img=1000")
+    name = name.strip()
+    if name not in names():
+        raise messages.unknown_assignment(name, text, list(names()))
+    return name, parse_value(value)
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,17 +139,6 @@ def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
     return values  # other variables of that prefix are somebody else's
 
 
-def _explain(error: ValidationError, origin: Mapping[str, str]) -> UserError:
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and not part[0].isupper())
-    name = next((known_name for known_name in origin if name == known_name or name.startswith(known_name)), name)
-    source = f" (from {origin[name]})" if origin.get(name, "default") != "default" else ""
-    message = first["msg"][0].lower() + first["msg"][1:]
-    value = repr(first["input"])
-    shown = value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
-    return UserError(f"{name}: {message}, not {shown}{source}; see `attcli config --schema`")
-
-
 def _choices(method: str) -> dict[str, Any]:
     """What a method chooses on its axes."""
     from attcli import methods
@@ -154,41 +151,26 @@ def _of_recipe(recipe: recipes.Recipe, method: str) -> dict[str, Any]:
     values = recipe.settings()
     if "+" not in method:
         return values
-    own = _choices(recipe.name.split("/")[0])
+    own = _choices(recipe.experiment.method)
     return {name: value for name, value in values.items() if name not in own or value != own[name]}
 
 
 def _refuse_contradictions(flags: Mapping[str, Any], params: Mapping[str, Any], path: Path) -> None:
     """UserError where flags ask for another method, dataset or ipc than a params file that is read by itself."""
     for name in SELECTORS:
-        if name in flags and name in params and _plain(flags[name]) != _plain(params[name]):
+        if name in flags and name in params and canonical(name, flags[name]) != canonical(name, params[name]):
             raise UserError(
-                f"{name} {flags[name]} is asked for, but {path} in this folder is for {params[name]}, and decides all "
-                f"other settings; work in another folder, or change {path} (`attcli recipes use NAME --force`), "
-                f"or read it all the same with --params {path}"
+                f"{name} {brief(flags[name])} is asked for, but {path} in this folder is for {brief(params[name])}, "
+                f"and decides all other settings; work in another folder, or change {path} (`attcli recipes use NAME "
+                f"--force`), or read it all the same with --params {path}"
             )
 
 
-def _plain(value: Any) -> str:
-    """A selector's value as it is compared: case does not matter."""
-    return str(value).lower()
-
-
-CASELESS = {"distill.method": "method", "prepare.dataset": "dataset", "network.arch": "network"}
-"""Settings that name a choice, which may be written in any case, as in ATT or CIFAR-10."""
-
-
-def _named(name: str, value: Any) -> Any:
-    """The value of a setting that names a choice, in the spelling of that choice."""
-    if name == "evaluate.archs" and isinstance(value, (str, list, tuple)):
-        parts = value.split(",") if isinstance(value, str) else value
-        return tuple(_named("network.arch", str(part).strip()) for part in parts)
-    if name not in CASELESS or not isinstance(value, str):
-        return value
-    spellings = {known_name.lower(): known_name for known_name in registry.names(CASELESS[name])}
-    return "+".join(
-        spellings.get(part.lower(), spellings.get(part.lower().replace("-", ""), part)) for part in value.split("+")
-    )
+def _refuse_truths(values: Mapping[str, Any], settings: Settings, origin: Mapping[str, str], path: Path | None) -> None:
+    """UserError where true or false stands for a number."""
+    for name, value in values_of(settings).items():
+        if isinstance(values.get(name), bool) and not isinstance(value, bool):
+            raise messages.no_number(name, values[name], origin, path)
 
 
 def resolve(
@@ -203,34 +185,19 @@ def resolve(
     The recipe is the one for the method, dataset and ipc that the other layers ask for, or the one named.
     UserError, in one line, for whatever is wrong.
     """
-    path = params or PARAMS
-    there = not ignore_params and (params is not None or path.exists())
-    from_params = flat(read_yaml(path), str(path)) if there else {}
-    if params is None:
+    path = None if ignore_params else params or (PARAMS if PARAMS.exists() else None)
+    from_params = flat(read_yaml(path), path) if path else {}
+    if path and params is None:
         _refuse_contradictions(flags or {}, from_params, path)
     environment = _environment(os.environ if environ is None else environ)
-    upper: list[tuple[str, Mapping[str, Any]]] = [
-        (source, {name: _named(name, value) for name, value in layer.items()})
+    asked = [
+        (source, {name: canonical(name, value) for name, value in layer.items()})
         for source, layer in (("flag", flags or {}), ("environment", environment), (str(path), from_params))
     ]
-
-    def asked(name: str, default: Any) -> Any:
-        return next((layer[name] for _, layer in upper if name in layer), default)
-
-    defaults = Settings()
-    method = asked("distill.method", defaults.distill.method)
-    dataset, ipc = asked("prepare.dataset", defaults.prepare.dataset), asked("distill.ipc", defaults.distill.ipc)
-    chosen = recipes.get(recipe) if recipe else recipes.find(str(method), dataset, ipc)
-    exact = chosen is not None
-    if chosen is None and isinstance(ipc, int):
-        chosen = recipes.nearest(str(method), dataset, ipc)
-    of_recipe = _of_recipe(chosen, str(method)) if chosen else {}
-    name = chosen.name if chosen else recipes.name_of(method, dataset, ipc)
-    of_method = _choices(str(asked("distill.method", of_recipe.get("distill.method", method))))
-    layers = [*upper, (f"recipe {name}", of_recipe), (f"method {method}", of_method)]
+    base, name, exact = _base(asked, recipe)
     values: dict[str, Any] = {}
     origin = dict.fromkeys(names(), "default")
-    for source, layer in reversed(layers):
+    for source, layer in reversed([*asked, *base]):
         values.update(layer)
         origin.update(dict.fromkeys(layer, source))
     nested = _nested(values)
@@ -238,6 +205,28 @@ def resolve(
     try:
         settings = Settings.model_validate(nested)
     except ValidationError as error:
-        raise _explain(error, origin) from None
+        raise messages.explain(error, origin, path) from None
+    _refuse_truths(values, settings, origin, path)
     check(settings)
-    return Resolved(settings, origin, name, exact)
+    return Resolved(settings, origin, name, exact, path)
+
+
+Layers = list[tuple[str, dict[str, Any]]]
+"""What gives values to settings, the first one first: where from, and the values by dotted name."""
+
+
+def _base(asked: Layers, recipe: str | None) -> tuple[Layers, str, bool]:
+    """The layers below what was asked for, the recipe's name, and whether it is for just what was asked for."""
+    defaults = values_of(Settings())
+    method, dataset, ipc = (
+        next((layer[name] for _, layer in asked if name in layer), defaults[name]) for name in SELECTORS
+    )
+    if not isinstance(method, str) or not isinstance(dataset, str):
+        return [], "", False  # which the models refuse
+    entry = recipes.get(recipe) if recipe else recipes.find(method, dataset, ipc)
+    exact = entry is not None
+    if entry is None and isinstance(ipc, int):
+        entry = recipes.nearest(method, dataset, ipc)
+    of_recipe = _of_recipe(entry, method) if entry else {}
+    name = entry.name if entry else str(recipes.Experiment(method, dataset, ipc))
+    return [(f"recipe {name}", of_recipe), (f"method {method}", _choices(method))], name, exact

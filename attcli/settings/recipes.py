@@ -1,12 +1,16 @@
 """Published hyper-parameters: a folder per method, a YAML file per dataset, each value with its source."""
 
+import re
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from attcli import registry
+from attcli.errors import UserError, brief
 from attcli.settings.files import read_yaml
+from attcli.settings.spelling import canonical
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 
@@ -20,6 +24,29 @@ class Value:
     doubt: str | None = None
 
 
+class Experiment(NamedTuple):
+    """What a recipe is for; written as the recipe's name, `method/dataset/ipcN`."""
+
+    method: str
+    dataset: str
+    ipc: int
+
+    def __str__(self) -> str:
+        return f"{self.method}/{self.dataset}/ipc{self.ipc}"
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that a recipe is found by, by dotted name."""
+        return {"distill.method": self.method, "prepare.dataset": self.dataset, "distill.ipc": self.ipc}
+
+
+def parse(name: str) -> Experiment | None:
+    """What the name `method/dataset/ipcN` stands for, with names in any case; None if it is not of that form."""
+    if not (parts := re.fullmatch(r"([^/]+)/([^/]+)/ipc([0-9]{1,9})", name.strip(), re.IGNORECASE)):
+        return None
+    method, dataset, ipc = parts.groups()
+    return Experiment(canonical("distill.method", method), canonical("prepare.dataset", dataset), int(ipc))
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The settings of one published (or, for the embedded digits, tuned) experiment, by dotted name."""
@@ -29,14 +56,16 @@ class Recipe:
     values: dict[str, Value]
     published: dict[str, Any] | None
 
+    @property
+    def experiment(self) -> Experiment:
+        """What it is for."""
+        experiment = parse(self.name)
+        assert experiment is not None
+        return experiment
+
     def settings(self) -> dict[str, Any]:
         """The values alone, by dotted name."""
         return {key: entry.value for key, entry in self.values.items()}
-
-
-def name_of(method: str, dataset: str, ipc: int) -> str:
-    """The name of the recipe for a method, dataset and number of images per class."""
-    return f"{method}/{dataset}/ipc{ipc}"
 
 
 @cache
@@ -48,22 +77,22 @@ def _of_file(path: Path) -> dict[str, Recipe]:
     shared = content.get("shared", {})
     for name, entry in content["recipes"].items():
         values = {}
-        for key, given in {**shared, **entry["values"]}.items():
-            value, source, *doubt = given
+        for key, entry_of_key in {**shared, **entry["values"]}.items():
+            value, source, *doubt = entry_of_key
             values[key] = Value(value, sources[source], doubt[0] if doubt else None)
         recipes[name] = Recipe(name, entry["title"], values, entry.get("published"))
     return recipes
 
 
-def _of(method: str, dataset: object) -> dict[str, Recipe]:
-    """The recipes of a method on a dataset, by name; a file holds them."""
-    if method not in registry.names("method"):
+def _of(method: str, dataset: str) -> dict[str, Recipe]:
+    """The recipes of a method on a dataset, by name; a file holds them. None for names that nothing has."""
+    if method not in registry.names("method") or dataset not in registry.names("dataset"):
         return {}
-    module = registry.datasets_of_this_package().get(str(dataset), "").rpartition(".")[2]
+    module = registry.datasets_of_this_package().get(dataset, "").rpartition(".")[2]
     for name in (dataset, module):  # a family of datasets shares a file, as it shares a module
         path = FOLDER / method / f"{name}.yaml"
-        if name and path.is_file() and path.parent.parent == FOLDER:
-            return {key: recipe for key, recipe in _of_file(path).items() if key.split("/")[1] == dataset}
+        if name and path.is_file():
+            return {key: recipe for key, recipe in _of_file(path).items() if recipe.experiment.dataset == dataset}
     return {}
 
 
@@ -79,23 +108,39 @@ def _methods(method: str) -> list[str]:
 
 def find(method: str, dataset: str, ipc: int) -> Recipe | None:
     """The recipe for a method, dataset and ipc; for methods joined by `+`, that of the last one that has one."""
-    candidates = ((_of(part, dataset), name_of(part, dataset, ipc)) for part in _methods(method))
+    candidates = ((_of(part, dataset), str(Experiment(part, dataset, ipc))) for part in _methods(method))
     return next((recipes[name] for recipes, name in candidates if name in recipes), None)
 
 
 def nearest(method: str, dataset: str, ipc: int) -> Recipe | None:
     """The recipe of the nearest number of images per class (of two, the smaller) of the same method and dataset."""
     for part in _methods(method):
-        by_ipc = {int(name.rpartition("/ipc")[2]): recipe for name, recipe in _of(part, dataset).items()}
+        by_ipc = {recipe.experiment.ipc: recipe for recipe in _of(part, dataset).values()}
         if by_ipc:
             return by_ipc[min(by_ipc, key=lambda other: (abs(other - ipc), other))]
     return None
 
 
 def get(name: str) -> Recipe:
-    """The recipe of that name; UserError, with the nearest name, if there is none."""
-    method, _, rest = name.partition("/")
-    own = _of(method, rest.partition("/")[0])
-    if name in own:
-        return own[name]
-    return all_recipes()[registry.known("recipe", name, all_recipes(), "see `attcli recipes`")]
+    """The recipe of that name, which may be written in any case; UserError, with the nearest name, if there is none."""
+    if (experiment := parse(name)) and (recipe := _of(experiment.method, experiment.dataset).get(str(experiment))):
+        return recipe
+    if recipe := all_recipes().get(name):
+        return recipe
+    near = _most_alike(name)
+    raise UserError(f"unknown recipe {brief(name)}; {f'did you mean {near!r}? ' if near else ''}see `attcli recipes`")
+
+
+def _most_alike(name: str) -> str | None:
+    """The recipe that shares the most parts with a name that none has; of several, the nearest ipc, then spelling."""
+    experiment = parse(name)
+    parts = set(str(experiment or name).lower().split("/"))
+
+    def likeness(recipe: Recipe) -> tuple[int, int, float]:
+        other = recipe.experiment
+        distance = abs(other.ipc - experiment.ipc) if experiment else 0
+        return len(parts & set(recipe.name.split("/"))), -distance, SequenceMatcher(None, recipe.name, name).ratio()
+
+    best = max(all_recipes().values(), key=likeness)
+    shared, _, ratio = likeness(best)
+    return best.name if shared or ratio > 0.6 else None

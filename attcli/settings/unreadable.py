@@ -20,7 +20,7 @@ NOT_CLOSED = "a bracket or a quotation mark is not closed; close it"
 NO_COLON = "a name has no `:` and value behind it; add them"
 
 WORDS = (
-    ("character '\\t'", "a tab is there; indent with blanks"),
+    ("character '\\t'", "the line has a tab; indent with blanks"),
     ("cannot start any token", "a value begins with a character that means something in YAML; put it in quotes"),
     ("mapping values are not allowed", "a `:` is where none can be; write one line per setting, as `name: value`"),
     ("unknown escape character", "a backslash stands in double quotes; take single quotes"),
@@ -34,7 +34,7 @@ WORDS = (
     ("undefined alias", "a value begins with *, which means something in YAML; put it in quotes"),
     ("another document", "a second document begins; remove the line `---` and what follows"),
     ("unhashable", "a list or a section stands where a setting's name is expected; write a name"),
-    ("constructor for the tag", "a tag (a word that begins with !) is there, which settings never need; remove it"),
+    ("constructor for the tag", "the line has a tag (a word that begins with !), which settings never need; remove it"),
     ("version", "another version of YAML is asked for; remove the line that begins with %YAML"),
     ("merging", "`<<` has nothing to take settings from; write the settings themselves"),
 )
@@ -65,7 +65,7 @@ def explain(text: str, error: Exception) -> tuple[int | None, str]:
         return _too_deep(text), "brackets or sections are nested too deeply; write only `section:` and its settings"
     if isinstance(error, ReaderError):
         line = text.count("\n", 0, error.position) + 1
-        return line, "a control character is there, which is no text; delete it"
+        return line, "the line has a control character, which is no text; delete it"
     if isinstance(error, DuplicateKeyError):
         return _line(error), f"{_key(text, error)} is there twice; remove one of the two lines"
     if isinstance(error, MarkedYAMLError) and "base64" not in str(error.problem):

@@ -23,7 +23,7 @@ CASES = {
     "tag of a float": ("distill: {lr_img: !!float x}", 1, "'x' cannot be read as a number"),
     "tag of data": ("a: 1\nb: !!binary x", 2, "'x' cannot be read as binary data"),
     "python's tag": ("distill:\n  ipc: !!python/object:os.system x", 2, "a tag (a word that begins with !)"),
-    "own tag": ("distill: {ipc: !foo x}", 1, "a tag (a word that begins with !) is there"),
+    "own tag": ("distill: {ipc: !foo x}", 1, "a tag (a word that begins with !), which"),
     "huge number": ("seed: 1\ndistill:\n  ipc: " + "9" * 5000, 3, "…' cannot be read as a whole number"),
     "no date": ("a: 2020-13-45", 1, "'2020-13-45' cannot be read as a date"),
     "twice": ("distill:\n  ipc: 1\n  ipc: 2\n", 3, "'ipc' is there twice; remove one of the two lines"),
@@ -31,7 +31,7 @@ CASES = {
     "open bracket": ("seed: 1\ndistill: {ipc: 1\n", 2, "a bracket or a quotation mark is not closed"),
     "open quotes": ("seed: 1\na: 'x", 2, "a bracket or a quotation mark is not closed"),
     "wrong bracket": ("a: [1, 2}", 1, "a bracket or a comma is missing"),
-    "tab": ("distill:\n\tipc: 1\n", 2, "a tab is there; indent with blanks"),
+    "tab": ("distill:\n\tipc: 1\n", 2, "the line has a tab; indent with blanks"),
     "two in a line": ("distill: ipc: 1", 1, "write one line per setting"),
     "indented": ("distill:\n  lr_img: 3\n ipc: 2\n", 3, "it is not indented as the lines above"),
     "no colon": ("seed: 1\ndistill\n", 2, "has no `:`"),
@@ -43,7 +43,7 @@ CASES = {
     "list as name": ("? {a: 1}\n: 2", 1, "stands where a setting's name is expected"),
     "version": ("%YAML 3.0\n---\na: 1", 1, "remove the line that begins with %YAML"),
     "merge": ("<<: 3", 1, "write the settings themselves"),
-    "control": ("a: 1\nb: '\x01'", 2, "a control character is there, which is no text; delete it"),
+    "control": ("a: 1\nb: '\x01'", 2, "the line has a control character, which is no text; delete it"),
     "nul": ("\x00", 1, "a control character"),
 }
 
