@@ -71,7 +71,7 @@ def test_stdout_is_the_result_and_stderr_the_log(cli: Cli, capfd: pytest.Capture
     )
     assert json.loads(result.stdout)["scores"]["convnet"]["synthetic"]["n"] == 2
     assert "training 2 experts to 3 epochs each" in result.stderr
-    assert "evaluate: recipe att/digits/ipc1, network convnet, on cpu (" in result.stderr
+    assert "evaluate: recipe att/digits/ipc1, network convnet (1,026 parameters), on cpu (" in result.stderr
     assert "\x1b" not in result.stderr
     assert "\r" not in result.stderr
 
@@ -125,8 +125,8 @@ def test_diagnosis_of_a_run(cli: Cli) -> None:
 def test_reproduce_says_the_cost_and_the_published_value(cli: Cli) -> None:
     plan = cli("reproduce", "att/cifar10/ipc10", "--dry-run")
     assert "would train 100 experts of 21 epochs" in plan
-    assert re.search(r"distill +up to [\d.]+ (days|h|min)", plan)
-    assert re.search(r"memory +about [\d.]+ GB", plan)
+    assert re.search(r"\ndistill .*, about [\d.]+ (years|days|h|min), about [\d.]+ GB of memory\n", plan)
+    assert re.search(r"\ntimes +[\d.e+]+ floating-point operations at .* GFLOP/s, the speed that eager steps of", plan)
     assert list(Path().iterdir()) == []
     small = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
     output = cli("reproduce", "att/digits/ipc1", *small)
@@ -167,7 +167,7 @@ def test_dry_run_says_what_would_run_and_makes_nothing(cli: Cli) -> None:
 
 def test_dry_run_of_the_paper(cli: Cli) -> None:
     output = cli("distill", "--ipc", "50", "--dry-run")
-    assert "100 experts of 41 epochs (5 GB)" in output
+    assert "100 experts of 41 epochs: 5 GB of disk" in output
     assert "1000000 iterations (att, ipc 50, 50 steps)" in output
 
 

@@ -15,6 +15,7 @@ from attcli.errors import OutOfTimeError, UserError
 
 if TYPE_CHECKING:
     from attcli.settings import Resolved
+    from attcli.stages.forecast import Target
     from attcli.stages.run import Run
 
 USER_ERROR = 2
@@ -86,12 +87,14 @@ def run_stage(
     *,
     dry_run: bool = False,
     recipe: str | None = None,
+    target: dict[str, Any] | None = None,
     act: Callable[[ModuleType, "Run"], Any] | None = None,
     **options: Any,
 ) -> Any:
     """Resolve the settings, set the machine up and run a stage, or print what it would do.
 
-    `act` is called with the pipeline and the run, where more than the stage of that name is to be done.
+    `act` is called with the pipeline and the run, where more than the stage of that name is to be done; `target` says
+    what evaluate scores. With a recipe's name all stages are gone through.
 
     Settings are checked before torch is loaded, so that a mistake is told at once.
     """
@@ -114,22 +117,13 @@ def run_stage(
         logger.warning("there is no recipe for just this method, dataset and ipc; taken instead: {}", used)
     run = Run(settings, origin=resolved.origin, **options)
     runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
+    scored = _target(target)
     if dry_run:
-        from attcli.stages.forecast import forecast
-
-        typer.echo(forecast(run, name))
-        if recipe:
-            from attcli.stages.cost import cost
-
-            typer.echo(cost(settings))
+        typer.echo(_forecast(run, name, scored, whole=recipe is not None))
         return None
     for setting in ("artifacts", "work_dir"):
         writable(getattr(settings.runtime, setting), f"runtime.{setting}")
-    files = [origin for origin in resolved.origin.values() if origin == str(resolved.params)]
-    source = files[0] if files else f"recipe {resolved.recipe}"
-    device = runtime.described(settings.runtime.device)
-    logger.info("{}: {}, network {}, on {}", name, source, settings.network.arch, device)
-    logger.debug("settings: {}", settings.model_dump(mode="json"))
+    _announce(run, name, scored, resolved)
     import torch
 
     pipeline = import_module("attcli.stages.pipeline")
@@ -148,6 +142,38 @@ def run_stage(
     if run.out_of_time() and not pipeline.is_done(run, name):
         raise typer.Exit(MORE_IS_LEFT)
     return result
+
+
+def _target(target: dict[str, Any] | None) -> "Target":
+    from attcli.stages.forecast import Target
+
+    return Target(**(target or {}))
+
+
+def _forecast(run: "Run", name: str, target: "Target", whole: bool) -> str:
+    """What a command would do; `whole` where it goes through all stages whatever exists."""
+    from attcli.stages import forecast
+
+    return forecast.forecast(run, forecast.ORDER if whole else forecast.stages_of(run, name, target), target)
+
+
+def _announce(run: "Run", name: str, target: "Target", resolved: "Resolved") -> None:
+    """Log what a command begins: by whose settings, with which networks, and where."""
+    from loguru import logger
+
+    from attcli import runtime
+    from attcli.stages import cost, forecast
+
+    settings = run.settings
+    files = [origin for origin in resolved.origin.values() if origin == str(resolved.params)]
+    source = files[0] if files else f"recipe {resolved.recipe}"
+    device = runtime.described(settings.runtime.device)
+    networks = ", ".join(
+        f"{network.name} ({cost.parameters(network):,} parameters)"
+        for network in forecast.networks_of(run, name, target)
+    )
+    logger.info("{}: {}, network {}, on {}", name, source, networks, device)
+    logger.debug("settings: {}", settings.model_dump(mode="json"))
 
 
 def refuse_json(dry_run: bool, as_json: bool) -> None:

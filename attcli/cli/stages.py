@@ -178,8 +178,6 @@ def evaluate(
         if literature and not snapshots:
             raise UserError("--literature takes the maximum over snapshots; add --snapshots")
         refuse_json(dry_run, as_json)
-        if dry_run and synthetic and not synthetic.exists():
-            raise UserError(f"{synthetic} is missing; name a set's file")
         if snapshots and synthetic:
             raise UserError("--snapshots scores the results' own snapshots; leave the file out, or use --artifacts DIR")
         flags = given(
@@ -203,7 +201,9 @@ def evaluate(
 
         limit = None if time_limit is None else seconds(time_limit, "--time-limit")
         options: dict[str, Any] = {"auto": not no_auto, "force": force, "fresh": "evaluate" if fresh else ""}
-        report = run_stage("evaluate", flags, sets, params, dry_run=dry_run, act=act, time_limit=limit, **options)
+        target = {"file": synthetic, "snapshots": snapshots, "literature": literature}
+        options |= {"time_limit": limit, "target": target}
+        report = run_stage("evaluate", flags, sets, params, dry_run=dry_run, act=act, **options)
         if report is not None:
             from attcli.tables import scores_table, snapshots_table
 

@@ -1,7 +1,7 @@
 """The scores of one set: networks trained on its variants and on random real images, each result kept once found."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -22,6 +22,25 @@ KINDS = (*LEARNED, "random")
 
 Case = tuple[str, str, int]
 """Architecture; synthetic, ema or random; repeat."""
+
+
+def spec_of(arch: str, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a network by name is: with the set's own options if it is the set's own. `about` is the set's header."""
+    own = about["network"]
+    return dict(own) if own["arch"] == arch else {"arch": arch}
+
+
+def result_key(
+    case: Case, about: Mapping[str, Any], lr: float, learned_lr: float, random_lrs: Sequence[float]
+) -> tuple[str, ...]:
+    """What a result is kept under: all that it depends on beside what all results of the set share."""
+    arch, kind, repeat = case
+    options = spec_of(arch, about)
+    if kind == "random":
+        options |= {"lrs": [learned_lr, *random_lrs]}
+    elif lr != learned_lr:
+        options |= {"lr": lr}
+    return (arch, kind, str(repeat), json.dumps(options, sort_keys=True))
 
 
 @dataclass(frozen=True)
@@ -88,21 +107,11 @@ class Scorer:
 
     def architecture(self, arch: str) -> Architecture:
         """A network by name, with the set's own options if it is the set's own."""
-        return Architecture.of(self._spec(arch), self.scored.about)
-
-    def _spec(self, arch: str) -> dict[str, Any]:
-        own = self.scored.about["network"]
-        return dict(own) if own["arch"] == arch else {"arch": arch}
+        return Architecture.of(spec_of(arch, self.scored.about), self.scored.about)
 
     def _key(self, case: Case) -> tuple[str, ...]:
-        """What a result is kept under: all that it depends on beside what all results of the set share."""
-        arch, kind, repeat = case
-        options: dict[str, Any] = self._spec(arch)
-        if kind == "random":
-            options |= {"lrs": [self.scored.learned_lr, *self.random_lrs]}
-        elif self.scored.lr != self.scored.learned_lr:
-            options |= {"lr": self.scored.lr}
-        return (arch, kind, str(repeat), json.dumps(options, sort_keys=True))
+        scored = self.scored
+        return result_key(case, scored.about, scored.lr, scored.learned_lr, self.random_lrs)
 
     def _score_in_time(self, case: Case, stop: Callable[[], bool]) -> dict[str, Any] | None:
         """A case's result, or none where the time limit was over before it was begun."""

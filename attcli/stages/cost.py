@@ -1,81 +1,209 @@
-"""What a run will cost on this machine: time by a rate that is measured on the spot, memory, disk by the forecast."""
+"""What stages will cost on this device: operations counted from the settings, at a rate measured here; and memory.
+
+All of it is an estimate. Memory is what comes on top of Python's and torch's own.
+"""
 
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from attcli import execution, registry, runtime
 from attcli.execution import CACHED_IMAGES, Work
+from attcli.matching.microbatch import sliced
+from attcli.matching.parameters import Layout
 from attcli.matching.student import Student
 from attcli.networks import Architecture
-from attcli.scoring.protocol import Protocol
 from attcli.settings import Settings
 from attcli.stages import inputs
 
-MEASURED_SECONDS = 1.0
-KEPT_COPIES = 6
-"""Copies of a slice's activations that h holds at its peak: values, tangents, and the adjoints of both (measured)."""
+MEASURED_SECONDS = 0.5
+KEPT_COPIES = {False: 3, True: 6}
+"""Copies of a slice's activations that are held at the peak of g alone, or of h.
+
+For h six were measured: values, tangents, and the adjoints of both. g has no tangents, which is half of it.
+"""
+
+PREPARED_COPIES = 13
+"""Bytes per pixel value while a dataset is prepared: the integers, their float32, and a float64 copy for statistics."""
 
 
-def cost(settings: Settings) -> str:
-    """Lines for the experts, the distillation and the scores, none of them done yet."""
+@dataclass(frozen=True)
+class Cost:
+    """What is left of a stage.
+
+    operations: floating-point operations; slice: images that a step takes at a time; at_once: trainings that run side
+    by side, each on one core; memory: bytes.
+    """
+
+    memory: float
+    operations: float = 0.0
+    slice: int = 1
+    at_once: int | None = None
+
+
+def images_about(settings: Settings) -> dict[str, Any]:
+    """What a prepared dataset's header would say of its images."""
     info = registry.dataset(settings.prepare.dataset)
-    about = {"channels": info.channels, "classes": [""] * info.classes, "resolution": info.resolution}
-    network = inputs.architecture(settings.network, about)
-    image = (info.channels, info.resolution, info.resolution)
-    device = runtime.device(settings.runtime.device)
-    distill, evaluate = settings.distill, settings.evaluate
-    images = distill.ipc * info.classes
-    batch = min(distill.batch_syn or images, images)
-    per_class = settings.prepare.limit_per_class
-    trained = min(info.train, per_class * info.classes) if per_class else info.train
-    passes = settings.buffer.experts * settings.epochs * (2 if settings.buffer.trainer == "ftd" else 1)
-    networks = evaluate.repeats * (3 + len(evaluate.random_lrs))
-
-    def work(count: int, derivatives: bool = False) -> float:
-        return execution.flops(network.build, Work(image, info.classes, batch, count, derivatives=derivatives))
-
-    def scored(arch: str) -> Architecture:
-        return network if arch == network.name else Architecture.of({"arch": arch}, about)
-
-    passes = evaluate.epochs or Protocol.epochs
-    amounts = {
-        "buffer": work(trained * passes),
-        "distill": work(batch * distill.syn_steps * distill.iterations, derivatives=True),
-        "evaluate": sum(
-            execution.flops(scored(arch).build, Work(image, info.classes, batch, images * passes * networks))
-            for arch in evaluate.archs
-        ),
-    }
-    student = execution.student(network.build, device, "float32")
-    rate = _rate(student, image, info.classes, device, work(CACHED_IMAGES))
-    lines = [f"{stage:9} up to {_duration(amount / rate)}" for stage, amount in amounts.items()]
-    size = execution.slices(student, settings.runtime.micro_batch, device, Work(image, info.classes, batch, batch))
-    memory = {
-        "a step": KEPT_COPIES * 4 * size * _activations(student.module, image),
-        "the student's states": 4 * (distill.syn_steps + 1) * student.layout.size,
-        "the training images": 4 * trained * image[0] * image[1] * image[2],
-    }
-    parts = ", ".join(f"{amount / 1e9:.1f} GB for {what}" for what, amount in memory.items())
-    note = f"from nothing, at the {rate / 1e9:.3g} GFLOP/s that eager steps reach here"
-    return "\n".join([*lines, f"          ({note})", f"memory    about {sum(memory.values()) / 1e9:.1f} GB: {parts}"])
+    return {"channels": info.channels, "classes": [""] * info.classes, "resolution": info.resolution}
 
 
-def _rate(student: Student, image: tuple[int, ...], classes: int, device: torch.device, amount: float) -> float:
-    """Floating-point operations a second of one step on a slice of images."""
-    theta = torch.zeros(student.layout.size, device=device)
-    x = torch.zeros((CACHED_IMAGES, *image), device=device)
-    p = torch.full((CACHED_IMAGES, classes), 1 / classes, device=device)
-    w = torch.full((CACHED_IMAGES,), 1 / CACHED_IMAGES, device=device)
-    taken: list[float] = []
-    while len(taken) < 3 or sum(taken) < MEASURED_SECONDS:
-        begun = time.perf_counter()
-        student.gradient(theta, x, p, w).norm().item()
-        taken.append(time.perf_counter() - begun)
-    return amount / min(taken)
+def parameters(architecture: Architecture) -> int:
+    """The number of parameters of a network, which is not made for it."""
+    with torch.device("meta"):
+        return Layout.of(architecture.build()).size
 
 
-def _activations(module: torch.nn.Module, image: tuple[int, ...]) -> int:
+def _shape(architecture: Architecture) -> tuple[int, int, int]:
+    return architecture.channels, architecture.resolution, architecture.resolution
+
+
+def _train(settings: Settings) -> int:
+    """The training images."""
+    info, prepare = registry.dataset(settings.prepare.dataset), settings.prepare
+    kept = min(info.train, prepare.limit_per_class * info.classes) if prepare.limit_per_class else info.train
+    return kept - prepare.validation
+
+
+def _held(settings: Settings) -> float:
+    """Bytes of a dataset that has been read: images as integers, and the two matrices of ZCA."""
+    info = registry.dataset(settings.prepare.dataset)
+    values = info.channels * info.resolution**2
+    matrices = 2 * 4 * values**2 if settings.prepare.normalise == "zca" else 0
+    return float((_train(settings) + info.test) * values + matrices)
+
+
+def _slice(settings: Settings, batch: int) -> int:
+    """The images that a step on a batch takes at a time."""
+    asked = settings.runtime.micro_batch
+    if asked is None:
+        asked = CACHED_IMAGES if runtime.device(settings.runtime.device).type == "cpu" else batch
+    return sliced(batch, min(asked, batch))
+
+
+def _step_memory(architecture: Architecture, size: int, derivatives: bool) -> float:
+    return 4.0 * KEPT_COPIES[derivatives] * size * _activations(architecture)
+
+
+def prepare(settings: Settings) -> Cost:
+    """What preparing takes; its time is not estimated."""
+    info = registry.dataset(settings.prepare.dataset)
+    values = info.channels * info.resolution**2
+    whitening = 5 * 8 * values**2 if settings.prepare.normalise == "zca" else 0
+    return Cost(memory=PREPARED_COPIES * info.train * values + whitening)
+
+
+def buffer(settings: Settings, epochs: int) -> Cost:
+    """What training takes for so many epochs of all experts together."""
+    network = inputs.architecture(settings.network, images_about(settings))
+    train = _train(settings)
+    batch = min(settings.buffer.batch, train)
+    passes = epochs * (2 if settings.buffer.trainer == "ftd" else 1)  # FTD's step takes two gradients
+    work = Work(_shape(network), network.classes, batch, train * passes)
+    size = _slice(settings, batch)
+    images = 4 * train * network.channels * network.resolution**2
+    return Cost(
+        memory=_held(settings) + images + _step_memory(network, size, False),
+        operations=execution.flops(network.build, work),
+        slice=size,
+    )
+
+
+def distill(settings: Settings, iterations: int) -> Cost:
+    """What so many iterations take."""
+    network, distilling = inputs.architecture(settings.network, images_about(settings)), settings.distill
+    images = distilling.ipc * network.classes
+    batch = min(distilling.batch_syn or images, images)
+    seen = batch * distilling.syn_steps * iterations
+    work = Work(_shape(network), network.classes, batch, seen, derivatives=True)
+    size = _slice(settings, batch)
+    states = 4 * (distilling.syn_steps + 1) * parameters(network)
+    return Cost(
+        memory=_held(settings) + states + _step_memory(network, size, True),
+        operations=execution.flops(network.build, work),
+        slice=size,
+    )
+
+
+def evaluate(
+    settings: Settings, trainings: Iterable[tuple[Architecture, int]], images: int, batch: int, epochs: int
+) -> Cost:
+    """What so many trainings of each network take, on as many images, for as many passes."""
+    size = _slice(settings, min(batch, images))
+    on_cpu = runtime.device(settings.runtime.device).type == "cpu"
+    asked = settings.runtime.threads
+    cores = (asked if isinstance(asked, int) else runtime.cores()) if on_cpu else 1
+    operations, largest = 0.0, 0.0
+    tested = 0
+    for network, count in trainings:
+        work = Work(_shape(network), network.classes, min(batch, images), images * epochs * count)
+        operations += execution.flops(network.build, work)
+        largest = max(largest, _step_memory(network, size, False))
+        tested = registry.dataset(settings.prepare.dataset).test * network.channels * network.resolution**2
+    return Cost(
+        memory=_held(settings) + 4 * tested + cores * largest,
+        operations=operations,
+        slice=size,
+        at_once=cores if on_cpu else None,
+    )
+
+
+class Rates:
+    """Floating-point operations per second of the settings' network on this device, measured when first asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._device = runtime.device(settings.runtime.device)
+        self._network = inputs.architecture(settings.network, images_about(settings))
+        self._measured: dict[tuple[int, int], float] = {}
+
+    def seconds(self, cost: Cost) -> float:
+        """How long the operations of a stage take."""
+        work = Work(_shape(self._network), self._network.classes, cost.slice, cost.slice)
+        threads = execution.threads(self._settings.runtime.threads, self._network.build, work)
+        key = (cost.slice, threads if cost.at_once is None else 1)
+        if key not in self._measured:
+            self._measured[key] = self._measure(*key)
+        return cost.operations / self._measured[key] / (cost.at_once or 1)
+
+    def said(self) -> str:
+        """The rates that were measured, and what they are of."""
+        rates = " and ".join(dict.fromkeys(f"{rate / 1e9:.2g}" for rate in self._measured.values()))
+        return (
+            f"at {rates} GFLOP/s, the speed that eager steps of {self._network.name} have just shown on "
+            f"{self._device.type}; compiled steps and CUDA graphs are faster"
+        )
+
+    def _measure(self, size: int, threads: int) -> float:
+        student = execution.student(self._network.build, self._device, "float32")
+        theta = torch.zeros(student.layout.size, device=self._device)
+        x = torch.zeros((size, *_shape(self._network)), device=self._device)
+        p = torch.full((size, self._network.classes), 1 / self._network.classes, device=self._device)
+        w = torch.full((size,), 1 / size, device=self._device)
+        work = Work(_shape(self._network), self._network.classes, size, size)
+        taken: list[float] = []
+        with _threads(threads):
+            while len(taken) < 3 or sum(taken) < MEASURED_SECONDS:
+                begun = time.perf_counter()
+                student.gradient(theta, x, p, w).norm().item()
+                taken.append(time.perf_counter() - begun)
+        return execution.flops(self._network.build, work) / min(taken)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _activations(architecture: Architecture) -> int:
     """Values of all layers' outputs for one image."""
     total = 0
 
@@ -83,16 +211,28 @@ def _activations(module: torch.nn.Module, image: tuple[int, ...]) -> int:
         nonlocal total
         total += output.numel()
 
+    with torch.device("meta"):
+        module = Student.of(architecture.build()).module
     hooks = [layer.register_forward_hook(count) for layer in module.modules() if not list(layer.children())]
     with torch.no_grad():
-        module(torch.zeros(1, *image, device=next(module.parameters()).device))
+        module(torch.zeros(1, *_shape(architecture), device="meta"))
     for hook in hooks:
         hook.remove()
     return total
 
 
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+def duration(seconds: float) -> str:
+    """A duration in words."""
+    for unit, size in (("years", 365 * 86400.0), ("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
+    return f"{seconds:.0f} s" if seconds >= 1 else "a second"
+
+
+def size_in_words(count: float) -> str:
+    """A number of bytes in words."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -124,14 +124,7 @@ class _Evaluation:
     def scorer(self, distilled: synthetic.SyntheticSet, split: str) -> Scorer:
         """What scores a set on a split."""
         run, settings, networks = self._run, self._run.settings.evaluate, self._networks
-        protocol, seed = protocol_for(run, distilled), run.settings.seed_of("evaluate")
         images = self._images(distilled, split)
-        fingerprint = artefact.fingerprint(
-            "evaluate",
-            identity.ALGORITHM["evaluate"],
-            {**asdict(protocol), "precision": settings.precision, "seed": seed, "split": split},
-            {"set": distilled.sha256, "dataset": images.sha256},
-        )
         scored = Scored(
             variants={name: x.to(networks.device, networks.dtype) for name, x in distilled.variants.items()},
             labels=distilled.labels.to(networks.device),
@@ -145,9 +138,9 @@ class _Evaluation:
             scored=scored,
             real=images,
             networks=networks,
-            protocol=protocol,
-            results=Results(run.work("evaluate", fingerprint) / "results.jsonl"),
-            seed=seed,
+            protocol=protocol_for(run, distilled),
+            results=results_of(run, distilled, split, images.sha256),
+            seed=run.settings.seed_of("evaluate"),
             repeats=settings.repeats,
             random_lrs=settings.random_lrs,
             cores=threads if isinstance(threads, int) else runtime.cores(),
@@ -167,6 +160,18 @@ class _Evaluation:
         distilled = _snapshot(self._run, file)
         scores = self.scores(self.scorer(distilled, split), kinds, split, f"{file.stem}, {split}")
         return {"iteration": synthetic.iteration_of(file), "split": split, "scores": scores}
+
+
+def results_of(run: Run, distilled: synthetic.SyntheticSet, split: str, dataset_sha256: str) -> Results:
+    """Where the results of a set on a split of a dataset are kept."""
+    seed, precision = run.settings.seed_of("evaluate"), run.settings.evaluate.precision
+    fingerprint = artefact.fingerprint(
+        "evaluate",
+        identity.ALGORITHM["evaluate"],
+        {**asdict(protocol_for(run, distilled)), "precision": precision, "seed": seed, "split": split},
+        {"set": distilled.sha256, "dataset": dataset_sha256},
+    )
+    return Results(run.work("evaluate", fingerprint) / "results.jsonl")
 
 
 def _kinds(scorer: Scorer) -> tuple[str, ...]:

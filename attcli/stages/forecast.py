@@ -1,115 +1,250 @@
-"""--dry-run: what a command would run, what is there already, and the disk it will take."""
+"""--dry-run: what a command would run, what exists already, and about how much disk, memory and time the rest needs."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from attcli import registry
-from attcli.matching.parameters import Layout
-from attcli.stages import identity, inputs
+from attcli.errors import UserError
+from attcli.networks import Architecture
+from attcli.scoring.protocol import Protocol
+from attcli.scoring.scorer import KINDS, LEARNED, result_key, spec_of
+from attcli.settings import Settings
+from attcli.stages import cost, evaluate, identity, inputs, pipeline
+from attcli.stages.cost import Cost, size_in_words
 from attcli.stages.run import Run, differences
 from attcli.store import artefact, dataset, experts, synthetic
 
 ORDER = ("prepare", "buffer", "distill", "evaluate")
+TOLD_MEMORY = 1e8
+"""Less memory than so many bytes is not worth a word."""
 
 
-def forecast(run: Run, command: str) -> str:
-    """A line for each stage up to `command`; nothing is made."""
-    stages = ORDER[: ORDER.index(command) + 1] if run.auto else (command,)
-    lines = {"prepare": _prepare, "buffer": _buffer, "distill": _distill, "evaluate": _evaluate}
-    return "\n".join(f"{stage:9} {lines[stage](run)}" for stage in stages)
+@dataclass(frozen=True)
+class Target:
+    """What evaluate is asked to score: the results' own set, the set in a file, or the snapshots."""
+
+    file: Path | None = None
+    snapshots: bool = False
+    literature: bool = False
 
 
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
+@dataclass(frozen=True)
+class Plan:
+    """A stage's plan in words, and what it costs; no cost where nothing is left to do."""
+
+    words: str
+    cost: Cost | None = None
+
+
+def forecast(run: Run, stages: Iterable[str], target: Target | None = None) -> str:
+    """A line for each stage, and one that says what the times rest on; nothing is made."""
+    target = target or Target()
+    plans = {"prepare": _prepare, "buffer": _buffer, "distill": _distill}
+    rates = cost.Rates(run.settings)
+    lines, counted = [], 0.0
+    for stage in stages:
+        plan = _evaluate(run, target) if stage == "evaluate" else plans[stage](run)
+        words = plan.words
+        if plan.cost and plan.cost.operations:
+            words += f", about {cost.duration(rates.seconds(plan.cost))}"
+            counted += plan.cost.operations
+        if plan.cost and plan.cost.memory > TOLD_MEMORY:
+            words += f", about {plan.cost.memory / 1e9:.1f} GB of memory"
+        lines.append(f"{stage:9} {words}")
+    if counted:
+        lines.append(f"{'times':9} {counted:.1e} floating-point operations {rates.said()}")
+    return "\n".join(lines)
+
+
+def stages_of(run: Run, command: str, target: Target | None = None) -> tuple[str, ...]:
+    """The stages that a command goes through, which for evaluate depends on what exists."""
+    if not run.auto:
+        return (command,)
+    if command == "evaluate" and target and (target.file or target.snapshots):
+        return ("evaluate",) if run.dataset.exists() or target.snapshots else ("prepare", "evaluate")
+    if command == "evaluate" and run.synthetic.exists() and not pipeline.was_stopped(run):
+        return ("evaluate",) if run.dataset.exists() else ("prepare", "evaluate")
+    return ORDER[: ORDER.index(command) + 1]
+
+
+def networks_of(run: Run, command: str, target: Target | None = None) -> list[Architecture]:
+    """The networks that a command trains: the experts' and students', or those that a set is scored with."""
+    settings = run.settings
+    about = cost.images_about(settings)
+    if command != "evaluate":
+        return [inputs.architecture(settings.network, about)]
+    spec = settings.network.model_dump()
+    path = (target and target.file) or run.synthetic
+    if path.is_file() and not (target and target.snapshots):
+        about = artefact.header(path, artefact.kind_of(path) or synthetic.KIND, synthetic.MAKER).about
+        spec = about["network"]
+    specs = [spec if arch == spec["arch"] else {"arch": arch} for arch in settings.evaluate.archs]
+    return [Architecture.of(own, about) for own in specs]
 
 
 def _header(path: Path, kind: str) -> artefact.Header | None:
     return artefact.header(path, kind, "the stage again") if path.exists() else None
 
 
-def _prepare(run: Run) -> str:
-    info = registry.dataset(run.settings.prepare.dataset)
-    values = info.channels * info.resolution**2
-    disk = (info.train + info.test) * values + (4 * values**2 if run.settings.prepare.normalise == "zca" else 0)
-    fingerprint, _ = identity.prepare(run.settings)
-    found = _header(run.dataset, dataset.KIND)
-    if found and found.fingerprint == fingerprint:
-        return f"nothing to do: {run.dataset} is there"
-    return f"would make {run.dataset} from {info.title}{_overwriting(run, found)}, up to {_size(disk)}"
-
-
-def _overwriting(run: Run, found: artefact.Header | None) -> str:
-    if not found:
+def _overwriting(run: Run, other: artefact.Header | None) -> str:
+    if not other:
         return ""
     return ", overwriting another one" if run.force else " (another one is there: needs --force)"
 
 
-def _parameters(run: Run) -> int:
+def _prepare(run: Run) -> Plan:
     info = registry.dataset(run.settings.prepare.dataset)
-    about = {"channels": info.channels, "classes": [""] * info.classes, "resolution": info.resolution}
-    with torch.device("meta"):
-        return Layout.of(inputs.architecture(run.settings.network, about).build()).size
+    values = info.channels * info.resolution**2
+    disk = (info.train + info.test) * values + (4 * values**2 if run.settings.prepare.normalise == "zca" else 0)
+    fingerprint, _ = identity.prepare(run.settings)
+    header = _header(run.dataset, dataset.KIND)
+    if header and header.fingerprint == fingerprint:
+        return Plan(f"nothing to do: {run.dataset} is there")
+    words = f"would make {run.dataset} from {info.title}{_overwriting(run, header)}"
+    return Plan(f"{words}: up to {size_in_words(disk)} of disk", cost.prepare(run.settings))
 
 
-def _buffer(run: Run) -> str:
+def _buffer(run: Run) -> Plan:
     settings = run.settings
     count, epochs = settings.buffer.experts, settings.epochs
-    disk = count * (epochs + 1) * _parameters(run) * 4
-    what = f"{count} experts of {epochs} epochs ({_size(disk)})"
-    found = _header(run.dataset, dataset.KIND)
-    if not found:
-        return f"would train {what}"
-    fingerprint, _ = identity.buffer(settings, found.sha256)
-    have = 0
-    for i in range(count):
-        published = _header(experts.path(run.experts, i), experts.KIND)
-        mine = [experts.kept_epochs(experts.path(run.work("buffer", fingerprint), i))]
+    weights = cost.parameters(inputs.architecture(settings.network, cost.images_about(settings)))
+    disk = size_in_words(count * (epochs + 1) * weights * 4)
+    what = f"{count} experts of {epochs} epochs"
+    missing = count * epochs - _kept_epochs(run)
+    if not missing:
+        return Plan(f"nothing to do: {what} ({disk}) are there")
+    whole = missing == count * epochs
+    words = f"would train {what}" if whole else f"would train {missing} of {count * epochs} epochs, for {what}"
+    return Plan(f"{words}: {disk} of disk", cost.buffer(settings, missing))
+
+
+def _kept_epochs(run: Run) -> int:
+    """The epochs of the experts asked for that are trained already."""
+    header = _header(run.dataset, dataset.KIND)
+    if not header:
+        return 0
+    fingerprint, _ = identity.buffer(run.settings, header.sha256)
+    kept = 0
+    for index in range(run.settings.buffer.experts):
+        published = _header(experts.path(run.experts, index), experts.KIND)
+        longest = [experts.kept_epochs(experts.path(run.work("buffer", fingerprint), index))]
         if published and published.fingerprint == fingerprint:
-            mine.append(experts.epochs_of(experts.path(run.experts, i)))
-        have += min(epochs, max(mine))
-    missing = count * epochs - have
-    return (
-        f"would train {missing} of {count * epochs} epochs: {what}" if missing else f"nothing to do: {what} are there"
-    )
+            longest.append(experts.epochs_of(experts.path(run.experts, index)))
+        kept += min(run.settings.epochs, max(longest))
+    return kept
 
 
-def _distill(run: Run) -> str:
+def _distill(run: Run) -> Plan:
     settings = run.settings
     info = registry.dataset(settings.prepare.dataset)
     wanted, every = settings.distill.iterations, settings.distill.save_every
     set_size = 4 * settings.distill.ipc * info.classes * info.channels * info.resolution**2
     disk = -(-wanted // every) * 3 * set_size + wanted * (8 * settings.distill.syn_steps + 48) * 2
-    done = 0
-    found = _header(run.dataset, dataset.KIND)
-    if found and all(experts.path(run.experts, i).exists() for i in range(settings.buffer.experts)):
-        opened = experts.open_experts(run.experts, settings.buffer.experts)
-        if opened.epochs >= settings.read_epochs:
-            digest = opened.digest(settings.read_epochs)
-            folder = run.work("distill", identity.distill(settings, found.sha256, digest)[0]) / "snapshots"
-            kept = [synthetic.iteration_of(file) for file in synthetic.snapshots(folder)]
-            if latest := _header(folder.parent / "latest.h5", synthetic.SNAPSHOT):
-                kept.append(latest.about["iteration"])
-            done = max((iteration for iteration in kept if iteration <= wanted), default=0)
-        opened.close()
-    there = _header(run.synthetic, synthetic.KIND)
-    other = there if there and differences(there.settings, identity.distillation(settings)) else None
+    done = _kept_iterations(run)
     what = f"{settings.distill.method}, ipc {settings.distill.ipc}, {settings.distill.syn_steps} steps"
     if done == wanted:
-        return f"nothing to do: {wanted} iterations ({what}) are done"
-    plan = f"would run {wanted - done} of {wanted} iterations ({what}), up to {_size(disk)} with its snapshots"
-    return plan + _overwriting(run, other)
+        return Plan(f"nothing to do: {wanted} iterations ({what}) are done")
+    header = _header(run.synthetic, synthetic.KIND)
+    other = header if header and differences(header.settings, identity.distillation(settings)) else None
+    words = f"would run {wanted - done} of {wanted} iterations ({what}){_overwriting(run, other)}"
+    disk_words = f"up to {size_in_words(disk)} of disk with its snapshots"
+    return Plan(f"{words}: {disk_words}", cost.distill(settings, wanted - done))
 
 
-def _evaluate(run: Run) -> str:
-    chosen = run.settings.evaluate
-    each = 3 + len(chosen.random_lrs)
-    networks = len(chosen.archs) * chosen.repeats * each
-    return (
-        f"would train up to {networks} networks ({', '.join(chosen.archs)}; {chosen.repeats} repeats; synthetic, ema, "
-        f"random at {1 + len(chosen.random_lrs)} learning rates) for {chosen.epochs} epochs"
+def _kept_iterations(run: Run) -> int:
+    """The iterations of the distillation asked for that are done already."""
+    settings = run.settings
+    header = _header(run.dataset, dataset.KIND)
+    if not header or not all(experts.path(run.experts, i).exists() for i in range(settings.buffer.experts)):
+        return 0
+    opened = experts.open_experts(run.experts, settings.buffer.experts)
+    try:
+        if opened.epochs < settings.read_epochs:
+            return 0
+        digest = opened.digest(settings.read_epochs)
+    finally:
+        opened.close()
+    folder = run.work("distill", identity.distill(settings, header.sha256, digest)[0]) / "snapshots"
+    kept = [synthetic.iteration_of(file) for file in synthetic.snapshots(folder)]
+    if latest := _header(folder.parent / "latest.h5", synthetic.SNAPSHOT):
+        kept.append(latest.about["iteration"])
+    return max((iteration for iteration in kept if iteration <= settings.distill.iterations), default=0)
+
+
+def _evaluate(run: Run, target: Target) -> Plan:
+    settings = run.settings.evaluate
+    path = target.file or run.synthetic
+    if target.snapshots:
+        return _snapshots(run, target)
+    if target.file and not path.is_file():
+        raise UserError(f"{path} is missing; name a set's file")
+    distilled = synthetic.read(path, kind=None) if path.is_file() else None
+    if distilled:
+        evaluate.check_asked(run, distilled, target.file)
+    each = {"synthetic": 1, "ema": 1, "random": 1 + len(settings.random_lrs)}
+    cases = [(arch, kind, r) for arch in settings.archs for kind in KINDS for r in range(settings.repeats)]
+    kept = _kept_cases(run, distilled, cases)
+    missing = [case for case in cases if case not in kept]
+    counts = {arch: sum(each[kind] for name, kind, _ in missing if name == arch) for arch in settings.archs}
+    left, whole = sum(counts.values()), len(settings.archs) * settings.repeats * sum(each.values())
+    epochs = _protocol(run, distilled).epochs
+    what = (
+        f"{', '.join(settings.archs)}; {settings.repeats} repeats; synthetic, ema, random at "
+        f"{each['random']} learning rates; {epochs} epochs"
     )
+    if not left:
+        return Plan(f"nothing to do: {whole} networks ({what}) are trained and tested")
+    number = f"{left} of {whole}" if left < whole else f"up to {whole}"
+    return Plan(f"would train {number} networks ({what})", _scoring_cost(run, distilled, counts))
+
+
+def _kept_cases(
+    run: Run, distilled: synthetic.SyntheticSet | None, cases: list[tuple[str, str, int]]
+) -> set[tuple[str, str, int]]:
+    """The cases whose results are kept."""
+    header = _header(run.dataset, dataset.KIND)
+    if not distilled or not header:
+        return set()
+    kept = evaluate.results_of(run, distilled, "test", header.sha256).kept()
+    settings = run.settings.evaluate
+    lr = settings.lr or distilled.lr
+    return {case for case in cases if result_key(case, distilled.about, lr, distilled.lr, settings.random_lrs) in kept}
+
+
+def _protocol(run: Run, distilled: synthetic.SyntheticSet | None) -> Protocol:
+    """The protocol of a set, or of one that is still to be distilled."""
+    if distilled:
+        return evaluate.protocol_for(run, distilled)
+    settings, plain = run.settings.evaluate, Protocol()
+    return Protocol(epochs=settings.epochs or plain.epochs, batch=settings.batch or plain.batch)
+
+
+def _scoring_cost(run: Run, distilled: synthetic.SyntheticSet | None, counts: dict[str, int]) -> Cost:
+    settings: Settings = run.settings
+    protocol = _protocol(run, distilled)
+    if distilled:
+        about, images = distilled.about, len(distilled.labels)
+        networks = {arch: Architecture.of(spec_of(arch, about), about) for arch in counts}
+    else:
+        images = settings.distill.ipc * registry.dataset(settings.prepare.dataset).classes
+        networks = dict(zip(settings.evaluate.archs, networks_of(run, "evaluate"), strict=True))
+    trainings = [(networks[arch], count) for arch, count in counts.items()]
+    return cost.evaluate(settings, trainings, images, protocol.batch, protocol.epochs)
+
+
+def _snapshots(run: Run, target: Target) -> Plan:
+    """Scores of the snapshots; how many of them are kept is not looked at."""
+    files, settings = synthetic.snapshots(run.snapshots), run.settings
+    if not files:
+        raise UserError(f"{run.snapshots} holds no snapshots; run `{synthetic.MAKER}`")
+    distilled = synthetic.read(files[-1], synthetic.SNAPSHOT)
+    validated = len(files) if settings.prepare.validation else 0
+    rows = 1 + validated + min(validated, len(LEARNED) * len(settings.evaluate.archs))
+    rows += len(files) if target.literature else 0
+    each = rows * len(LEARNED) * settings.evaluate.repeats
+    counts = dict.fromkeys(settings.evaluate.archs, each)
+    files_in_words = f"{len(files)} snapshot{'s' if len(files) > 1 else ''}"
+    what = f"{', '.join(counts)}; {settings.evaluate.repeats} repeats; {_protocol(run, distilled).epochs} epochs"
+    words = f"would train up to {each * len(counts)} networks for {files_in_words} ({what})"
+    return Plan(words, _scoring_cost(run, distilled, counts))

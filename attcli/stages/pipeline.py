@@ -71,7 +71,7 @@ def evaluate(run: Run, path: Path | None = None) -> dict[str, Any]:
         return evaluate_stage.run(run, path)  # nothing is written among the results
     with run.publishing():
         if run.auto:
-            if path is None and (not run.synthetic.exists() or _was_stopped(run)):
+            if path is None and (not run.synthetic.exists() or was_stopped(run)):
                 distill(run)
                 if run.out_of_time() and not is_done(run, "distill"):
                     raise OutOfTimeError("the set is not distilled yet")
@@ -80,7 +80,7 @@ def evaluate(run: Run, path: Path | None = None) -> dict[str, Any]:
         return evaluate_stage.run(run, path)
 
 
-def _was_stopped(run: Run) -> bool:
+def was_stopped(run: Run) -> bool:
     """Whether this run has a time limit, and one ended the distillation that its settings ask for."""
     if run.time_limit is None:
         return False

@@ -31,17 +31,28 @@ class Results:
             self._kept = self._read()
         return self._kept
 
-    def _read(self) -> dict[Key, dict[str, Any]]:
-        path, known = self._path, {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    def kept(self) -> dict[Key, dict[str, Any]]:
+        """What the file holds at present; anybody may ask, and nothing is changed."""
+        return self._parsed(self._lines())
+
+    def _lines(self) -> list[bytes]:
+        return self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []
+
+    def _parsed(self, lines: list[bytes]) -> dict[Key, dict[str, Any]]:
+        known = {}
         for line in lines:
             try:
                 entry = json.loads(line)
                 known[tuple(entry["key"])] = dict(entry["value"])
             except (ValueError, KeyError, TypeError):
                 if line.endswith(b"\n"):
-                    logger.warning("{} has a damaged line; its result is computed again", path)
+                    logger.warning("{} has a damaged line; its result is computed again", self._path)
+        return known
+
+    def _read(self) -> dict[Key, dict[str, Any]]:
+        path, lines = self._path, self._lines()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        known = self._parsed(lines)
         if lines and not lines[-1].endswith(b"\n"):
             os.truncate(path, sum(len(line) for line in lines[:-1]))
         return known

@@ -1,0 +1,142 @@
+"""What --dry-run says of a command: the stages it goes through, what exists, and what the rest costs."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from attcli import execution
+from attcli.matching.student import Student
+from attcli.networks import Architecture
+from attcli.stages import cost, forecast, pipeline
+from attcli.stages.run import Run
+from tests.conftest import Cli
+
+MakeRun = Callable[..., Run]
+
+
+def test_operations_are_those_of_the_work_that_is_left(make_run: MakeRun) -> None:
+    settings = make_run().settings
+    network = forecast.networks_of(make_run(), "buffer")[0]
+    image = execution.flops(network.build, execution.Work((1, 8, 8), 10, 1, 1))
+    train = 1347 - settings.prepare.validation
+    assert cost.buffer(settings, 6).operations == 6 * train * image
+    assert cost.buffer(make_run(buffer__trainer="ftd").settings, 6).operations == 2 * 6 * train * image
+    assert cost.buffer(make_run(prepare__limit_per_class=20, buffer__batch=64).settings, 1).operations == 100 * image
+    # A step of the student: four times a gradient's operations, on ten images, five times an iteration.
+    assert cost.distill(settings, 3).operations == 3 * 5 * 10 * 4 * image
+    assert cost.evaluate(settings, [(network, 7)], 10, 256, 4).operations == 7 * 4 * 10 * image
+
+
+def test_epochs_of_a_score_are_not_those_of_experts(make_run: MakeRun) -> None:
+    few, many = (make_run(evaluate__epochs=epochs).settings for epochs in (1, 1000))
+    assert cost.buffer(few, 6) == cost.buffer(many, 6)
+
+
+def test_an_estimate_is_near_what_the_operations_take(make_run: MakeRun) -> None:
+    """Within a factor of five of gradients that are timed here, which is as much as a busy machine allows."""
+    settings = make_run(network__width=32).settings
+    rates = cost.Rates(settings)
+    estimated = rates.seconds(cost.buffer(settings, 1))
+    network = forecast.networks_of(make_run(network__width=32), "buffer")[0]
+    student = Student.of(network.build())
+    theta = torch.zeros(student.layout.size)
+    x, p, w = torch.zeros(32, 1, 8, 8), torch.full((32, 10), 0.1), torch.full((32,), 1 / 32)
+    times = []
+    for _ in range(10):
+        begun = cost.time.perf_counter()
+        student.gradient(theta, x, p, w)
+        times.append(cost.time.perf_counter() - begun)
+    taken = min(times) * 1247 / 32
+    assert taken / 5 < estimated < taken * 5
+
+
+def test_a_network_of_known_size() -> None:
+    convnet = Architecture("convnet", 3, 10, 32, {"depth": 3, "width": 128})
+    assert cost.parameters(convnet) == 320_010
+    # Three blocks of convolution, norm and ReLU at 32, 16 and 8 pixels, each with its pooling; flattened; classified.
+    sides = ((32, 16), (16, 8), (8, 4))
+    assert cost._activations(convnet) == sum(128 * (3 * a * a + b * b) for a, b in sides) + 128 * 16 + 10
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.1, "a second"),
+        (59.0, "59 s"),
+        (90.0, "1.5 min"),
+        (5400.0, "1.5 h"),
+        (1.3e5, "1.5 days"),
+        (9.5e7, "3.0 years"),
+    ],
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert cost.duration(seconds) == words
+
+
+def stages(plan: str) -> list[str]:
+    return [line.split()[0] for line in plan.splitlines()]
+
+
+def test_each_command_says_what_it_goes_through(cli: Cli) -> None:
+    assert stages(cli.small("prepare", "--dry-run")) == ["prepare"]
+    assert stages(cli.small("buffer", "--dry-run")) == ["prepare", "buffer", "times"]
+    assert stages(cli.small("distill", "--dry-run")) == ["prepare", "buffer", "distill", "times"]
+    assert stages(cli.small("evaluate", "--dry-run")) == ["prepare", "buffer", "distill", "evaluate", "times"]
+    assert stages(cli.small("buffer", "--dry-run", "--no-auto")) == ["buffer", "times"]
+    cli.small("distill")
+    assert stages(cli.small("distill", "--dry-run")) == ["prepare", "buffer", "distill"]
+    assert stages(cli.small("evaluate", "--dry-run")) == ["evaluate", "times"]
+    shutil.copy("artifacts/synthetic.h5", "set.h5")
+    assert stages(cli.small("evaluate", "set.h5", "--dry-run", "--artifacts", "elsewhere")) == [
+        "prepare", "evaluate", "times",
+    ]  # fmt: skip
+    assert not Path("elsewhere").exists()
+    plan = cli.small("evaluate", "--snapshots", "--dry-run")
+    # The last one, three on validation images, and two at most that are the best there.
+    assert "up to 24 networks for 3 snapshots (convnet; 2 repeats; 4 epochs)" in plan
+
+
+def test_scores_that_are_kept_are_counted(cli: Cli) -> None:
+    cli.small("evaluate", "--repeats", "1")
+    kept = sorted(path.name for path in Path(".attcli").iterdir())
+    plan = cli.small("evaluate", "--repeats", "3", "--archs", "convnet,mlp", "--dry-run")
+    assert "would train 25 of 30 networks (convnet, mlp; 3 repeats" in plan
+    shutil.copy("artifacts/synthetic.h5", "set.h5")
+    for words in ((), ("set.h5",)):
+        plan = cli.small("evaluate", *words, "--repeats", "1", "--dry-run")
+        assert plan.startswith("evaluate  nothing to do: 5 networks (convnet; 1 repeats")
+        assert len(plan.splitlines()) == 1
+    assert kept == sorted(path.name for path in Path(".attcli").iterdir())
+
+
+def test_what_a_score_would_refuse_its_plan_refuses(cli: Cli) -> None:
+    cli.small("distill")
+    assert "was distilled with other settings" in cli.small("evaluate", "--ipc", "2", "--dry-run", code=2)
+
+
+def test_time_and_memory_of_what_is_large(cli: Cli) -> None:
+    plan = dict(line.split(maxsplit=1) for line in cli("evaluate", "--ipc", "50", "--dry-run").splitlines())
+    assert re.search(r"of disk, about [\d.]+ GB of memory$", plan["prepare"])
+    for stage in ("buffer", "distill", "evaluate"):
+        assert re.search(r", about [\d.]+ (years|days|h|min), about [\d.]+ GB of memory$", plan[stage])
+
+
+def test_the_first_line_names_every_network_with_its_size(cli: Cli) -> None:
+    cli.small("distill")
+    said = cli.small_log("evaluate", "--repeats", "1", "--archs", "convnet,mlp")
+    assert "network convnet (1,026 parameters), mlp (26,122 parameters), on cpu" in said
+    shutil.copy("artifacts/synthetic.h5", "set.h5")
+    said = cli("evaluate", "set.h5", "--repeats", "1", "--dry-run")  # by the set's own network, not the recipe's
+    assert "convnet; 1 repeats" in said
+
+
+def test_the_networks_of_a_set_are_the_files(make_run: MakeRun) -> None:
+    run = make_run()
+    pipeline.distill(run)
+    wider = make_run(network__width=16)
+    (network,) = forecast.networks_of(wider, "evaluate")
+    assert network.options["width"] == 8
