@@ -182,7 +182,8 @@ def _named(name: str, value: Any) -> Any:
     """The value of a setting that names a choice, in the spelling of that choice."""
     if name == "evaluate.archs" and isinstance(value, (str, list, tuple)):
         parts = value.split(",") if isinstance(value, str) else value
-        return tuple(_named("network.arch", str(part).strip()) for part in parts)
+        named = [_named("network.arch", str(part).strip()) for part in parts]
+        return tuple(dict.fromkeys(arch for name in named for arch in registry.network_pool(name)))
     if name not in CASELESS or not isinstance(value, str):
         return value
     spellings = {known_name.lower(): known_name for known_name in registry.names(CASELESS[name])}
