@@ -5,7 +5,7 @@ in groups such as `attcli.networks`, whose values are modules of the same form. 
 which they import where they need it, so that settings can be checked in no time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -13,6 +13,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from pydantic.fields import FieldInfo
 
@@ -24,11 +25,15 @@ PACKAGE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of choice: the folder of its modules, the files there that are none, and the setting that chooses."""
+    """A kind of choice: the folder of its modules, the files there that are none, and the setting that chooses.
+
+    A family is a file that stands for many choices, called FAMILY:NAME; its `member` gives the choice of a name.
+    """
 
     folder: str
     setting: str
     others: tuple[str, ...] = ()
+    families: tuple[str, ...] = ()
 
     @property
     def group(self) -> str:
@@ -41,7 +46,7 @@ GROUPS = {"data/sources": "attcli.datasets", "storage": "attcli.storages"}
 
 KINDS = {
     "dataset": Kind("data/sources", "prepare.dataset"),
-    "network": Kind("networks", "network.arch", ("norms", "blocks")),
+    "network": Kind("networks", "network.arch", ("norms", "blocks", "attention"), ("timm",)),
     "trainer": Kind("trainers", "buffer.trainer", ("training",)),
     "method": Kind("methods", "distill.method"),
     "objective": Kind("objectives", "distill.objective"),
@@ -53,10 +58,13 @@ KINDS = {
 @cache
 def _own(kind: str) -> dict[str, str]:
     """The modules of a kind in this package, by name."""
-    folder = KINDS[kind].folder
-    files = sorted(path.stem for path in (PACKAGE / folder).glob("*.py"))
-    dotted = f"attcli.{folder.replace('/', '.')}"
-    return {name: f"{dotted}.{name}" for name in files if name not in ("__init__", *KINDS[kind].others)}
+    files = sorted(path.stem for path in (PACKAGE / KINDS[kind].folder).glob("*.py"))
+    none = ("__init__", *KINDS[kind].others, *KINDS[kind].families)
+    return {name: f"{_package_of(kind)}.{name}" for name in files if name not in none}
+
+
+def _package_of(kind: str) -> str:
+    return f"attcli.{KINDS[kind].folder.replace('/', '.')}"
 
 
 @cache
@@ -84,8 +92,15 @@ def names(kind: str) -> tuple[str, ...]:
 
 @cache
 def module(kind: str, name: str) -> ModuleType:
-    """The module of a choice. UserError if there is none, or if another package's fails to be imported."""
-    known(kind, name, names(kind))
+    """The module of a choice, or a family's member, which offers the same functions.
+
+    UserError if there is none, or if another package's fails to be imported.
+    """
+    family, colon, member = name.partition(":")
+    if colon and family in KINDS[kind].families:
+        choice: ModuleType = import_module(f"{_package_of(kind)}.{family}").member(member)
+        return choice
+    known(kind, name, names(kind), all_names(kind))
     if name in _plugins(kind):
         entry = _plugins(kind)[name]
         try:
@@ -94,6 +109,11 @@ def module(kind: str, name: str) -> ModuleType:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"{kind} {name!r} of {_package(entry)} cannot be imported ({reason})") from None
     return import_module(datasets_of_this_package()[name] if kind == "dataset" else _own(kind)[name])
+
+
+def all_names(kind: str) -> str:
+    """All names of a kind, as a message lists them."""
+    return "there are: " + ", ".join([*names(kind), *(f"{family}:NAME" for family in KINDS[kind].families)])
 
 
 def options(kind: str, name: str) -> dict[str, FieldInfo]:
@@ -140,6 +160,33 @@ def dataset(name: str) -> DatasetInfo:
     known("dataset", name, names("dataset"), hint=f"this is a folder, and {OWN_IMAGES};" if _is_place(name) else "")
     info: DatasetInfo = next(info for info in source(name).INFO if info.name == name)
     return info
+
+
+PAPERS = ("convnet", "mlp", "lenet", "alexnet", "vgg11", "resnet18", "resnet18ap")
+"""The networks that the papers' sets are compared on, with instance norm where there is a norm."""
+
+SMALLEST, LARGEST = 8, 512
+"""Resolutions among which the nearest one that a network takes is looked for."""
+
+
+def network_pool(name: str) -> tuple[str, ...]:
+    """The networks that a name in a list of architectures stands for: `papers`, `all`, or the one of that name."""
+    return {"papers": PAPERS, "all": names("network")}.get(name, (name,))
+
+
+def check_network(name: str, resolution: int, options: Mapping[str, Any]) -> None:
+    """UserError for a network that there is none of, that does not take such images, or whose options clash."""
+    if ":" not in name:
+        known("architecture", name, names("network"), all_names("network"))
+    network = module("network", name)
+    takes: Callable[[int], bool] = getattr(network, "takes", lambda resolution: True)
+    if not takes(resolution):
+        nearest = sorted(range(SMALLEST, LARGEST + 1), key=lambda size: abs(size - resolution))
+        works = next((size for size in nearest if takes(size)), None)
+        remedy = f"; the nearest size that it takes is {works}x{works}" if works else ""
+        raise UserError(f"network {name} does not take images of {resolution}x{resolution}{remedy}")
+    if hasattr(network, "check"):
+        network.check(dict(options))
 
 
 def _is_place(name: str) -> bool:

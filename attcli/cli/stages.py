@@ -146,7 +146,8 @@ def distill(
 def evaluate(
     synthetic: Annotated[Path | None, typer.Argument(help="The set to score; default: the distilled one.")] = None,
     archs: Annotated[
-        str | None, typer.Option(help="Networks to train, as convnet,vgg11 [setting: evaluate.archs].")
+        str | None,
+        typer.Option(help="Networks to train: convnet,vgg11, or papers, or all [setting: evaluate.archs]."),
     ] = None,
     repeats: Annotated[int | None, typer.Option(help="Trainings of each network [setting: evaluate.repeats].")] = None,
     snapshots: Annotated[

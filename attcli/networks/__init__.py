@@ -1,4 +1,8 @@
-"""The networks of the literature, one file each, found by their file's name."""
+"""The networks of the literature, one file each, found by their file's name; and those of timm, as `timm:NAME`.
+
+A network's module has `build`, and may have `takes(resolution)`, whether it can be built for images of a resolution,
+and `check(options)`, which raises where options do not go together.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,11 @@ class Architecture:
 
     @classmethod
     def of(cls, spec: Mapping[str, Any], about: Mapping[str, Any]) -> Architecture:
-        """The network of a spec {arch, and its options}, for the images that an artefact's header is about."""
+        """The network of a spec {arch, and its options}, for the images that an artefact's header is about.
+
+        UserError where it does not take such images.
+        """
+        registry.check_network(str(spec["arch"]), about["resolution"], spec)
         read = registry.options("network", str(spec["arch"]))
         options = {name: value for name, value in spec.items() if name in read}
         return cls(str(spec["arch"]), about["channels"], len(about["classes"]), about["resolution"], options)

@@ -8,6 +8,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def takes(resolution: int) -> bool:
+    """Whether something is left of images of this resolution after the last pool."""
+    return resolution >= 8
+
+
 def build(channels: int, classes: int, resolution: int) -> nn.Module:
     """AlexNet as the literature cuts it down to 32x32; 28x28 images are padded to 32x32 by the first convolution."""
     from torch import nn

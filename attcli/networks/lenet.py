@@ -8,6 +8,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def takes(resolution: int) -> bool:
+    """Whether something is left of images of this resolution after the last pool."""
+    return resolution >= 4
+
+
 def build(channels: int, classes: int, resolution: int) -> nn.Module:
     """LeNet; below 32x32 its 5x5 kernels are padded by 2, since they would eat the image."""
     from torch import nn

@@ -1,7 +1,20 @@
-"""The normalisations of the literature, and the rule that keeps them meaningful on small images."""
+"""The normalisations of the literature, and the rule that keeps them meaningful on small images.
+
+Those that torch differentiates wrongly in forward mode, when that is differentiated again, are written out.
+"""
 
 import torch
 from torch import Tensor, nn
+
+GROUPS = 4
+"""Groups of the literature's group norm."""
+
+
+def standardised(x: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
+    """X less its mean over these dimensions, divided by its deviation; bfloat16 is summed, and left, in float32."""
+    x = x.float() if x.dtype == torch.bfloat16 else x
+    centred = x - x.mean(dim=dims, keepdim=True)
+    return centred * (centred.square().mean(dim=dims, keepdim=True) + eps).rsqrt()
 
 
 class InstanceNorm(nn.GroupNorm):
@@ -26,27 +39,38 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., normalized_shape) to the same."""
-        dims = tuple(range(-len(self.normalized_shape), 0))
-        centred = x - x.mean(dim=dims, keepdim=True)
-        variance = centred.square().mean(dim=dims, keepdim=True)
-        scaled = centred * (variance + self.eps).rsqrt()
+        scaled = standardised(x, tuple(range(-len(self.normalized_shape), 0)), self.eps)
         if self.weight is not None:
             scaled = scaled * self.weight
-        return scaled if self.bias is None else scaled + self.bias
+        return (scaled if self.bias is None else scaled + self.bias).to(x.dtype)
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm by the statistics of the batch at hand, written out for the same reason; it keeps no running ones."""
+    """Batch norm, written out where it keeps no running statistics, as in a student, for the same reason.
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, track_running_stats=False)
+    A network of its own keeps them, as torch's does, and uses them in eval mode.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same."""
-        centred = x - x.mean(dim=(0, 2, 3), keepdim=True)
-        variance = centred.square().mean(dim=(0, 2, 3), keepdim=True)
-        scale = (variance + self.eps).rsqrt() * self.weight.view(-1, 1, 1)
-        return centred * scale + self.bias.view(-1, 1, 1)
+        if self.running_mean is not None:
+            return super().forward(x)
+        scaled = standardised(x, (0, 2, 3), self.eps)
+        return (scaled * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)).to(x.dtype)
+
+
+def norm(kind: str, channels: int, size: int) -> nn.Module:
+    """The norm of that name for maps (B, channels, size, size): batch, instance, layer or group."""
+    match kind:
+        case "batch":
+            return BatchNorm(channels)
+        case "layer":
+            return LayerNorm([channels, size, size])
+        case "group":
+            return nn.GroupNorm(GROUPS, channels)
+        case "instance":
+            return InstanceNorm(channels)
+    raise ValueError(kind)
 
 
 def halvings(resolution: int, count: int) -> list[bool]:

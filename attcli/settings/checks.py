@@ -19,9 +19,9 @@ def check_readable(settings: Settings) -> None:
 def check(settings: Settings) -> None:
     """UserError, in one line with the remedy, for the first thing that cannot work."""
     info = registry.dataset(settings.prepare.dataset)
-    for arch in (settings.network.arch, *settings.evaluate.archs):
-        registry.known("architecture", arch, registry.names("network"))
-        registry.module("network", arch)
+    registry.check_network(settings.network.arch, info.resolution, settings.network.model_dump())
+    for arch in settings.evaluate.archs:
+        registry.check_network(arch, info.resolution, {})
     for kind in ("trainer", "parameterisation", "storage"):
         section, name = registry.KINDS[kind].setting.split(".")
         registry.module(kind, getattr(getattr(settings, section), name))

@@ -146,7 +146,7 @@ class Distill(_with_options("parameterisation", "storage")):  # type: ignore[mis
 class Evaluate(Section):
     """How a set is scored: networks trained on it from scratch, tested on real images."""
 
-    archs: Names = Field(("convnet",), min_length=1, description="architectures to train")
+    archs: Names = Field(("convnet",), min_length=1, description="architectures to train; papers, all: several")
     repeats: Annotated[int, Field(ge=1, le=10_000)] = Field(5, description="networks per architecture")
     epochs: PositiveInt | None = Field(
         None, description="passes over the set, exactly; default: the set's own, or 1000"

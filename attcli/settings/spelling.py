@@ -45,7 +45,8 @@ def _networks(value: Any) -> Any:
             f"{ARCHS} {problem}; write names with commas and no blanks between them, as convnet,vgg11; "
             f"there are: {', '.join(registry.names('network'))}"
         )
-    return spelled
+    pools = (registry.network_pool(name) if isinstance(name, str) else (name,) for name in spelled)
+    return tuple(arch for i, arch in enumerate(flat := [a for pool in pools for a in pool]) if arch not in flat[:i])
 
 
 def _spelled(kind: str, name: str) -> str:
