@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from attcli import augment
+from attcli.data.inputs import Inputs
 from attcli.matching.batches import plan, probabilities
 from attcli.matching.steps import Steps
 from attcli.matching.student import cross_entropy
@@ -45,7 +46,7 @@ def train_epoch(
     steps: Steps,
     theta: Tensor,
     optimiser: Optimiser,
-    images: Tensor,
+    images: Inputs,
     labels: Tensor,
     *,
     classes: int,
