@@ -6,6 +6,7 @@ eps)^-1/2) U^T; the inverse is U diag((s + eps)^1/2) U^T. U and s are kept rathe
 size, and one source for both.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -16,6 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 CHUNK = 10_000
+"""Images that are taken at a time; fewer of large ones."""
+
+LARGEST_ZCA = 12_288
+"""Values of the largest images that ZCA whitens: 64 x 64 in colour, with a matrix of 1.2 GB (19 GB at 128 x 128)."""
 
 
 @dataclass(frozen=True)
@@ -80,19 +85,56 @@ def given(mean: tuple[float, ...], std: tuple[float, ...]) -> Normaliser:
     return Normaliser("standardise", np.asarray(mean, np.float32), std=np.asarray(std, np.float32))
 
 
+Chunks = Callable[[], Iterable[Tensor]]
+"""Images f32 (n, C, H, W) in [0, 1], some at a time; each call begins again with the first."""
+
+
+def chunk_size(values: int) -> int:
+    """How many images of so many values each are taken at a time: about 120 MB of them in float32."""
+    return max(1, min(CHUNK, CHUNK * 3072 // values))
+
+
 def fit(kind: str, images: Tensor, eps: float) -> Normaliser:
-    """Fit on training images f32 (N, C, H, W) in [0, 1]; the statistics are computed in float64 on the CPU."""
-    if kind == "standardise":
-        values = images.double()
-        mean = values.mean(dim=(0, 2, 3)).float().numpy()
-        return Normaliser(kind, mean, std=values.std(dim=(0, 2, 3)).float().numpy())
-    flat = images.flatten(1)
-    centre = flat.double().mean(dim=0)
-    gram = torch.zeros((flat.shape[1],) * 2, dtype=torch.float64)
-    for chunk in flat.split(CHUNK):
-        centred = chunk.double() - centre
+    """Fit on training images f32 (N, C, H, W) in [0, 1], all of them in memory."""
+    return fit_chunks(kind, lambda: images.split(chunk_size(images[0].numel())), eps)
+
+
+def fit_chunks(kind: str, chunks: Chunks, eps: float) -> Normaliser:
+    """Fit on training images in two passes over them; all statistics are sums in float64 on the CPU.
+
+    Memory is that of a few chunks and, for ZCA, of three matrices of D x D float64, D the values of an image.
+    """
+    return _standard_of(chunks) if kind == "standardise" else _whitening_of(chunks, eps)
+
+
+def _standard_of(chunks: Chunks) -> Normaliser:
+    total: Tensor | float = 0.0
+    count = 0
+    for chunk in chunks():
+        total = total + chunk.double().sum(dim=(0, 2, 3))
+        count += chunk.numel() // chunk.shape[1]
+    mean = torch.as_tensor(total) / count
+    squares: Tensor | float = 0.0
+    for chunk in chunks():
+        squares = squares + (chunk.double() - mean.view(1, -1, 1, 1)).square_().sum(dim=(0, 2, 3))
+    std = (torch.as_tensor(squares) / (count - 1)).sqrt()
+    return Normaliser("standardise", mean.float().numpy(), std=std.float().numpy())
+
+
+def _whitening_of(chunks: Chunks, eps: float) -> Normaliser:
+    total: Tensor | float = 0.0
+    count = 0
+    for chunk in chunks():
+        total = total + chunk.flatten(1).double().sum(dim=0)
+        count += len(chunk)
+    centre = torch.as_tensor(total) / count
+    gram = torch.zeros((len(centre),) * 2, dtype=torch.float64)
+    for chunk in chunks():
+        centred = chunk.flatten(1).double().sub_(centre)
         gram += centred.T @ centred
-    found, vectors = torch.linalg.eigh(gram / (len(flat) - 1))
+        del centred
+    found, vectors = torch.linalg.eigh(gram.div_(count - 1))
+    del gram
     return Normaliser(
-        kind, centre.float().numpy(), vectors=vectors.float().numpy(), values=found.clamp(min=0).numpy(), eps=eps
+        "zca", centre.float().numpy(), vectors=vectors.float().numpy(), values=found.clamp(min=0).numpy(), eps=eps
     )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from attcli import runtime
+from attcli.data.inputs import Inputs, in_batches
 from attcli.matching.parameters import vector
 from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student
@@ -19,6 +20,8 @@ from attcli.trainers.training import Optimiser, train_epoch
 
 TEST_BATCH = {"cpu": 10, "cuda": 1000}
 """Images that are tested at a time: on a CPU few, in channels_last, so that their activations stay in the caches."""
+
+_LAYOUT = {"cpu": torch.channels_last, "cuda": torch.contiguous_format}
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,12 @@ def train(
     return theta
 
 
-def accuracy(student: Student, theta: Tensor, images: Tensor, labels: Tensor) -> float:
+def accuracy(student: Student, theta: Tensor, images: Inputs, labels: Tensor) -> float:
     """The share of images (N, C, H, W) classified as labelled (N,), in percent."""
-    size = TEST_BATCH[images.device.type]
-    if images.device.type == "cpu":
-        images = images.contiguous(memory_format=torch.channels_last)
+    size, layout = TEST_BATCH[images.device.type], _LAYOUT[images.device.type]
     with torch.no_grad():
-        parts = zip(images.split(size), labels.split(size), strict=True)
-        correct = [(student.logits(theta, x).argmax(dim=1) == y).sum() for x, y in parts]
+        parts = zip(in_batches(images, size), labels.split(size), strict=True)
+        correct = [
+            (student.logits(theta, x.contiguous(memory_format=layout)).argmax(dim=1) == y).sum() for x, y in parts
+        ]
     return 100 * int(torch.stack(correct).sum()) / len(labels)

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from attcli import runtime
-from attcli.data.inputs import network_inputs, of_each_class
+from attcli.data.inputs import Inputs, network_inputs, of_each_class
 from attcli.data.normalise import Normaliser
 from attcli.store.dataset import Dataset
 
 HELD_OUT = 2000
 """Where there is no validation split, a baseline's learning rate is chosen on so many other training images."""
 
-Labelled = tuple[Tensor, Tensor]
-"""Network inputs (N, C, H, W) on the device, and their classes (N,)."""
+Labelled = tuple[Inputs, Tensor]
+"""Network inputs (N, C, H, W), and their classes (N,), on the device."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def load(data: Dataset, normaliser: Normaliser, split: str, device: torch.device
         return network_inputs(images, data.about["value_scale"], normaliser).to(device, dtype)
 
     def labelled(name: str) -> Labelled:
-        return inputs(data.images[name]), data.labels[name].to(device)
+        return data.network_inputs(name, device, dtype, normaliser), data.labels[name].to(device)
 
     validation = labelled("validation")
     return Real(

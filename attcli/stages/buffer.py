@@ -96,14 +96,14 @@ def _train(run: Run, data: dataset.Dataset, fingerprint: str, decisive: dict[str
 
 
 class _Trainer:
-    """Trains one expert after the other on images that stay on the device."""
+    """Trains one expert after the other on images that are held, or read batch by batch."""
 
     def __init__(self, run: Run, data: dataset.Dataset, fingerprint: str, chosen: dict[str, object]) -> None:
         self._settings = run.settings
         self._out_of_time = run.out_of_time
         self._device = runtime.device(run.settings.runtime.device)
         self._dtype = execution.dtype(run.settings.buffer.precision)
-        self._images = data.inputs("train").to(self._device, self._dtype)
+        self._images = data.network_inputs("train", self._device, self._dtype)
         self._labels = data.labels["train"].to(self._device)
         self._architecture = inputs.architecture(run.settings.network, data.about)
         how, wanted = run.settings.runtime, run.settings.buffer

@@ -1,29 +1,42 @@
-"""prepare: a dataset as its authors split it becomes dataset.h5, with the normaliser fitted on its training part."""
+"""prepare: a dataset as its authors split it becomes dataset.h5, with the normaliser fitted on its training part.
+
+Images are taken some at a time, in constant memory. What has to be decoded is kept in the work folder block by block,
+so that a killed process goes on from there.
+"""
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 from loguru import logger
+from numpy.typing import NDArray
+from torch import Tensor
 
 from attcli import registry
 from attcli.data import normalise
 from attcli.data.inputs import of_each_class
-from attcli.data.sources import DatasetInfo, Images, Source
-from attcli.errors import DamagedError
+from attcli.data.sources import DatasetInfo, Files, Source, Split
+from attcli.errors import DamagedError, UserError
+from attcli.progress import track
 from attcli.runtime import stream, versions
 from attcli.settings import Settings
-from attcli.stages import identity
+from attcli.stages import decoded, identity
+from attcli.stages.decoded import Rows
 from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset
 from attcli.store.files import set_aside
 from attcli.store.publishing import publish
+from attcli.store.spool import Spool
+
+Indices = NDArray[np.int64]
 
 
 def run(run: Run) -> None:
     """Make dataset.h5, unless it is there."""
-    fingerprint, chosen = identity.prepare(run.settings)
-    is_there = may_write(run, run.dataset, dataset.KIND, dataset.MAKER, fingerprint, chosen)
+    fingerprint, decisive = identity.prepare(run.settings)
+    is_there = may_write(run, run.dataset, dataset.KIND, dataset.MAKER, fingerprint, decisive)
     if is_there and run.fresh != "prepare":
         logger.debug("{} is there already", run.dataset)
         return
@@ -36,8 +49,7 @@ def run(run: Run) -> None:
                 set_aside(made, error)
         if not made.exists():
             begun = time.perf_counter()
-            header, arrays, normaliser = _make(run.settings, fingerprint, chosen)
-            dataset.write(made, header, arrays, normaliser)
+            _make(run.settings, folder, made, fingerprint, decisive)
             logger.info("prepared {} in {:.1f} s", run.settings.prepare.dataset, time.perf_counter() - begun)
         publish(made, run.dataset, force=run.force)
 
@@ -48,8 +60,8 @@ def _load(settings: Settings) -> Source:
     return source
 
 
-def _split(train: Images, settings: Settings) -> dict[str, Images]:
-    """The training and validation parts, in the order of the source."""
+def _split(train: Split, settings: Settings) -> dict[str, Indices]:
+    """The indices of the training and validation parts, in the order of the source."""
     prepare, seed = settings.prepare, settings.seed_of("prepare")
     labels = torch.from_numpy(train.labels)
     counts = labels.bincount()
@@ -62,30 +74,35 @@ def _split(train: Images, settings: Settings) -> dict[str, Images]:
     held[(share - held).argsort(descending=True, stable=True)[: prepare.validation - int(held.sum())]] += 1
     taken = kept[of_each_class(labels[kept], held.tolist(), stream(seed, "validation"))].sort().values
     rest = kept[~torch.isin(kept, taken)]
-    return {
-        name: Images(train.images[index.numpy()], train.labels[index.numpy()])
-        for name, index in (("train", rest), ("validation", taken))
-    }
+    return {"train": rest.numpy(), "validation": taken.numpy()}
 
 
-def _normaliser(settings: Settings, info: DatasetInfo, train: Images) -> normalise.Normaliser:
+def _normaliser(settings: Settings, info: DatasetInfo, train: Rows) -> normalise.Normaliser:
     if settings.prepare.normalise == "literature":
         assert info.literature is not None  # the settings' checks
         return normalise.given(*info.literature)
-    pixels = torch.from_numpy(train.images).float() * info.value_scale
-    return normalise.fit(settings.prepare.normalise, pixels, settings.prepare.zca_eps)
+
+    def chunks() -> Iterator[Tensor]:
+        for piece in train.pieces(normalise.chunk_size(int(np.prod(train.shape[1:])))):
+            yield torch.from_numpy(piece).float() * info.value_scale
+
+    return normalise.fit_chunks(settings.prepare.normalise, chunks, settings.prepare.zca_eps)
 
 
-def _make(
-    settings: Settings, fingerprint: str, chosen: dict[str, object]
-) -> tuple[artefact.Header, artefact.Arrays, normalise.Normaliser]:
+def _make(settings: Settings, folder: Path, made: Path, fingerprint: str, decisive: dict[str, object]) -> None:
+    """Write the dataset's file."""
     info = registry.dataset(settings.prepare.dataset)
     source = _load(settings)
-    parts = {**_split(source.train, settings), "test": source.test}
-    normaliser = _normaliser(settings, info, parts["train"])
-    arrays: artefact.Arrays = {}
-    for name, part in parts.items():
-        arrays[f"{name}/images"] = part.images
+    parts: dict[str, tuple[Split, Indices]] = {
+        name: (source.train, index) for name, index in _split(source.train, settings).items()
+    }
+    parts["test"] = source.test, np.arange(len(source.test.labels))
+    spools: dict[str, Spool] = {}
+    rows = _rows(settings, info, parts, folder, spools)
+    normaliser = _normaliser(settings, info, rows["train"])
+    arrays: dict[str, NDArray[np.int64] | artefact.Streamed] = {}
+    for name, part in rows.items():
+        arrays[f"{name}/images"] = artefact.Streamed(part.shape, np.dtype(np.uint8), part.pieces)
         arrays[f"{name}/labels"] = part.labels.astype(np.int64)
     about = {
         "dataset": info.name,
@@ -96,6 +113,61 @@ def _make(
         "normaliser": {"kind": normaliser.kind, "eps": normaliser.eps, "sha256": normaliser.digest()},
         "seed": settings.seed_of("prepare"),
     }
-    sizes = ", ".join(f"{len(part.labels)} {name}" for name, part in parts.items())
+    sizes = ", ".join(f"{len(part.labels)} {name}" for name, part in rows.items())
     logger.info("{}: {} images, {}", info.title, sizes, normaliser.kind)
-    return artefact.Header(dataset.KIND, fingerprint, dict(chosen), about, versions()), arrays, normaliser
+    header = artefact.Header(dataset.KIND, fingerprint, dict(decisive), about, versions())
+    dataset.write(made, header, arrays, normaliser)
+    for spool in spools.values():
+        spool.remove()
+
+
+def _rows(
+    settings: Settings,
+    info: DatasetInfo,
+    parts: dict[str, tuple[Split, Indices]],
+    folder: Path,
+    spools: dict[str, Spool],
+) -> dict[str, Rows]:
+    """The images of each part; those in files are decoded, each part into a spool of its own."""
+    shape = (info.channels, info.resolution, info.resolution)
+    files = {name: (split, index) for name, (split, index) in parts.items() if isinstance(split, Files)}
+    rows = {name: decoded.held(*part, shape) for name, part in parts.items() if name not in files}
+    if files:
+        spools |= {name: Spool(folder, f"{name}-decoded", shape) for name in files}
+        _decode(files, spools, shape)
+        rows |= {name: decoded.of_spool(*part, spools[name], shape) for name, part in files.items()}
+        _check(settings, info, files, spools, rows["train"])
+    return {name: rows[name] for name in parts}
+
+
+def _decode(files: dict[str, tuple[Files, Indices]], spools: dict[str, Spool], shape: tuple[int, ...]) -> None:
+    """Decode what the spools lack."""
+    size = decoded.images_of_a_piece(shape)
+    done = sum(-(-spool.rows // size) for spool in spools.values())
+    if done:
+        logger.info("{} images were decoded before", sum(spool.rows for spool in spools.values()))
+    with track("blocks of images", sum(-(-len(index) // size) for _, index in files.values()), done) as progress:
+        for name, (split, index) in files.items():
+            decoded.decode(split, index, spools[name], shape, progress)
+
+
+def _check(
+    settings: Settings,
+    info: DatasetInfo,
+    files: dict[str, tuple[Files, Indices]],
+    spools: dict[str, Spool],
+    train: Rows,
+) -> None:
+    """UserError where too many images are unreadable, or a class has none left; else what was odd is logged."""
+    problems = [
+        f"{split.name(int(index[row]))}: {why}"
+        for name, (split, index) in files.items()
+        for row, why in spools[name].problems.items()
+    ]
+    total = sum(len(index) for _, index in files.values())
+    decoded.check_problems(problems, total, getattr(settings.prepare, "allow_unreadable", False))
+    if animated := sum(spool.animated for spool in spools.values()):
+        logger.info("{} images have more than one frame; the first is taken", animated)
+    counts = np.bincount(train.labels, minlength=info.classes)
+    if not counts.all():
+        raise UserError(f"class {int(counts.argmin())} has no training image that can be read; mend its files")

@@ -10,7 +10,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from attcli.errors import DamagedError, UserError
 from attcli.store import hdf5, headers
+from attcli.store.blocks import BlockDigests, digests_of
 from attcli.store.files import atomic
 from attcli.store.hdf5 import BadFileError
 
@@ -46,6 +47,15 @@ class Header:
     sha256: str = ""
 
 
+@dataclass(frozen=True)
+class Streamed:
+    """An array (N, …) that is never whole in memory: `blocks()` yields its rows in their order, some at a time."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    blocks: Callable[[], Iterable[NDArray[Any]]]
+
+
 def checksum(arrays: Mapping[str, NDArray[Any]], covered: tuple[str, ...] = ()) -> str:
     """SHA-256 of arrays by name, type, shape and bytes, in hexadecimal.
 
@@ -54,9 +64,17 @@ def checksum(arrays: Mapping[str, NDArray[Any]], covered: tuple[str, ...] = ()) 
     total = hashlib.sha256()
     for name in sorted(set(arrays) - set(covered)):
         array = np.ascontiguousarray(arrays[name])
-        total.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        total.update(array.data if array.ndim and array.size else array.tobytes())
+        _add_heading(total, name, array.dtype, array.shape)
+        _add(total, array)
     return total.hexdigest()
+
+
+def _add_heading(total: Any, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    total.update(f"{name} {dtype.str} {shape}\n".encode())
+
+
+def _add(total: Any, array: NDArray[Any]) -> None:
+    total.update(array.data if array.ndim and array.size else array.tobytes())
 
 
 def fingerprint(stage: str, algorithm: int, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
@@ -66,17 +84,24 @@ def fingerprint(stage: str, algorithm: int, settings: Mapping[str, Any], inputs:
 
 
 def write(
-    path: Path, header: Header, arrays: Arrays, by_row: Mapping[str, Sequence[NDArray[Any]]] | None = None
+    path: Path,
+    header: Header,
+    arrays: Mapping[str, NDArray[Any] | Streamed],
+    by_row: Mapping[str, Sequence[NDArray[Any]]] | None = None,
+    digested: Mapping[str, int] | None = None,
 ) -> str:
     """Write a file atomically and return its checksum.
 
-    Arrays given `by_row`, as equal rows, are left out of the checksum: another array holds their rows' digests.
+    Arrays given `by_row`, as equal rows, are left out of the checksum: another array holds their rows' digests. An
+    array that is `digested`, in blocks of so many rows, gets an array of its blocks' digests beside it, and is left out
+    of the seal, so that a part of it can be read and verified alone. At most one array of a file is left out.
     """
-    digest = checksum(arrays)
-    whole = next(iter(by_row or {}), None)
-    with atomic(path) as temporary, hdf5.written(temporary, whole) as file:
+    digested = digested or {}
+    unsealed = next(iter([*(by_row or {}), *digested]), None)
+    total = hashlib.sha256()
+    with atomic(path) as temporary, hdf5.written(temporary, unsealed) as file:
         for name, array in sorted(arrays.items()):
-            file.create_dataset(name, data=array)
+            _write_array(file, name, array, total, digested.get(name))
         for name, rows in sorted((by_row or {}).items()):
             shape, kind = _row_form(rows)
             dataset = file.create_dataset(name, (len(rows), *shape), kind)
@@ -87,8 +112,33 @@ def write(
         file.attrs["fingerprint"] = header.fingerprint
         for name in ("settings", "about", "versions"):
             file.attrs[name] = json.dumps(getattr(header, name), sort_keys=True)
-        file.attrs["sha256"] = digest
-    return digest
+        file.attrs["sha256"] = total.hexdigest()
+    return total.hexdigest()
+
+
+def _write_array(
+    file: h5py.File, name: str, array: NDArray[Any] | Streamed, total: Any, rows_of_a_block: int | None
+) -> None:
+    """Write one array, adding it to the file's checksum; with the digests of its blocks where these have a size."""
+    if not isinstance(array, Streamed):
+        file.create_dataset(name, data=array)
+        array = np.ascontiguousarray(array)
+        _add_heading(total, name, array.dtype, array.shape)
+        _add(total, array)
+        return
+    _add_heading(total, name, array.dtype, array.shape)
+    dataset = file.create_dataset(name, array.shape, array.dtype)
+    blocks = BlockDigests(rows_of_a_block or len(dataset))
+    begin = 0
+    for block in map(np.ascontiguousarray, array.blocks()):
+        dataset[begin : begin + len(block)] = block
+        _add(total, block)
+        blocks.add(block)
+        begin += len(block)
+    if begin != len(dataset):
+        raise ValueError(f"{name}: {begin} rows instead of {len(dataset)}")
+    if rows_of_a_block:
+        file.create_dataset(digests_of(name), data=blocks.finished())
 
 
 def _row_form(rows: Sequence[NDArray[Any]]) -> tuple[tuple[int, ...], np.dtype[Any]]:

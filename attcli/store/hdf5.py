@@ -108,8 +108,13 @@ def _extent(file: h5py.File, name: str | None) -> tuple[int, int]:
     """Where the bytes of a contiguous dataset stand."""
     if name is None:
         return 0, 0
-    dataset = file[name].id
-    return dataset.get_offset() or 0, dataset.get_storage_size()
+    return offset(file[name]), file[name].id.get_storage_size()
+
+
+def offset(dataset: h5py.Dataset) -> int:
+    """The byte of its file at which a contiguous dataset begins; 0 where it has no bytes."""
+    identifier: Any = dataset.id  # whose type stubs lack the method
+    return int(identifier.get_offset() or 0)
 
 
 def _digest(file: BinaryIO, size: int, start: int, length: int) -> bytes:

@@ -135,7 +135,7 @@ REQUIRED = {
 """What each kind has to hold: of each of these patterns at least one array."""
 
 ARRAYS = {
-    "dataset": r"(train|validation|test)/(images|labels)|normaliser/(mean|std|vectors|values)",
+    "dataset": r"(train|validation|test)/(images|labels)|train/digests|normaliser/(mean|std|vectors|values)",
     "expert": r"parameters|loss|accuracy|digests|velocity",
     "synthetic": r"images|ema|labels|lr|(synthetic|ema)/\w+/\w+|constants/\w+|normaliser/(mean|std|vectors|values)",
     "snapshot": r"images|ema|labels|lr|momentum_\w+|(learned|constants|averages)/\w+|moments/\w+/\w+",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from attcli import augment
+from attcli.data.inputs import Inputs
 from attcli.matching.batches import plan, probabilities
 from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import cross_entropy
@@ -47,7 +48,7 @@ def train_epoch(
     step_functions: StepFunctions,
     theta: Tensor,
     optimiser: Optimiser,
-    images: Tensor,
+    images: Inputs,
     labels: Tensor,
     *,
     classes: int,

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from attcli.data import normalise
 from attcli.data.inputs import of_each_class
 from attcli.data.normalise import fit
 from attcli.runtime import stream
@@ -36,6 +37,29 @@ def test_inverse(kind: str) -> None:
     normaliser = fit(kind, IMAGES[:200], 0.1)
     others = IMAGES[200:]
     assert torch.allclose(normaliser.inverse(normaliser.forward(others)), others, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["standardise", "zca"])
+def test_chunks_of_any_size_give_the_statistics_of_the_whole(kind: str) -> None:
+    """Against torch's own mean, deviation and covariance in float64, to less than float32 resolves."""
+    fitted = normalise.fit_chunks(kind, lambda: IMAGES.split(37), 0.1)
+    values = IMAGES.double()
+    if kind == "standardise":
+        assert torch.equal(torch.from_numpy(fitted.mean), values.mean(dim=(0, 2, 3)).float())
+        assert fitted.std is not None
+        assert torch.equal(torch.from_numpy(fitted.std), values.std(dim=(0, 2, 3)).float())
+        return
+    assert torch.equal(torch.from_numpy(fitted.mean), values.flatten(1).mean(dim=0).float())
+    assert fitted.vectors is not None
+    assert fitted.values is not None
+    vectors = torch.from_numpy(fitted.vectors).double()
+    covariance = (vectors * torch.from_numpy(fitted.values)) @ vectors.T
+    assert torch.allclose(covariance, torch.cov(values.flatten(1).T), atol=1e-8)
+
+
+def test_chunks_of_large_images_are_small() -> None:
+    assert normalise.chunk_size(3072) == normalise.chunk_size(64) == 10_000
+    assert normalise.chunk_size(12_288) == 2_500
 
 
 def test_digest_tells_normalisers_apart() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from attcli import registry
-from attcli.stages import pipeline
+from attcli.stages import identity, pipeline
 from attcli.stages.run import Run
 from attcli.store import dataset
 from tests.data.test_sources import write_cifar10
@@ -24,6 +24,15 @@ def test_validation_is_split_off_stratified_and_limits_hold(make_run: MakeRun) -
     assert (counts["train"] + counts["validation"]).tolist() == [50] * 10
     kept = {image.numpy().tobytes() for image in data.images["train"]}
     assert not kept & {image.numpy().tobytes() for image in data.images["validation"]}
+
+
+def test_the_digits_content_is_what_it_always_was(make_run: MakeRun) -> None:
+    """Identities of experts and sets name this digest, so kept work is found by it."""
+    run = make_run(prepare__validation=200)
+    pipeline.prepare(run)
+    data = dataset.read(run.dataset)
+    assert data.sha256 == "3419a1f42f7a28dd52b76848016eacc3b8bd91eb2e64bcf5371c5467322f8c5a"
+    assert identity.prepare(run.settings)[0] == "c2237df9cd45f903"
 
 
 def test_the_literatures_normaliser_is_taken_as_it_is(
