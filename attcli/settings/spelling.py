@@ -45,8 +45,9 @@ def _networks(value: Any) -> Any:
             f"{ARCHS} {problem}; write names with commas and no blanks between them, as convnet,vgg11; "
             f"there are: {', '.join(registry.names('network'))}"
         )
-    pools = (registry.network_pool(name) if isinstance(name, str) else (name,) for name in spelled)
-    return tuple(arch for i, arch in enumerate(flat := [a for pool in pools for a in pool]) if arch not in flat[:i])
+    pools = [registry.network_pool(name) if isinstance(name, str) else (name,) for name in spelled]
+    archs = [arch for pool in pools for arch in pool]
+    return tuple(arch for i, arch in enumerate(archs) if arch not in archs[:i])
 
 
 def _spelled(kind: str, name: str) -> str:
