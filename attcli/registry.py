@@ -157,7 +157,7 @@ FOLDER_WORDS = ("folder", "imagefolder", "image_folder")
 
 def dataset(name: str) -> DatasetInfo:
     """The facts of the dataset `name`; UserError if there is none."""
-    known("dataset", name, names("dataset"), hint=f"this is a folder, and {OWN_IMAGES};" if _is_place(name) else "")
+    known("dataset", name, names("dataset"), hint=f"this is a folder, and {OWN_IMAGES};" if _is_folder(name) else "")
     info: DatasetInfo = next(info for info in source(name).INFO if info.name == name)
     return info
 
@@ -189,7 +189,7 @@ def check_network(name: str, resolution: int, options: Mapping[str, Any]) -> Non
         network.check(dict(options))
 
 
-def _is_place(name: str) -> bool:
+def _is_folder(name: str) -> bool:
     """Whether a name that no dataset has reads like a folder's, or is one's."""
     if name in names("dataset") or not name:
         return False

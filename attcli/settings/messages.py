@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from attcli.errors import UserError, brief
+from attcli.errors import LONGEST, UserError, brief
 from attcli.settings.files import place_of
 
 LISTED = 6
@@ -135,4 +135,4 @@ def _alike(name: str, settings: Sequence[str]) -> list[str]:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:80]}…"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from attcli.cli import app
 from attcli.errors import UserError
 from attcli.settings import Distill, Network, Prepare, Settings, resolve
 from attcli.settings.completeness import check_under_dvc, complete, params_of
@@ -132,3 +134,15 @@ def test_a_complete_params_file_of_any_name_is_enough(monkeypatch: pytest.Monkey
     assert resolved.params == path
     assert resolved.content_not_from_params() == []
     check_under_dvc(resolved)
+
+
+@pytest.mark.parametrize("name", ["mine.conf", "mine.yml"])
+def test_no_recipe_is_missed_where_a_params_file_of_any_name_says_all(name: str) -> None:
+    text = params_of("att/digits/ipc1").replace("  ipc: 1 ", "  ipc: 3 ")
+    Path(name).write_text(text)
+    complete_file = CliRunner().invoke(app, ["distill", "--params", name, "--dry-run"])
+    assert complete_file.exit_code == 0
+    assert "no recipe" not in complete_file.stderr
+    Path(name).write_text(text.replace("  lr_img: 30.0 ", "  # "))
+    lacking = CliRunner().invoke(app, ["distill", "--params", name, "--dry-run"])
+    assert "there is no recipe for just this method, dataset and ipc" in lacking.stderr
