@@ -115,7 +115,7 @@ def run_stage(
     if not resolved.recipe_found and resolved.content_not_from_params():
         used = resolved.recipe if any(o.startswith("recipe") for o in resolved.origin.values()) else "none"
         logger.warning("there is no recipe for just this method, dataset and ipc; taken instead: {}", used)
-    run = Run(settings, origin=resolved.origin, **options)
+    run = Run(settings, origin=resolved.origin, params=resolved.params, **options)
     runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
     scored = _target(target)
     if dry_run:

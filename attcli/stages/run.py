@@ -31,6 +31,8 @@ class Run:
     """The name of a stage that is computed anew, whatever is kept of it."""
     origin: Mapping[str, str] = field(default_factory=dict)
     """Where each setting's value came from, by dotted name."""
+    params: Path | None = None
+    """The params file that was read, which is the origin of the values in it."""
     forgotten: list[str] = field(default_factory=list, compare=False)
     """The stage that was set aside already, as `fresh` demands."""
     begun: float = field(default_factory=time.monotonic)
@@ -41,7 +43,7 @@ class Run:
         Without an origin (as in a notebook) every value counts as asked for.
         """
         origin = self.origin.get(name, "flag")
-        return origin == "flag" or (files and origin.endswith((".yaml", ".yml")))
+        return origin == "flag" or (files and origin == str(self.params))
 
     def out_of_time(self) -> bool:
         """Whether the time limit, in seconds since this invocation began, is over."""

@@ -169,7 +169,7 @@ def test_what_was_asked_for_has_to_be_what_the_set_is(make_run: MakeRun) -> None
     with logged() as lines:
         pipeline.evaluate(by_recipe)  # nobody asked for that learning rate
     assert lines == []
-    in_a_file = replace(other, origin=dict.fromkeys(names(), "params.yaml"))
+    in_a_file = replace(other, origin=dict.fromkeys(names(), "own.conf"), params=Path("own.conf"))
     with pytest.raises(UserError, match=r"distill\.lr_img is 1\.0 there, 2\.0 asked for"):
         pipeline.evaluate(in_a_file)
     pipeline.evaluate(in_a_file, run.synthetic)  # a file that is named is not the one that params.yaml is about
