@@ -98,7 +98,7 @@ def _train(run: Run, data: dataset.Dataset, fingerprint: str, decisive: dict[str
 class _Trainer:
     """Trains one expert after the other on images that are held, or read batch by batch."""
 
-    def __init__(self, run: Run, data: dataset.Dataset, fingerprint: str, chosen: dict[str, object]) -> None:
+    def __init__(self, run: Run, data: dataset.Dataset, fingerprint: str, decisive: dict[str, object]) -> None:
         self._settings = run.settings
         self._out_of_time = run.out_of_time
         self._device = runtime.device(run.settings.runtime.device)
@@ -127,8 +127,8 @@ class _Trainer:
             how.execution,
             how.micro_batch,
         )
-        given = wanted.model_dump(include=set(registry.options("trainer", wanted.trainer)))
-        self._descent = trainers.load(wanted.trainer, **given)
+        options = wanted.model_dump(include=set(registry.options("trainer", wanted.trainer)))
+        self._descent = trainers.load(wanted.trainer, **options)
         layout = student.layout
         about = {
             **data.about,
@@ -137,7 +137,7 @@ class _Trainer:
             "dataset_sha256": data.sha256,
             "seed": run.settings.seed_of("buffer"),
         }
-        self._header = artefact.Header(experts.KIND, fingerprint, dict(chosen), about, runtime.versions())
+        self._header = artefact.Header(experts.KIND, fingerprint, dict(decisive), about, runtime.versions())
 
     def _growing(self, index: int, file: Path) -> Growing:
         """What is kept of an expert, to be trained further; with its initial parameters if nothing is."""

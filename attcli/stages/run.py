@@ -149,11 +149,11 @@ class Run:
             logger.info("{} is computed anew; what was kept of it is in {}", stage, replaced)
 
 
-def differences(there: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two settings, each as `name: this there, that asked`."""
+def differences(kept: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two settings, each as `name is this there, that asked for`."""
     differing = []
-    for name in sorted({*there, *asked}):
-        a, b = there.get(name), asked.get(name)
+    for name in sorted({*kept, *asked}):
+        a, b = kept.get(name), asked.get(name)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             differing += differences(a, b, f"{prefix}{name}.")
         elif a != b:
@@ -161,9 +161,9 @@ def differences(there: Mapping[str, Any], asked: Mapping[str, Any], prefix: str 
     return differing
 
 
-def refuse(path: Path, there: Mapping[str, Any], asked: Mapping[str, Any], remedy: str) -> UserError:
+def refuse(path: Path, kept: Mapping[str, Any], asked: Mapping[str, Any], remedy: str) -> UserError:
     """The error of an artefact that was made with other settings, or of other inputs."""
-    why = "; ".join(differences(there, asked)) or "other inputs, or another version of the method"
+    why = "; ".join(differences(kept, asked)) or "other inputs, or another version of the method"
     return UserError(f"{path} was made with other settings ({why}); {remedy}")
 
 

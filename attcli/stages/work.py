@@ -34,8 +34,8 @@ class Kept:
 def listed(run: Run) -> list[Kept]:
     """All kept work, newest first."""
     root = run.settings.runtime.work_dir
-    found = [kept for folder in root.glob("*") if (kept := _kept(run, folder)) is not None]
-    return sorted(found, key=lambda kept: kept.age)
+    works = [kept for folder in root.glob("*") if (kept := _kept(run, folder)) is not None]
+    return sorted(works, key=lambda kept: kept.age)
 
 
 def _kept(run: Run, folder: Path) -> Kept | None:

@@ -91,12 +91,12 @@ def collect(folder: Path, iterations: int) -> artefact.Arrays:
         part = _read_part(path)
         if part is None:
             continue
-        chosen = (part["iteration"] >= expected) & (part["iteration"] < iterations)
-        if not chosen.any() or (columns and part.keys() != columns.keys()):
+        new = (part["iteration"] >= expected) & (part["iteration"] < iterations)
+        if not new.any() or (columns and part.keys() != columns.keys()):
             continue
         for name, array in part.items():
-            columns.setdefault(name, []).append(array[chosen])
-        expected = int(part["iteration"][chosen][-1]) + 1
+            columns.setdefault(name, []).append(array[new])
+        expected = int(part["iteration"][new][-1]) + 1
     return {name: np.concatenate(pieces) for name, pieces in columns.items()}
 
 

@@ -15,10 +15,10 @@ def publish(source: Path, target: Path, *, force: bool = False) -> None:
     begin; this is the last defence, whatever happened since.
     """
     if target.exists() and not os.path.samefile(source, target) and not force:
-        here, there = _fingerprint(source), _fingerprint(target)
-        if here != there:
+        new, kept = _fingerprint(source), _fingerprint(target)
+        if new != kept:
             raise UserError(
-                f"{target} is of another identity ({there}, not {here}); --force overwrites it, --artifacts DIR writes "
+                f"{target} is of another identity ({kept}, not {new}); --force overwrites it, --artifacts DIR writes "
                 "elsewhere"
             )
     link(source, target)

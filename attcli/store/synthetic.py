@@ -158,8 +158,8 @@ def _state(header: artefact.Header, arrays: artefact.Arrays) -> State:
 def coding_of(about: Mapping[str, Any]) -> Coding:
     """How the set that a header is about is learned and kept; files that do not say hold pixels in float32."""
     plain = {"parameterisation": {"name": "pixels"}, "storage": {"name": "float32"}}
-    chosen = about.get("coding", plain)
-    return coding.load(chosen["parameterisation"], chosen["storage"])
+    choices = about.get("coding", plain)
+    return coding.load(choices["parameterisation"], choices["storage"])
 
 
 @dataclass(frozen=True)

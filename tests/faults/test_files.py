@@ -19,9 +19,9 @@ REFUSED = r"damaged or cut short|is no file of attcli"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A whole run."""
-    run = Run(settings_in(tmp_path_factory.mktemp("made")))
+    run = Run(settings_in(tmp_path_factory.mktemp("finished")))
     pipeline.distill(run)
     return run
 
@@ -41,8 +41,8 @@ KINDS = ("dataset", "expert", "synthetic", "snapshot", "history")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_flips_and_cuts_are_noticed_everywhere(made: Run, kind: str, tmp_path: Path) -> None:
-    source, read = files_of(made)[kind]
+def test_flips_and_cuts_are_noticed_everywhere(finished: Run, kind: str, tmp_path: Path) -> None:
+    source, read = files_of(finished)[kind]
     whole, copy = source.read_bytes(), tmp_path / source.name
     random = np.random.default_rng(0)
     for position in random.integers(0, len(whole), 120):
@@ -117,8 +117,8 @@ FALSE = [
 
 
 @pytest.mark.parametrize("changes", FALSE, ids=str)
-def test_a_header_that_says_something_impossible_is_refused(made: Run, changes: dict, tmp_path: Path) -> None:
-    rewritten(made.synthetic, tmp_path / "set.h5", "synthetic", synthetic.MAKER, **changes)
+def test_a_header_that_says_something_impossible_is_refused(finished: Run, changes: dict, tmp_path: Path) -> None:
+    rewritten(finished.synthetic, tmp_path / "set.h5", "synthetic", synthetic.MAKER, **changes)
     with pytest.raises(UserError, match=REFUSED) as told:
         synthetic.read(tmp_path / "set.h5")
     assert "\n" not in str(told.value)
@@ -136,25 +136,25 @@ def test_a_header_that_says_something_impossible_is_refused(made: Run, changes: 
     ids=str,
 )
 def test_a_network_of_too_many_parameters_is_refused_before_it_is_made(
-    made: Run, changes: dict, tmp_path: Path
+    finished: Run, changes: dict, tmp_path: Path
 ) -> None:
-    rewritten(made.synthetic, tmp_path / "set.h5", "synthetic", synthetic.MAKER, **changes)
+    rewritten(finished.synthetic, tmp_path / "set.h5", "synthetic", synthetic.MAKER, **changes)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UserError, match=r"its header is impossible: network: \d+ parameters are too many"):
         synthetic.read(tmp_path / "set.h5")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
 
 
-def test_a_wide_network_that_can_be_meant_is_let_through(made: Run, tmp_path: Path) -> None:
-    rewritten(made.synthetic, tmp_path / "set.h5", "synthetic", synthetic.MAKER, network__width=4_096)
+def test_a_wide_network_that_can_be_meant_is_let_through(finished: Run, tmp_path: Path) -> None:
+    rewritten(finished.synthetic, tmp_path / "set.h5", "synthetic", synthetic.MAKER, network__width=4_096)
     assert synthetic.read(tmp_path / "set.h5").about["network"]["width"] == 4_096
 
 
-def test_a_zeroed_block_in_a_set_that_is_scored_by_name_is_one_line(made: Run, tmp_path: Path, cli: Cli) -> None:
-    whole, copy = made.synthetic.read_bytes(), tmp_path / "my-set.h5"
+def test_a_zeroed_block_in_a_set_that_is_scored_by_name_is_one_line(finished: Run, tmp_path: Path, cli: Cli) -> None:
+    whole, copy = finished.synthetic.read_bytes(), tmp_path / "my-set.h5"
     for first in (0, 512, len(whole) // 2, len(whole) - 600):
         copy.write_bytes(whole[:first] + bytes(512) + whole[first + 512 :])
-        told = cli("evaluate", str(copy), "--artifacts", str(made.settings.runtime.artifacts), code=2)
+        told = cli("evaluate", str(copy), "--artifacts", str(finished.settings.runtime.artifacts), code=2)
         lines = [line for line in told.splitlines() if line.startswith("attcli:")]
         assert len(lines) == 1
         assert re.search(REFUSED, lines[0])
@@ -180,16 +180,16 @@ def test_a_zeroed_block_in_a_set_that_is_scored_by_name_is_one_line(made: Run, t
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
-def test_arrays_that_cannot_be_right_are_refused(made: Run, name: str, change: Callable, tmp_path: Path) -> None:
-    header, arrays = artefact.read(made.synthetic, "synthetic", synthetic.MAKER)
+def test_arrays_that_cannot_be_right_are_refused(finished: Run, name: str, change: Callable, tmp_path: Path) -> None:
+    header, arrays = artefact.read(finished.synthetic, "synthetic", synthetic.MAKER)
     artefact.write(tmp_path / "set.h5", header, {**arrays, name: np.asarray(change(arrays[name]))})
     with pytest.raises(UserError, match="damaged or cut short"):
         synthetic.read(tmp_path / "set.h5")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_without_one_of_its_arrays_is_refused(made: Run, kind: str, tmp_path: Path) -> None:
-    source, read = files_of(made)[kind]
+def test_a_file_without_one_of_its_arrays_is_refused(finished: Run, kind: str, tmp_path: Path) -> None:
+    source, read = files_of(finished)[kind]
     header, arrays = artefact.read(source, kind, "maker", covered=("parameters",))
     optional = {"dataset": {"normaliser/std"}, "history": set(arrays) - {"iteration", "step", "l1", "l2"}}
     for name in arrays.keys() - optional.get(kind, set()):

@@ -82,12 +82,12 @@ def test_a_deleted_work_folder_does_not_shorten_the_history(tmp_path: Path) -> N
 def test_fresh_ignores_what_is_kept(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from attcli.stages import buffer, distill, prepare
 
-    made = {"prepare": (prepare, "_make"), "buffer": (buffer, "train_epoch"), "distill": (distill.Loop, "iterate")}
+    functions = {"prepare": (prepare, "_make"), "buffer": (buffer, "train_epoch"), "distill": (distill.Loop, "iterate")}
     run = Run(settings_in(tmp_path))
     pipeline.distill(run)
     whole = run.synthetic.read_bytes()
     calls: list[str] = []
-    for name, (place, function) in made.items():
+    for name, (place, function) in functions.items():
         real = getattr(place, function)
 
         def counted(*inputs: object, name: str = name, real: Callable = real, **options: object) -> object:
