@@ -28,6 +28,14 @@ def configure(verbosity: str) -> None:
         logger.add(sys.stderr, level=LEVELS[verbosity], format="{time:HH:mm:ss} {level: <7} {message}", colorize=False)
 
 
+def duration(seconds: float) -> str:
+    """A duration in words."""
+    for unit, size in (("years", 365 * 86400.0), ("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 1 else "a second"
+
+
 class Track:
     """The progress of one piece of work."""
 
@@ -45,8 +53,9 @@ class Track:
         elif time.monotonic() - self._told >= PLAIN_SECONDS:
             self._told = time.monotonic()
             pace = (self._told - self._begun) / (self._done - self._first)
-            left = pace * (self._total - self._done)
-            logger.info("{} {}/{} {} ({:.0f} s left)", self._label, self._done, self._total, note, left)
+            left = duration(pace * (self._total - self._done))
+            said = f"{self._label} {self._done}/{self._total}{', ' if note else ''}{note}"
+            logger.info("{} (about {} left)", said, left)
 
 
 @contextmanager
@@ -59,7 +68,9 @@ def track(label: str, total: int, done: int = 0) -> Iterator[Track]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("took"),
         TimeElapsedColumn(),
+        TextColumn("left"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )

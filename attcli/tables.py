@@ -1,12 +1,25 @@
 """Scores as tables for people, in characters that their terminal has."""
 
 import io
+import json
 import sys
-from typing import Any
+import textwrap
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from attcli.settings.recipes import Recipe
+
+WIDTH = 100
+"""Columns that texts and tables are wrapped to."""
+
+SOURCE_AT = 44
+"""The column at which the sources of a recipe's values begin."""
+
+MARK = "?"
 
 
 def printable(text: str) -> str:
@@ -29,7 +42,7 @@ def _text(table: Table) -> str:
     """A table as text; its lines are ASCII characters where stdout's encoding has no others."""
     if not _has("┏━┃", sys.stdout.encoding or "utf-8"):
         table.box = box.ASCII
-    console = Console(file=io.StringIO(), width=100)
+    console = Console(file=io.StringIO(), width=WIDTH)
     console.print(table)
     file = console.file
     assert isinstance(file, io.StringIO)
@@ -89,6 +102,29 @@ def snapshots_table(report: dict[str, Any]) -> str:
     for row in report["snapshots"]:
         validated.add_row(str(row["iteration"]), *(_cell(row["scores"][arch][kind]) for arch, kind in columns))
     return _text(validated) + "\n" + _text(rules)
+
+
+def recipe_text(recipe: "Recipe") -> str:
+    """A recipe's values, each with its source; those that could not be checked are marked, and the mark explained."""
+    lines = [f"{recipe.name}: {recipe.title}", ""]
+    for key, entry in recipe.values.items():
+        mark = MARK if entry.doubt else " "
+        left = f"{mark} {key:26} {json.dumps(entry.value)}"
+        source = entry.source.removesuffix("; unverified")  # as some sources say themselves
+        said = f"{source}; unverified: {entry.doubt}" if entry.doubt else entry.source
+        wrapped = textwrap.wrap(said, WIDTH - SOURCE_AT)
+        if len(left) < SOURCE_AT:
+            left = f"{left:{SOURCE_AT}}{wrapped.pop(0)}"
+        lines += [left, *(" " * SOURCE_AT + rest for rest in wrapped)]
+    if published := recipe.published:
+        spread = f" ± {published['sd']}" if published.get("sd") is not None else ""
+        doubt = f"; unverified: {published['doubt']}" if published.get("doubt") else ""
+        text = f"published: {published['accuracy']}{spread} % on {published['network']} ({published['table']}{doubt})"
+        lines += ["", *textwrap.wrap(text, WIDTH)]
+    if any(entry.doubt for entry in recipe.values.values()):
+        text = f"{MARK} unverified: could not be checked against the publication; the reason stands beside the source."
+        lines += ["", *textwrap.wrap(text, WIDTH)]
+    return printable("\n".join(lines))
 
 
 def beside_published(report: dict[str, Any], published: dict[str, Any] | None) -> str:

@@ -191,10 +191,7 @@ def test_params_file_by_name(cli: Cli) -> None:
     assert "nowhere.yaml cannot be read" in refused(cli, "config", "--params", "nowhere.yaml")
 
 
-def test_recipes(cli: Cli) -> None:
-    assert "att/cifar10/ipc50" in cli("recipes")
-    shown = cli("recipes", "show", "att/tinyimagenet/ipc10")
-    assert "UNVERIFIED" in shown
+def test_a_recipe_is_used(cli: Cli) -> None:
     cli("recipes", "use", "att/cifar100/ipc1")
     listed = json.loads(cli("config", "--json"))
     assert listed["distill.syn_steps"] == {"value": 50, "from": "params.yaml"}
@@ -238,6 +235,12 @@ def test_recipes(cli: Cli) -> None:
         (("buffer", "--set", "buffer.trainer=gsam"), "unknown trainer 'gsam'"),
         (("evaluate", "--snapshots", "set.h5"), "--snapshots scores the results' own snapshots"),
         (("evaluate", "set.h5"), "set.h5 is missing"),
+        (("recipes", "--dataset", "cifar"), "unknown dataset 'cifar'; did you mean 'cifar10'?"),
+        (("recipes", "list", "--method", "at"), "unknown method 'at'; did you mean 'att'?"),
+        (("recipes", "--dataset", "cifar10", "show", "att/cifar10/ipc1"), "put flags behind the command"),
+        (("config", "distil"), "unknown section 'distil'; did you mean 'distill'?"),
+        (("config", "distill.lr_imgs"), "unknown section 'distill.lr_imgs'; did you mean 'distill.lr_img'?"),
+        (("config", "--json", "--yaml"), "--yaml, --json and --schema print the settings in three ways"),
     ],
 )
 def test_bad_input(cli: Cli, words: tuple[str, ...], message: str) -> None:

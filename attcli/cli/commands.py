@@ -1,5 +1,6 @@
 """All commands under one name. Imports no torch before a stage runs, so that --help answers at once."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -8,28 +9,105 @@ from attcli import __version__
 from attcli.cli import inspection, recipes, stages, work
 from attcli.cli.command import reporting
 
+RUN, LOOK = "Commands that compute", "Commands that look"
+
+EXAMPLES = {
+    "": (
+        "attcli distill --dataset digits",
+        "attcli evaluate --dataset digits",
+        "attcli reproduce att/cifar10/ipc10 --dry-run",
+    ),
+    "prepare": (
+        "attcli prepare --dataset digits",
+        "attcli prepare --dataset cifar10 --set prepare.validation=5000",
+        "attcli prepare --dataset cifar10 --dry-run",
+    ),
+    "buffer": (
+        "attcli buffer --dataset digits",
+        "attcli buffer --dataset cifar10 --experts 20 --time-limit 8h",
+        "attcli buffer --dataset digits --set buffer.trainer=ftd --artifacts flat",
+    ),
+    "distill": (
+        "attcli distill --dataset digits",
+        "attcli distill --dataset cifar10 --ipc 10 --dry-run",
+        "attcli distill --dataset digits --method att+datm --artifacts both",
+    ),
+    "evaluate": (
+        "attcli evaluate --dataset digits --archs convnet,vgg11",
+        "attcli evaluate my-set.h5 --json",
+        "attcli evaluate --snapshots",
+    ),
+    "diagnose": (
+        "attcli diagnose",
+        "attcli diagnose --gammas 5,10 --every 100",
+        "attcli diagnose other/history.h5 --out figures",
+    ),
+    "reproduce": (
+        "attcli reproduce att/digits/ipc1",
+        "attcli reproduce att/cifar10/ipc10 --dry-run",
+        "attcli reproduce mtt/digits/ipc1 --json",
+    ),
+    "config": (
+        "attcli config distill --describe",
+        "attcli config --dataset cifar10 --ipc 50 --yaml > my-params.yaml",
+        "attcli config --method att+datm --json",
+    ),
+    "work": (
+        "attcli work",
+        "attcli work --stage distill --unused",
+        "attcli work --prune --unused --older-than 30d",
+    ),
+    "recipes": (
+        "attcli recipes --dataset cifar10 --method att",
+        "attcli recipes show att/cifar10/ipc10",
+        "attcli recipes use att/digits/ipc10",
+    ),
+    "recipes list": (
+        "attcli recipes list",
+        "attcli recipes list --dataset cifar10 --method att",
+        "attcli recipes list --method datm --json",
+    ),
+    "recipes show": (
+        "attcli recipes show att/digits/ipc1",
+        "attcli recipes show mtt/cifar10/ipc10",
+        "attcli recipes show att/cifar100/ipc10 --json",
+    ),
+    "recipes use": (
+        "attcli recipes use att/digits/ipc10",
+        "attcli recipes use datm/cifar10/ipc50",
+        "attcli recipes use att/digits/ipc1 --force",
+    ),
+}
+"""Lines for each command's help."""
+
+CODES = "Exit codes: 0 done, 2 something for you to fix, 75 stopped by --time-limit, 130 interrupted."
+
+
+def _examples(command: str) -> str:
+    return "\n".join(("Examples:", *EXAMPLES[command]))
+
+
 app = typer.Typer(
     name="attcli",
     help="Distil an image dataset into a tiny synthetic one that trains networks almost as well.",
-    epilog="Exit codes: 0 done, 2 something for you to fix, 75 stopped by --time-limit, 130 interrupted.",
+    epilog=f"{_examples('')}\n\n{CODES}",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-recipes_app = typer.Typer(help="Published settings: list, show or use them.", invoke_without_command=True)
-app.command()(stages.prepare)
-app.command()(stages.buffer)
-app.command()(stages.distill)
-app.command()(stages.evaluate)
-app.command()(inspection.diagnose)
-app.command()(recipes.reproduce)
-app.command()(inspection.config)
-app.command()(work.work)
-app.add_typer(recipes_app, name="recipes")
+recipes_app = typer.Typer(invoke_without_command=True)
+COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    RUN: (stages.prepare, stages.buffer, stages.distill, stages.evaluate, recipes.reproduce),
+    LOOK: (inspection.diagnose, inspection.config, work.work),
+}
+OF_RECIPES: dict[str, Callable[..., None]] = {"list": recipes.list_all, "show": recipes.show, "use": recipes.use}
+for panel, functions in COMMANDS.items():
+    for function in functions:
+        app.command(epilog=_examples(function.__name__), rich_help_panel=panel)(function)
+app.add_typer(recipes_app, name="recipes", epilog=_examples("recipes"), rich_help_panel=LOOK)
 recipes_app.callback()(recipes.list_recipes)
-recipes_app.command("list")(recipes.list_all)
-recipes_app.command("show")(recipes.show)
-recipes_app.command("use")(recipes.use)
+for name, function in OF_RECIPES.items():
+    recipes_app.command(name, epilog=_examples(f"recipes {name}"))(function)
 
 
 def _version(value: bool) -> None:
@@ -42,7 +120,7 @@ def _version(value: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.", metavar="")
     ] = False,
 ) -> None:
     pass

@@ -1,43 +1,110 @@
-"""The flags that several commands share."""
+"""The flags that several commands share, in the groups that help shows them in."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, as `attcli config` names it.")
+from attcli.cli import completion
+
+WHAT = "What is computed"
+HOW = "Where and how it runs"
+
+
+def switch(name: str, says: str, panel: str | None = None) -> Any:
+    """A flag that takes no value."""
+    return typer.Option(name, help=says, rich_help_panel=panel, metavar="")
+
+
+def what(says: str, *names: str, **more: Any) -> Any:
+    """A flag that decides what is computed."""
+    return typer.Option(*names, help=says, rich_help_panel=WHAT, show_default=False, **more)
+
+
+def how(says: str, **more: Any) -> Any:
+    """A flag that decides where and how a command runs."""
+    return typer.Option(help=says, rich_help_panel=HOW, show_default=False, **more)
+
+
+Dataset = Annotated[
+    str | None,
+    what(
+        "Dataset, such as digits. Default: cifar10, unless a params.yaml says otherwise (setting prepare.dataset).",
+        metavar="NAME",
+        autocompletion=completion.datasets,
+    ),
 ]
-Params = Annotated[Path | None, typer.Option(help="Read this instead of ./params.yaml.", show_default=False)]
-Dataset = Annotated[str | None, typer.Option(help="Dataset name [setting: prepare.dataset].")]
-Device = Annotated[
-    str | None, typer.Option(help="Where to compute: auto, cpu, cuda or cuda:N [setting: runtime.device].")
-]
-DataDir = Annotated[Path | None, typer.Option(help="Folder where datasets are stored [setting: runtime.data_dir].")]
-Artifacts = Annotated[Path | None, typer.Option(help="Folder for results [setting: runtime.artifacts].")]
-Seed = Annotated[int | None, typer.Option(help="Seed of this stage alone; --set seed=N sets all stages' seeds.")]
-Ipc = Annotated[int | None, typer.Option(help="Images per class [setting: distill.ipc].")]
 Method = Annotated[
-    str | None, typer.Option(help="Method, such as att, or several as att+datm [setting: distill.method].")
+    str | None,
+    what(
+        "Method, such as att, or several joined as att+datm. Default: att, unless a params.yaml says otherwise "
+        "(distill.method).",
+        metavar="NAME",
+        autocompletion=completion.methods,
+    ),
+]
+Ipc = Annotated[
+    int | None, what("Images per class. Default: 1, unless a params.yaml says otherwise (distill.ipc).", metavar="N")
 ]
 ExpertCount = Annotated[
-    int | None, typer.Option(help="Number of experts; the recipe decides by default [setting: buffer.experts].")
+    int | None, what("Number of experts. By default the recipe decides (buffer.experts).", metavar="N")
+]
+Epochs = Annotated[
+    str | None,
+    what("Epochs per expert, or auto: as many as matching reads, which is the default (buffer.epochs).", metavar="N"),
 ]
 Iterations = Annotated[
     int | None,
-    typer.Option(
-        help="Number of distillation iterations; the recipe decides by default [setting: distill.iterations]."
+    what("Number of distillation iterations. By default the recipe decides (distill.iterations).", metavar="N"),
+]
+Seed = Annotated[
+    int | None,
+    what(
+        "Seed of this stage alone. Default: the seed of all stages, which is 0 (--set seed=N changes it).", metavar="N"
     ),
 ]
-Epochs = Annotated[str | None, typer.Option(help="Epochs per expert, or auto [setting: buffer.epochs].")]
+Set = Annotated[
+    list[str] | None,
+    what(
+        "Give any setting a value, by the name that `attcli config` lists; may be repeated.",
+        "--set",
+        metavar="KEY=VALUE",
+        autocompletion=completion.settings,
+    ),
+]
+Params = Annotated[
+    Path | None, what("Read settings from this file. Default: params.yaml in this folder, if it exists.")
+]
+Device = Annotated[
+    str | None,
+    how(
+        "Where to compute: cpu, cuda or cuda:N. Default: auto, which is a GPU if there is one (runtime.device).",
+        metavar="NAME",
+        autocompletion=completion.devices,
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    how("Folder where datasets are read from or downloaded to. Default: data (runtime.data_dir).", metavar="FOLDER"),
+]
+Artifacts = Annotated[Path | None, how("Folder for results. Default: artifacts (runtime.artifacts).", metavar="FOLDER")]
+TimeLimit = Annotated[
+    str | None,
+    how(
+        "Stop after such a time, as 90s, 30m, 2h or 1:30:00, with everything saved, and exit with code 75; "
+        "the same command continues. Default: no limit.",
+        metavar="TIME",
+    ),
+]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Show the plan and exit: what would run, what exists, and how much disk it needs."),
+    switch("--dry-run", "Show the plan and exit: what would run, what exists, about how much disk and time.", HOW),
 ]
-NoAuto = Annotated[bool, typer.Option("--no-auto", help="Refuse instead of making missing inputs.")]
-TimeLimit = Annotated[
-    str | None, typer.Option(help="Stop after 90s, 30m, 2h or 1:30:00, with everything saved (exit code 75).")
+NoAuto = Annotated[bool, switch("--no-auto", "Refuse where an input is missing. By default it is made first.", HOW)]
+Force = Annotated[
+    bool, switch("--force", "Overwrite results that were made with other settings. By default they are kept.", HOW)
 ]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Compute this stage anew, ignoring kept work of it.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite results that were made with other settings.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Fresh = Annotated[
+    bool, switch("--fresh", "Compute this stage anew. By default kept work of it is used and continued.", HOW)
+]
+AsJson = Annotated[bool, switch("--json", "Print JSON instead of text.")]

@@ -1,56 +1,151 @@
 """The commands that only look: config at the settings, diagnose at a run's history."""
 
+import io
 import json
+import textwrap
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attcli.cli import completion
 from attcli.cli.command import given, reporting, resolve_flags
-from attcli.cli.flags import Artifacts, AsJson, Dataset, Ipc, Method, Params, Set
+from attcli.cli.flags import Artifacts, AsJson, Dataset, Ipc, Method, Params, Set, switch
 from attcli.errors import UserError
+
+if TYPE_CHECKING:
+    from attcli.settings import Resolved
+
+NULL = "tag:yaml.org,2002:null"
 
 
 def config(
+    section: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SECTION",
+            help="Only this section, such as distill, or this setting, such as distill.lr_img. Default: all.",
+            autocompletion=completion.sections,
+        ),
+    ] = None,
+    describe: Annotated[bool, switch("--describe", "Say below each setting what it is.")] = False,
+    as_yaml: Annotated[
+        bool, switch("--yaml", "Print YAML that can be kept as a params.yaml; --describe adds comments.")
+    ] = False,
     as_json: AsJson = False,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the settings' JSON schema.")] = False,
+    schema: Annotated[bool, switch("--schema", "Print the JSON schema of all settings instead.")] = False,
     sets: Set = None,
     params: Params = None,
     dataset: Dataset = None,
     method: Method = None,
     ipc: Ipc = None,
 ) -> None:
-    """Print every setting with its value and where that came from."""
+    """Print every setting with its value, and where that came from: a flag, params.yaml, a recipe, or the default."""
     with reporting():
+        if as_yaml + as_json + schema > 1:
+            raise UserError("--yaml, --json and --schema print the settings in three ways; choose one of them")
         from attcli.settings import Settings
-        from attcli.settings.layers import values_of
 
         if schema:
             typer.echo(json.dumps(Settings.model_json_schema(), indent=2))
             return
         flags = given(prepare__dataset=dataset, distill__method=method, distill__ipc=ipc)
         resolved = resolve_flags(flags, sets, params)
-        values = values_of(resolved.settings)
+        values = _chosen(resolved, section)
         if as_json:
-            listed = {name: {"value": value, "from": resolved.origin[name]} for name, value in values.items()}
-            typer.echo(json.dumps(listed, indent=2))
-            return
-        width = max(map(len, values))
-        for name, value in values.items():
-            typer.echo(f"{name:{width}}  {json.dumps(value):<40}  {resolved.origin[name]}")
+            typer.echo(json.dumps(_as_json(resolved, values, describe), indent=2))
+        elif as_yaml:
+            typer.echo(_as_yaml(values, section, describe), nl=False)
+        else:
+            _print(resolved, values, describe)
+
+
+def _chosen(resolved: "Resolved", section: str | None) -> dict[str, Any]:
+    """The values of a section, of one setting, or of all."""
+    from attcli.registry import known
+    from attcli.settings.layers import values_of
+
+    values = values_of(resolved.settings)
+    if section is None:
+        return values
+    sections = dict.fromkeys(name.partition(".")[0] for name in values)
+    known("section", section, values if "." in section else sections)
+    return {name: value for name, value in values.items() if section in (name, name.partition(".")[0])}
+
+
+def _as_json(resolved: "Resolved", values: dict[str, Any], describe: bool) -> dict[str, dict[str, Any]]:
+    from attcli.settings.layers import description
+
+    entries = {name: {"value": value, "from": resolved.origin[name]} for name, value in values.items()}
+    if describe:
+        entries = {name: {**entry, "description": description(name)} for name, entry in entries.items()}
+    return entries
+
+
+def _print(resolved: "Resolved", values: dict[str, Any], describe: bool) -> None:
+    from attcli.settings.layers import description
+
+    width = max(map(len, values))
+    for name, value in values.items():
+        typer.echo(f"{name:{width}}  {json.dumps(value):<40}  {resolved.origin[name]}")
+        if describe:
+            typer.echo(textwrap.indent(textwrap.fill(description(name), 96), "    "))
+
+
+def _as_yaml(values: dict[str, Any], section: str | None, describe: bool) -> str:
+    """The settings as a params.yaml; without a section those that decide what is computed, as runtime is no part."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedMap
+
+    from attcli.settings.layers import description
+    from attcli.settings.models import CONTENT
+
+    content = CommentedMap()
+    for name, value in values.items():
+        first, _, key = name.partition(".")
+        if section is None and first not in CONTENT:
+            continue
+        place = content.setdefault(first, CommentedMap()) if key else content
+        place[key or first] = value
+        if describe:
+            place.yaml_add_eol_comment(description(name), key or first)
+    text = io.StringIO()
+    yaml = YAML()
+    yaml.width = 10_000  # a comment belongs to its line
+    yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar(NULL, "null"))
+    yaml.dump(content, text)
+    return text.getvalue()
 
 
 def diagnose(
-    file: Annotated[Path | None, typer.Argument(help="A run's history.h5; default: the results' own.")] = None,
-    metric: Annotated[str | None, typer.Option(help="Distance: l1 or l2; default: the run's own.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="HISTORY.h5", help="A run's history.h5. Default: the results' own.")
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="Distance: l1 or l2. Default: the one that the run matched by.", show_default=False, metavar="NAME"
+        ),
+    ] = None,
     gammas: Annotated[
-        str, typer.Option(help="Count a mismatch when the nearest step misses the last by at least this many steps.")
+        str,
+        typer.Option(
+            help="Count a mismatch when the nearest step misses the last by at least this many steps.", metavar="N,N"
+        ),
     ] = "5,10,20,40",
-    every: Annotated[int, typer.Option(help="Block size in iterations.")] = 50,
-    out: Annotated[Path | None, typer.Option(help="Folder to write to; default: diagnosis beside the history.")] = None,
+    every: Annotated[int, typer.Option(help="Count mismatches in blocks of this many iterations.", metavar="N")] = 50,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write to. Default: diagnosis, beside the history.", show_default=False, metavar="FOLDER"
+        ),
+    ] = None,
     artifacts: Artifacts = None,
 ) -> None:
-    """Draw how far the student's steps are from fitting the experts': PNG, SVG, and the data as CSV."""
+    """Say and draw how far the steps of the student were from the experts' parameters that they had to reach.
+
+    Writes figures as PNG and SVG, and their data as CSV.
+    """
     with reporting():
         from attcli.stages import diagnose as stage
 

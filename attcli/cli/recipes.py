@@ -7,53 +7,115 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attcli.cli import completion
 from attcli.cli.command import given, refuse_json, reporting, run_stage, selectors
-from attcli.cli.flags import AsJson, DataDir, Device, DryRun, Force, Set
+from attcli.cli.flags import AsJson, DataDir, Device, DryRun, Force, Set, how, switch, what
 from attcli.errors import UserError
 
 if TYPE_CHECKING:
     from attcli.stages.run import Run
 
 
-def list_recipes(context: typer.Context) -> None:
-    """List the recipes."""
+OfDataset = Annotated[
+    str | None,
+    typer.Option(
+        help="Only those for this dataset. Default: all.", metavar="NAME", autocompletion=completion.all_datasets
+    ),
+]
+OfMethod = Annotated[
+    str | None,
+    typer.Option(help="Only those of this method. Default: all.", metavar="NAME", autocompletion=completion.methods),
+]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A recipe's name, such as att/cifar10/ipc10; `attcli recipes` lists them.",
+        autocompletion=completion.recipes,
+    ),
+]
+
+
+def list_recipes(
+    context: typer.Context, dataset: OfDataset = None, method: OfMethod = None, as_json: AsJson = False
+) -> None:
+    """List the published settings, show one with its sources, or use one.
+
+    Each value has a source. One that could not be checked against its publication is called unverified.
+    """
     if context.invoked_subcommand is None:
-        list_all()
+        list_all(dataset, method, as_json)
+    elif dataset or method or as_json:
+        with reporting():
+            raise UserError(f"put flags behind the command: `attcli recipes {context.invoked_subcommand} …`")
 
 
-def list_all() -> None:
-    """List the recipes."""
+def list_all(dataset: OfDataset = None, method: OfMethod = None, as_json: AsJson = False) -> None:
+    """List the recipes: name, title, and how many values are unverified."""
     with reporting():
-        from attcli import registry
-        from attcli.settings.recipes import all_recipes
-
-        for name, recipe in all_recipes().items():
-            unverified = sum(bool(entry.doubt) for entry in recipe.values.values())
+        listed = _listed(dataset, method)
+        if as_json:
+            typer.echo(json.dumps(listed, indent=2))
+            return
+        for entry in listed:
+            unverified = entry["unverified"]
             note = f" ({unverified} unverified value{'s' if unverified > 1 else ''})" if unverified else ""
-            if not registry.dataset(recipe.experiment.dataset).readable:
+            if not entry["readable"]:
                 note += " (its images cannot be read yet)"
-            typer.echo(f"{name:28}  {recipe.title}{note}")
+            typer.echo(f"{entry['name']:28}  {entry['title']}{note}")
 
 
-def show(name: str) -> None:
-    """Show a recipe's values, each with its source."""
+def _listed(dataset: str | None, method: str | None) -> list[dict[str, Any]]:
+    """The recipes for a dataset and of a method, or all. UserError where there are none."""
+    from attcli import registry
+    from attcli.settings.recipes import all_recipes
+    from attcli.settings.spelling import canonical
+
+    wanted = {"method": method, "dataset": dataset}
+    for kind, name in wanted.items():
+        if name is not None:
+            setting = registry.KINDS[kind].setting
+            wanted[kind] = registry.known(kind, canonical(setting, name), registry.names(kind))
+    listed = [
+        {
+            "name": name,
+            "title": recipe.title,
+            "unverified": sum(bool(entry.doubt) for entry in recipe.values.values()),
+            "readable": registry.dataset(recipe.experiment.dataset).readable,
+            "published": recipe.published,
+        }
+        for name, recipe in all_recipes().items()
+        if all(part in (None, getattr(recipe.experiment, kind)) for kind, part in wanted.items())
+    ]
+    if not listed:
+        raise UserError(f"there is no recipe of {method} for {dataset}; `attcli recipes` lists all")
+    return listed
+
+
+def show(name: Name, as_json: AsJson = False) -> None:
+    """Show a recipe's values, each with its source; those that could not be checked are marked."""
     with reporting():
         from attcli.settings.recipes import get
+        from attcli.tables import recipe_text
 
         recipe = get(name)
-        typer.echo(f"{recipe.name}: {recipe.title}")
-        for key, entry in recipe.values.items():
-            doubt = f"  UNVERIFIED: {entry.doubt}" if entry.doubt else ""
-            typer.echo(f"  {key:26} {json.dumps(entry.value):<12} {entry.source}{doubt}")
-        if recipe.published:
-            typer.echo(f"  published: {json.dumps(recipe.published)}")
+        if as_json:
+            values = {
+                key: {"value": entry.value, "source": entry.source, "unverified": entry.doubt}
+                for key, entry in recipe.values.items()
+            }
+            typer.echo(json.dumps({"name": recipe.name, "values": values, "published": recipe.published}, indent=2))
+            return
+        typer.echo(recipe_text(recipe))
 
 
 def use(
-    name: str,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the params.yaml of this folder.")] = False,
+    name: Name,
+    force: Annotated[
+        bool, switch("--force", "Overwrite the params.yaml of this folder. By default it is kept.")
+    ] = False,
 ) -> None:
-    """Write a complete params.yaml from a recipe."""
+    """Write a recipe's settings to a complete params.yaml in this folder, which then decides all settings here."""
     with reporting():
         from attcli.settings.completeness import params_of
         from attcli.settings.layers import PARAMS
@@ -67,17 +129,22 @@ def use(
 
 
 def reproduce(
-    name: Annotated[str, typer.Argument(metavar="recipe", help="A recipe, as `attcli recipes` lists them.")],
+    name: Name,
     sets: Set = None,
-    seed: Annotated[int | None, typer.Option(help="Default of all stages' seeds.")] = None,
+    seed: Annotated[int | None, what("Seed of all stages. Default: 0.", metavar="N")] = None,
     device: Device = None,
     data_dir: DataDir = None,
-    artifacts: Annotated[Path | None, typer.Option(help="Where results go; default: reproduced/<recipe>.")] = None,
+    artifacts: Annotated[
+        Path | None, how("Folder for results. Default: reproduced/ and the recipe's name.", metavar="FOLDER")
+    ] = None,
     dry_run: DryRun = False,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a recipe from nothing to its score beside the published one; --dry-run says what that costs."""
+    """Run all stages by a recipe, and print its score beside the published one.
+
+    No params.yaml is read. With --dry-run it only says what that costs.
+    """
     with reporting():
         from attcli.settings.layers import assignment
         from attcli.settings.recipes import get

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attcli.cli import completion
 from attcli.cli.command import given, refuse_json, reporting, run_stage
 from attcli.cli.flags import (
     Artifacts,
@@ -27,6 +28,8 @@ from attcli.cli.flags import (
     Seed,
     Set,
     TimeLimit,
+    switch,
+    what,
 )
 from attcli.errors import UserError
 
@@ -37,7 +40,8 @@ if TYPE_CHECKING:
 def prepare(
     dataset: Dataset = None,
     limit_per_class: Annotated[
-        int | None, typer.Option(help="Keep only so many training images per class [setting: prepare.limit_per_class].")
+        int | None,
+        what("Keep only so many training images of each class. Default: all (prepare.limit_per_class).", metavar="N"),
     ] = None,
     seed: Seed = None,
     sets: Set = None,
@@ -49,7 +53,7 @@ def prepare(
     force: Force = False,
     fresh: Fresh = False,
 ) -> None:
-    """Read a dataset, fit its normaliser and write dataset.h5."""
+    """Read a dataset, split it, fit what its images are standardised or whitened by, and write dataset.h5."""
     with reporting():
         flags = given(
             prepare__dataset=dataset,
@@ -86,7 +90,10 @@ def buffer(
     force: Force = False,
     fresh: Fresh = False,
 ) -> None:
-    """Train expert networks on the real images and keep their trajectories; more experts or epochs extend them."""
+    """Train expert networks on the real images and keep their parameters after every epoch.
+
+    Asking for more experts or epochs later adds to those that exist.
+    """
     with reporting():
         flags = given(
             prepare__dataset=dataset,
@@ -120,7 +127,10 @@ def distill(
     force: Force = False,
     fresh: Fresh = False,
 ) -> None:
-    """Distil synthetic images by matching the experts' trajectories, making what is missing for it."""
+    """Learn the synthetic images, on which a student's training retraces that of the experts.
+
+    The dataset and the experts are made first where they are missing. Asking for more iterations later continues.
+    """
     with reporting():
         flags = given(
             distill__method=method,
@@ -144,17 +154,34 @@ def distill(
 
 
 def evaluate(
-    synthetic: Annotated[Path | None, typer.Argument(help="The set to score; default: the distilled one.")] = None,
+    synthetic: Annotated[
+        Path | None,
+        typer.Argument(help="A set's or snapshot's file. Default: the results' own set.", metavar="SET.h5"),
+    ] = None,
     archs: Annotated[
         str | None,
-        typer.Option(help="Networks to train: convnet,vgg11, or papers, or all [setting: evaluate.archs]."),
+        typer.Option(
+            help="Networks to train, as convnet,vgg11, or papers, or all. By default the recipe decides (evaluate.archs).",
+            show_default=False,
+            metavar="NAMES",
+            autocompletion=completion.networks,
+        ),
     ] = None,
-    repeats: Annotated[int | None, typer.Option(help="Trainings of each network [setting: evaluate.repeats].")] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(
+            help="Trainings of each network. By default the recipe decides (evaluate.repeats).",
+            show_default=False,
+            metavar="N",
+        ),
+    ] = None,
     snapshots: Annotated[
-        bool, typer.Option("--snapshots", help="Score the snapshots: the last, and the best on validation images.")
+        bool,
+        switch("--snapshots", "Score the results' snapshots: the last one, and the one best on validation images."),
     ] = False,
     literature: Annotated[
-        bool, typer.Option("--literature", help="With --snapshots: also the maximum over tests of all of them.")
+        bool,
+        switch("--literature", "With --snapshots: also the best test of all snapshots, as papers report it."),
     ] = False,
     method: Method = None,
     dataset: Dataset = None,
@@ -174,7 +201,12 @@ def evaluate(
     fresh: Fresh = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train fresh networks on the set and on random real images, test them and print the scores."""
+    """Train fresh networks on a distilled set and on as many random real images, and print their accuracy on real ones.
+
+    Without a file it is the set among the results, distilled first if it is missing; its scores go to scores.json.
+
+    How a set was made is known from its file and needs no flags here.
+    """
     with reporting():
         if literature and not snapshots:
             raise UserError("--literature takes the maximum over snapshots; add --snapshots")

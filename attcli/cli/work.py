@@ -6,25 +6,39 @@ from typing import Annotated
 
 import typer
 
+from attcli.cli import completion
 from attcli.cli.command import given, reporting, resolve_flags
-from attcli.cli.flags import Artifacts, AsJson
+from attcli.cli.flags import Artifacts, AsJson, switch
 from attcli.cli.stages import seconds
 from attcli.errors import UserError
 
 
 def work(
     fingerprints: Annotated[
-        list[str] | None, typer.Argument(help="With --prune: fingerprints, or how they begin.")
+        list[str] | None,
+        typer.Argument(metavar="FINGERPRINT", help="With --prune: the work to delete, or how its name begins."),
     ] = None,
-    prune: Annotated[bool, typer.Option("--prune", help="Delete the kept work that you name.")] = False,
-    stage: Annotated[str | None, typer.Option(help="Only work of this stage.")] = None,
-    older_than: Annotated[str | None, typer.Option(help="Only work that has not changed for so long, as 7d.")] = None,
-    unused: Annotated[bool, typer.Option("--unused", help="Only work that the results do not use.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before deleting.")] = False,
+    prune: Annotated[bool, switch("--prune", "Delete the work that is named or selected, after asking.")] = False,
+    stage: Annotated[
+        str | None,
+        typer.Option(
+            help="Only work of this stage. Default: all stages.", show_default=False, autocompletion=completion.stages
+        ),
+    ] = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            help="Only work that has not changed for such a time, as 7d. Default: of any age.",
+            show_default=False,
+            metavar="TIME",
+        ),
+    ] = None,
+    unused: Annotated[bool, switch("--unused", "Only work that the results do not use.")] = False,
+    yes: Annotated[bool, switch("--yes", "Delete without asking.")] = False,
     artifacts: Artifacts = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the work that is kept to be continued or used again, or delete some of it."""
+    """List the work that is kept to be continued or used again, or delete some of it with --prune."""
     with reporting():
         from rich.filesize import decimal
 

@@ -221,14 +221,6 @@ def _activations(architecture: Architecture) -> int:
     return total
 
 
-def duration(seconds: float) -> str:
-    """A duration in words."""
-    for unit, size in (("years", 365 * 86400.0), ("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 1 else "a second"
-
-
 def size_in_words(count: float) -> str:
     """A number of bytes in words."""
     for unit in ("B", "kB", "MB", "GB"):

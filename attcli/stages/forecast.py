@@ -7,6 +7,7 @@ from pathlib import Path
 from attcli import registry
 from attcli.errors import UserError
 from attcli.networks import Architecture
+from attcli.progress import duration
 from attcli.scoring.protocol import Protocol
 from attcli.scoring.scorer import KINDS, LEARNED, result_key, spec_of
 from attcli.settings import Settings
@@ -47,7 +48,7 @@ def forecast(run: Run, stages: Iterable[str], target: Target | None = None) -> s
         plan = _evaluate(run, target) if stage == "evaluate" else plans[stage](run)
         words = plan.words
         if plan.cost and plan.cost.operations:
-            words += f", about {cost.duration(rates.seconds(plan.cost))}"
+            words += f", about {duration(rates.seconds(plan.cost))}"
             counted += plan.cost.operations
         if plan.cost and plan.cost.memory > TOLD_MEMORY:
             words += f", about {plan.cost.memory / 1e9:.1f} GB of memory"

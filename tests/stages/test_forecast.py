@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 
 from attcli import execution
@@ -60,21 +59,6 @@ def test_a_network_of_known_size() -> None:
     # Three blocks of convolution, norm and ReLU at 32, 16 and 8 pixels, each with its pooling; flattened; classified.
     sides = ((32, 16), (16, 8), (8, 4))
     assert cost._activations(convnet) == sum(128 * (3 * a * a + b * b) for a, b in sides) + 128 * 16 + 10
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.1, "a second"),
-        (59.0, "59 s"),
-        (90.0, "1.5 min"),
-        (5400.0, "1.5 h"),
-        (1.3e5, "1.5 days"),
-        (9.5e7, "3.0 years"),
-    ],
-)
-def test_durations(seconds: float, words: str) -> None:
-    assert cost.duration(seconds) == words
 
 
 def stages(plan: str) -> list[str]:
