@@ -22,6 +22,7 @@ from attcli.matching.compiled import Compiled, agree
 from attcli.matching.graphed import Graphed
 from attcli.matching.microbatch import MicroBatched, sliced
 from attcli.matching.parameters import vector
+from attcli.matching.statistics import unfilled
 from attcli.matching.steps import Steps
 from attcli.matching.student import Student, has_batch_statistics
 
@@ -57,15 +58,16 @@ class Work:
     """What the step functions will be called for.
 
     image: the shape (C, H, W) of an image; batch: images a batch; images: images that the calls will see in all;
-    filled_up: whether some batches are short, and filled up with images of weight 0; derivatives: whether h is called,
-    beside g; labels: whether it is asked for those in the labels; dtype: what parameters and images are kept in.
+    short: images of a short batch, which is filled up with images of weight 0, or 0 where none is short;
+    derivatives: whether h is called, beside g; labels: whether it is asked for those in the labels; dtype: what
+    parameters and images are kept in.
     """
 
     image: tuple[int, ...]
     classes: int
     batch: int
     images: int
-    filled_up: bool = False
+    short: int = 0
     derivatives: bool = False
     labels: bool = False
     dtype: torch.dtype = torch.float32
@@ -91,7 +93,7 @@ def set_precision(precision: str) -> None:
 def flops(build: Callable[[], torch.nn.Module], work: Work) -> float:
     """The floating-point operations of all calls of `work`, counted on one forward sweep over one image."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        build()(torch.empty(1, *work.image))
+        build().eval()(torch.empty(1, *work.image))
     return float(counter.get_total_flops()) * work.images * SWEEPS[work.derivatives]
 
 
@@ -136,8 +138,11 @@ def slices(student: Student, asked: int | None, device: torch.device, work: Work
         why = "the network normalises over the batch, so that an image's gradient depends on its neighbours"
         if asked is not None and asked < batch:
             raise UserError(f"runtime.micro_batch {asked} cuts batches of {batch}, but {why}; leave micro_batch out")
-        if work.filled_up:
-            raise UserError(f"batches of {batch} leave a short one, but {why}; choose a batch that divides the images")
+        if 1 in (batch, work.short):
+            which = (
+                f"batches of {batch} images leave one of a single image" if batch > 1 else "a batch is a single image"
+            )
+            raise UserError(f"{which}, but the network normalises over the batch; choose another batch size")
         return batch
     if asked is None:
         asked = CACHED_IMAGES if device.type == "cpu" else batch
@@ -244,4 +249,6 @@ def steps(
             continue
         logger.info("execution {}, {} images at a time, ready in {:.0f} s", attempt, size, time.monotonic() - begun)
         break
-    return made if size == work.batch else MicroBatched(made, size)
+    if size < work.batch:
+        return MicroBatched(made, size)
+    return unfilled(made, student.module) if work.short else made

@@ -85,10 +85,10 @@ def _activations(module: torch.nn.Module, image: tuple[int, ...]) -> int:
 
     hooks = [layer.register_forward_hook(count) for layer in module.modules() if not list(layer.children())]
     with torch.no_grad():
-        module(torch.zeros(1, *image, device=next(module.parameters()).device))
+        module(torch.zeros(2, *image, device=next(module.parameters()).device))  # a norm may refuse a single image
     for hook in hooks:
         hook.remove()
-    return total
+    return total // 2
 
 
 def _duration(seconds: float) -> str:
