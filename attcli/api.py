@@ -19,7 +19,8 @@ from attcli.data.normalise import Normaliser
 from attcli.errors import UserError
 from attcli.matching.batches import probabilities
 from attcli.matching.parameters import vector
-from attcli.matching.student import Student
+from attcli.matching.statistics import calibrate, unfilled
+from attcli.matching.student import Student, batch_norms
 from attcli.networks import Architecture
 from attcli.scoring.protocol import Protocol, accuracy, train
 from attcli.settings import Settings
@@ -93,12 +94,13 @@ class DistilledSet:
         images = self._variant(variant).to(device, theta.dtype)
         labels = (self.probabilities.clamp(min=1e-12).log() if self._soft else self.labels).to(device)
         rate, key = self.lr if lr is None else lr, (seed, "evaluate", 0)
-        train(student, theta, images, labels, len(self.classes), rate, self.protocol, key)
+        train(unfilled(student, module), theta, images, labels, len(self.classes), rate, self.protocol, key)
         trained = student.layout.unflatten(theta)
         with torch.no_grad():
             for name, parameter in module.named_parameters():
                 parameter.copy_(trained[name])
-            _calibrate(module, images)
+        norms = [norm for norm in batch_norms(module) if norm.track_running_stats]
+        calibrate(module, norms, dict(module.named_parameters()), images)
         return module.eval()
 
     def score(self, network: nn.Module | str, test: tuple[Tensor, Tensor], *, seed: int = 0) -> float:
@@ -119,18 +121,6 @@ class DistilledSet:
                 right = module.eval()(inputs).argmax(dim=1) == labels.to(theta.device)
             return 100 * int(right.sum()) / len(labels)
         return accuracy(Student.of(deepcopy(module)), theta, inputs, labels.to(theta.device))
-
-
-def _calibrate(module: nn.Module, images: Tensor) -> None:
-    """Give batch norms the running statistics of the set, by one pass over it."""
-    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    kept = [norm for norm in norms if norm.track_running_stats]
-    for norm in kept:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean of what is met
-    if kept:
-        module.train()
-        module(images)
 
 
 def load(path: str | Path) -> DistilledSet:

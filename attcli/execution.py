@@ -22,8 +22,9 @@ from attcli.matching.compiled import Compiled, agree
 from attcli.matching.graphed import Graphed
 from attcli.matching.microbatch import MicroBatched, sliced
 from attcli.matching.parameters import vector
+from attcli.matching.statistics import unfilled
 from attcli.matching.step_functions import StepFunctions
-from attcli.matching.student import Student, has_batch_statistics, pure
+from attcli.matching.student import Student, has_batch_statistics
 
 COMPILE_FROM = {"cpu": 2e13, "cuda": 2e15}
 """Floating-point operations of a command's whole work from which compiling pays back (docs/performance.md)."""
@@ -57,15 +58,16 @@ class Work:
     """What the step functions will be called for.
 
     image: the shape (C, H, W) of an image; batch: images a batch; images: images that the calls will see in all;
-    filled_up: whether some batches are short, and filled up with images of weight 0; derivatives: whether h is called,
-    beside g; labels: whether it is asked for those in the labels; dtype: what parameters and images are kept in.
+    short: images of a short batch, which is filled up with images of weight 0, or 0 where none is short;
+    derivatives: whether h is called, beside g; labels: whether it is asked for those in the labels; dtype: what
+    parameters and images are kept in.
     """
 
     image: tuple[int, ...]
     classes: int
     batch: int
     images: int
-    filled_up: bool = False
+    short: int = 0
     derivatives: bool = False
     labels: bool = False
     dtype: torch.dtype = torch.float32
@@ -101,7 +103,7 @@ def _sweep(device: str, build: Callable[[], torch.nn.Module], work: Work) -> flo
     """The floating-point operations of a forward sweep over one image."""
     with torch.device(device), FlopCounterMode(display=False) as counter:
         network = runtime.seeded(build, 0, "flops")
-        pure(network)(torch.zeros(1, *work.image))
+        network.eval()(torch.zeros(1, *work.image))  # a norm may refuse a single image in training mode
     return float(counter.get_total_flops())
 
 
@@ -146,8 +148,11 @@ def slices(student: Student, asked: int | None, device: torch.device, work: Work
         why = "the network normalises over the batch, so that an image's gradient depends on its neighbours"
         if asked is not None and asked < batch:
             raise UserError(f"runtime.micro_batch {asked} cuts batches of {batch}, but {why}; leave micro_batch out")
-        if work.filled_up:
-            raise UserError(f"batches of {batch} leave a short one, but {why}; choose a batch that divides the images")
+        if 1 in (batch, work.short):
+            which = (
+                f"batches of {batch} images leave one of a single image" if batch > 1 else "a batch is a single image"
+            )
+            raise UserError(f"{which}, but the network normalises over the batch; choose another batch size")
         return batch
     if asked is None:
         asked = CACHED_IMAGES if device.type == "cpu" else batch
@@ -265,4 +270,6 @@ def step_functions(
             continue
         logger.info("execution {}, {} images at a time, ready in {:.0f} s", attempt, size, time.monotonic() - begun)
         break
-    return made if size == work.batch else MicroBatched(made, size)
+    if size < work.batch:
+        return MicroBatched(made, size)
+    return unfilled(made, student.module) if work.short else made

@@ -24,7 +24,7 @@ def run(device: str, rounds: int | None, only: str) -> Iterator[dict[str, Any]]:
     x, y = images(COUNT[on.type])
     there = x.to(on), y.to(on)
     student = execution.student(CONVNET.build, on, "float32")
-    work = execution.Work((3, 32, 32), 10, BATCH, len(x), filled_up=True)
+    work = execution.Work((3, 32, 32), 10, BATCH, len(x), short=len(x) % BATCH)
     module = CONVNET.build().to(on)
     theta = vector(module)
     for asked in ("compiled", "graph" if on.type == "cuda" else "eager"):

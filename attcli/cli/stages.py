@@ -161,7 +161,7 @@ def evaluate(
     archs: Annotated[
         str | None,
         typer.Option(
-            help="Networks to train, as convnet,vgg11, or papers, or all. By default the recipe decides (evaluate.archs).",
+            help="Networks to train: convnet,vgg11, or papers, or all. By default the recipe decides (evaluate.archs).",
             show_default=False,
             metavar="NAMES",
             autocompletion=completion.networks,

@@ -16,18 +16,23 @@ def cross_entropy(logits: Tensor, p: Tensor, w: Tensor) -> Tensor:
     return -(w * (p * logits.log_softmax(dim=1)).sum(dim=1)).sum()
 
 
+def batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """The layers of a module that normalise over the batch."""
+    return [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+
+
 def has_batch_statistics(module: nn.Module) -> bool:
     """Whether an image's output depends on the other images of its batch, as under batch normalisation."""
-    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
+    return bool(batch_norms(module))
 
 
 def pure(module: nn.Module) -> nn.Module:
     """The same module, in training mode, without running statistics and without dropout."""
     module.train()
+    for norm in batch_norms(module):
+        norm.track_running_stats = False
+        norm.running_mean = norm.running_var = norm.num_batches_tracked = None
     for part in module.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.track_running_stats = False
-            part.running_mean = part.running_var = part.num_batches_tracked = None
         if isinstance(part, nn.modules.dropout._DropoutNd):
             part.eval()
     return module

@@ -1,4 +1,4 @@
-"""A small vision transformer (after ICLR 2021's ViT): six blocks of width 128, pre-norm, its patches averaged."""
+"""A small vision transformer (after ICLR 2021's ViT): four blocks of width 128, pre-norm, its patches averaged."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
-WIDTH, DEPTH, HEADS = 128, 6, 4
+WIDTH, DEPTH, HEADS = 128, 4, 4
 FEWEST, MOST = 7, 16
-"""Patches on a side."""
+"""Patches on a side; images below 28x28 may have fewer, down to 4, so that a patch is more than a pixel."""
 
 
 def patch_for(resolution: int) -> int | None:
-    """The pixels on a patch's side: the most that give 7 to 16 patches on a side; None where no number does."""
-    fits = [size for size in range(1, resolution + 1) if resolution % size == 0 and resolution // size >= FEWEST]
+    """The pixels on a patch's side: the most that give enough patches; None where that is more than 16 on a side."""
+    fewest = FEWEST if resolution >= 28 else 4
+    fits = [size for size in range(1, resolution + 1) if resolution % size == 0 and resolution // size >= fewest]
     return max(fits) if fits and resolution // max(fits) <= MOST else None
 
 
@@ -24,7 +25,7 @@ def takes(resolution: int) -> bool:
 
 
 def build(channels: int, classes: int, resolution: int) -> nn.Module:
-    """A ViT of about 1.2 million parameters; patches grow with the images, so that there are 49 to 256 of them."""
+    """A ViT of about 800,000 parameters; patches grow with the images, so that there are 16 to 256 of them."""
     from torch import nn
 
     from attcli.networks.attention import Block, Mean, Patches

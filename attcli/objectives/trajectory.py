@@ -13,6 +13,7 @@ from attcli import execution, runtime
 from attcli.matching import engine
 from attcli.matching.batches import Plan, SyntheticBatches, plan, probabilities
 from attcli.matching.select import SELECTORS
+from attcli.matching.statistics import calibrated, unfilled
 from attcli.matching.step_functions import StepFunctions
 from attcli.matching.window import WINDOWS, StartEpochs
 from attcli.objectives import Inputs, Slope
@@ -78,8 +79,9 @@ class TrajectoryMatching:
 
     def _taught(self, images: Tensor, target: Tensor) -> Tensor:
         """The logits (n, K) that the expert gives the images at the end of the span (TESLA's labels)."""
+        teacher = calibrated(self._student, target, images)
         with torch.no_grad():
-            return torch.cat([self._student.logits(target, part) for part in images.split(TOGETHER)])
+            return torch.cat([teacher.logits(target, part) for part in images.split(TOGETHER)])
 
 
 def make(inputs: Inputs) -> TrajectoryMatching:
@@ -96,7 +98,7 @@ def _step_functions(inputs: Inputs) -> StepFunctions:
         classes=inputs.architecture.classes,
         batch=batch,
         images=batch * settings.syn_steps * settings.iterations,
-        filled_up=len(images) % batch > 0,
+        short=len(images) % batch,
         derivatives=True,
         labels=settings.labels == "learned",
         dtype=images.dtype,
@@ -104,5 +106,6 @@ def _step_functions(inputs: Inputs) -> StepFunctions:
     build = inputs.architecture.build
     execution.use_threads(how.threads, build, work)
     if settings.engine == "unroll":
-        return inputs.student  # this engine has its own way through the network
+        # This engine has its own way through the network, which needs the loss alone.
+        return unfilled(inputs.student, inputs.student.module) if work.short else inputs.student
     return execution.step_functions(inputs.student, build, work, images.device, how.execution, how.micro_batch)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from attcli import execution
+from attcli.matching.statistics import calibrated
 from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student
 from attcli.networks import Architecture
@@ -46,7 +47,7 @@ class Networks:
             classes=architecture.classes,
             batch=batch,
             images=len(images) * passes,
-            filled_up=len(images) % batch > 0,
+            short=len(images) % batch,
             dtype=self.dtype,
         )
         self._students[architecture] = student
@@ -69,6 +70,10 @@ class Networks:
         step_functions = in_this_thread(self._step_functions[architecture], self.device)
         return train(step_functions, theta, images, labels, architecture.classes, lr, protocol, key, stop)
 
-    def accuracy(self, architecture: Architecture, theta: Tensor, tested: Labelled) -> float:
-        """The accuracy in percent of a network with these parameters."""
-        return accuracy(in_this_thread(self._students[architecture], self.device), theta, *tested)
+    def accuracy(self, architecture: Architecture, theta: Tensor, trained_on: Tensor, tested: Labelled) -> float:
+        """The accuracy in percent of a network with these parameters; batch norms have the statistics of `trained_on`.
+
+        trained_on: the images (n, C, H, W) that it was trained on.
+        """
+        student = in_this_thread(self._students[architecture], self.device)
+        return accuracy(calibrated(student, theta, trained_on), theta, *tested)

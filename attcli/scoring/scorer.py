@@ -121,8 +121,9 @@ class Scorer:
         arch, kind, repeat = case
         if kind == "random":
             return self._random(arch, repeat, stop)
-        theta = self._trained(arch, self.scored.variants[kind], self.scored.labels, self.scored.lr, repeat, stop)
-        return {"accuracy": self.networks.accuracy(self.architecture(arch), theta, self.real.test)}
+        images = self.scored.variants[kind]
+        theta = self._trained(arch, images, self.scored.labels, self.scored.lr, repeat, stop)
+        return {"accuracy": self.networks.accuracy(self.architecture(arch), theta, images, self.real.test)}
 
     def _trained(
         self, arch: str, images: Tensor, labels: Tensor, lr: float, repeat: int, stop: Callable[[], bool]
@@ -137,9 +138,9 @@ class Scorer:
         best = {"held_out": -1.0}
         for lr in (self.scored.learned_lr, *self.random_lrs):
             theta = self._trained(arch, drawn.images, drawn.labels, lr, repeat, stop)
-            reached = self.networks.accuracy(architecture, theta, drawn.held_out)
+            reached = self.networks.accuracy(architecture, theta, drawn.images, drawn.held_out)
             if reached > best["held_out"]:
-                tested = self.networks.accuracy(architecture, theta, self.real.test)
+                tested = self.networks.accuracy(architecture, theta, drawn.images, self.real.test)
                 best = {"held_out": reached, "lr": lr, "accuracy": tested}
         return best
 

@@ -114,7 +114,7 @@ class _Trainer:
             image=tuple(self._images.shape[1:]),
             classes=self._architecture.classes,
             batch=batch,
-            filled_up=len(self._images) % batch > 0,
+            short=len(self._images) % batch,
             images=len(self._images) * wanted.experts * run.settings.epochs * trainers.gradients(wanted.trainer),
             dtype=self._dtype,
         )

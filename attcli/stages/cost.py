@@ -215,10 +215,11 @@ def _activations(architecture: Architecture) -> int:
         module = Student.of(architecture.build()).module
     hooks = [layer.register_forward_hook(count) for layer in module.modules() if not list(layer.children())]
     with torch.no_grad():
-        module(torch.zeros(1, *_shape(architecture), device="meta"))
+        # Two images, as a norm may refuse a single one.
+        module(torch.zeros(2, *_shape(architecture), device="meta"))
     for hook in hooks:
         hook.remove()
-    return total
+    return total // 2
 
 
 def size_in_words(count: float) -> str:

@@ -150,6 +150,8 @@ class _Evaluation:
     def scores(self, scorer: Scorer, kinds: Sequence[str], split: str, label: str) -> dict[str, Any]:
         """A set's scores by architecture and kind."""
         settings = self._run.settings.evaluate
+        for arch in settings.archs:
+            scorer.architecture(arch)  # refuses a network that does not take such images before any work
         cases = [(arch, kind, r) for arch in settings.archs for kind in kinds for r in range(settings.repeats)]
         with self._run.working_at(scorer.results.folder, "evaluate"), track(label, len(cases)) as progress:
             accuracies = scorer.scores(cases, progress)

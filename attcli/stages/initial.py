@@ -1,5 +1,7 @@
 """What a distillation starts from: real images, noise, or images that experts get right; and soft labels' logits."""
 
+from functools import cached_property
+
 import torch
 from loguru import logger
 from torch import Tensor
@@ -8,7 +10,8 @@ from attcli import execution, runtime
 from attcli.data.inputs import of_each_class
 from attcli.errors import UserError
 from attcli.matching import outer
-from attcli.matching.student import Student
+from attcli.matching.statistics import calibrated
+from attcli.matching.student import Student, has_batch_statistics
 from attcli.parameterisations import Parameterisation
 from attcli.settings import Settings
 from attcli.stages import update
@@ -16,6 +19,9 @@ from attcli.store import dataset, experts, synthetic
 
 TOGETHER = 250
 """Images that an expert judges at a time."""
+
+CALIBRATING = 2000
+"""Training images that give an expert's batch norms their statistics, since those it judges may be all of one class."""
 
 
 def begin(
@@ -34,7 +40,7 @@ def begin(
     generator = runtime.stream(settings.seed_of("distill"), "initial-images")
     classes, per_class = len(data.about["classes"]), parameterisation.images_per_class(distill.ipc)
     hard = torch.arange(classes).repeat_interleave(per_class)
-    judges = _Judges(trajectories, settings.label_epoch, student, device)
+    judges = _Judges(trajectories, settings.label_epoch, student, device, data)
     if distill.init == "noise":
         shape = (len(hard), data.about["channels"], data.about["resolution"], data.about["resolution"])
         images = torch.randn(shape, generator=generator)
@@ -72,9 +78,16 @@ class _Judges:
     """The experts after one epoch, asked for their outputs."""
 
     def __init__(
-        self, trajectories: experts.Experts, epoch: int | None, student: Student, device: torch.device
+        self,
+        trajectories: experts.Experts,
+        epoch: int | None,
+        student: Student,
+        device: torch.device,
+        data: dataset.Dataset,
     ) -> None:
         self._trajectories, self._epoch, self._student, self._device = trajectories, epoch, student, device
+        self._data = data
+        self._calibrated: tuple[int, Student] | None = None
 
     def __len__(self) -> int:
         return len(self._trajectories)
@@ -84,9 +97,25 @@ class _Judges:
         assert self._epoch is not None
         theta = torch.from_numpy(self._trajectories.rows(expert, (self._epoch, self._epoch))[0])
         theta = theta.to(self._device, images.dtype)
+        judge = self._judge(expert, theta)
         with torch.no_grad():
-            parts = [self._student.logits(theta, part.to(self._device)) for part in images.split(TOGETHER)]
+            parts = [judge.logits(theta, part.to(self._device)) for part in images.split(TOGETHER)]
         return torch.cat(parts).cpu()
+
+    def _judge(self, expert: int, theta: Tensor) -> Student:
+        """The student that has an expert's parameters theta (P,), its batch norms with fixed statistics."""
+        if not has_batch_statistics(self._student.module):
+            return self._student
+        if self._calibrated is None or self._calibrated[0] != expert:
+            self._calibrated = expert, calibrated(self._student, theta, self._usual.to(theta))
+        return self._calibrated[1]
+
+    @cached_property
+    def _usual(self) -> Tensor:
+        """Training images (n, C, H, W) of all classes, whose statistics batch norms judge by."""
+        labels = self._data.labels["train"]
+        order = torch.randperm(len(labels), generator=runtime.stream(0, "statistics"))
+        return self._data.inputs("train", order[:CALIBRATING])
 
     def soft_labels(self, images: Tensor, hard: Tensor) -> Tensor:
         """The mean logits (n, K) of the experts that are right about each image (DATM).
