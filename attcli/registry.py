@@ -123,16 +123,25 @@ def datasets_of_this_package() -> dict[str, str]:
     return {info.name: path for path in _own("dataset").values() for info in import_module(path).INFO}
 
 
+def base(name: str) -> str:
+    """The name of a choice without what follows a colon: `hf` of `hf:owner/name`."""
+    return name.partition(":")[0]
+
+
 def source(name: str) -> ModuleType:
     """The module that loads the dataset `name`."""
-    return module("dataset", name)
+    return module("dataset", base(name))
 
 
 def dataset(name: str) -> DatasetInfo:
-    """The facts of the dataset `name`; UserError if there is none."""
-    known("dataset", name, names("dataset"))
-    info: DatasetInfo = next(info for info in source(name).INFO if info.name == name)
+    """What is known of the dataset `name` without looking at files; UserError if there is none."""
+    known("dataset", base(name), names("dataset"), _datasets())
+    info: DatasetInfo = next(info for info in source(name).INFO if info.name == base(name))
     return info
+
+
+def _datasets() -> str:
+    return f"there are: {', '.join(names('dataset'))}; --dataset folder --data-dir PATH reads images of your own"
 
 
 def known(kind: str, name: str, names: Iterable[str], listing: str | None = None) -> str:

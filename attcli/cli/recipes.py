@@ -24,14 +24,11 @@ def list_recipes(context: typer.Context) -> None:
 def list_all() -> None:
     """List the recipes."""
     with reporting():
-        from attcli import registry
         from attcli.settings.recipes import all_recipes
 
         for name, recipe in all_recipes().items():
             unverified = sum(bool(entry.doubt) for entry in recipe.values.values())
             note = f" ({unverified} unverified value{'s' if unverified > 1 else ''})" if unverified else ""
-            if not registry.dataset(name.split("/")[1]).readable:
-                note += " (its images cannot be read yet)"
             typer.echo(f"{name:28}  {recipe.title}{note}")
 
 

@@ -4,7 +4,8 @@ import time
 
 import torch
 
-from attcli import execution, registry, runtime
+from attcli import execution, runtime
+from attcli.data import sources
 from attcli.execution import CACHED_IMAGES, Work
 from attcli.matching.student import Student
 from attcli.networks import Architecture
@@ -19,7 +20,7 @@ KEPT_COPIES = 6
 
 def cost(settings: Settings) -> str:
     """Lines for the experts, the distillation and the scores, none of them done yet."""
-    info = registry.dataset(settings.prepare.dataset)
+    info = sources.describe(settings.images)
     about = {"channels": info.channels, "classes": [""] * info.classes, "resolution": info.resolution}
     network = inputs.architecture(settings.network, about)
     image = (info.channels, info.resolution, info.resolution)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from attcli import registry
+from attcli.data import sources
+from attcli.errors import MissingError
 from attcli.matching.parameters import Layout
 from attcli.stages import identity, inputs
 from attcli.stages.run import Run, differences
@@ -33,11 +34,14 @@ def _header(path: Path, kind: str) -> artefact.Header | None:
 
 
 def _prepare(run: Run) -> str:
-    info = registry.dataset(run.settings.prepare.dataset)
+    info = sources.describe(run.settings.images)
     values = info.channels * info.resolution**2
     disk = (info.train + info.test) * values + (4 * values**2 if run.settings.prepare.normalise == "zca" else 0)
-    fingerprint, _ = identity.prepare(run.settings)
     found = _header(run.dataset, dataset.KIND)
+    try:
+        fingerprint, _ = identity.prepare(run.settings)
+    except MissingError as error:
+        return f"would make {run.dataset}, up to {_size(disk)}, but its images are missing: {error}"
     if found and found.fingerprint == fingerprint:
         return f"nothing to do: {run.dataset} is there"
     return f"would make {run.dataset} from {info.title}{_overwriting(run, found)}, up to {_size(disk)}"
@@ -50,7 +54,7 @@ def _overwriting(run: Run, found: artefact.Header | None) -> str:
 
 
 def _parameters(run: Run) -> int:
-    info = registry.dataset(run.settings.prepare.dataset)
+    info = sources.describe(run.settings.images)
     about = {"channels": info.channels, "classes": [""] * info.classes, "resolution": info.resolution}
     with torch.device("meta"):
         return Layout.of(inputs.architecture(run.settings.network, about).build()).size
@@ -80,7 +84,7 @@ def _buffer(run: Run) -> str:
 
 def _distill(run: Run) -> str:
     settings = run.settings
-    info = registry.dataset(settings.prepare.dataset)
+    info = sources.describe(settings.images)
     wanted, every = settings.distill.iterations, settings.distill.save_every
     set_size = 4 * settings.distill.ipc * info.classes * info.channels * info.resolution**2
     disk = -(-wanted // every) * 3 * set_size + wanted * (8 * settings.distill.syn_steps + 48) * 2
