@@ -5,6 +5,8 @@ module; the settings' section takes their fields in.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,12 +17,16 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+LARGEST_ZCA = 12_288
+"""Values of the largest images that ZCA whitens: 64 x 64 in colour, with a matrix of 1.2 GB (19 GB at 128 x 128)."""
+
+
 @dataclass(frozen=True)
 class DatasetInfo:
     """The facts of a dataset: its training set's classes, sizes, and shape of its images (channels, side, side).
 
-    `literature` is the mean and the deviation of each channel that published experiments standardise it with.
-    `readable` says whether its images can be read yet.
+    `literature` is the mean and the deviation of each channel that published experiments standardise it with. `seeded`
+    says that its split into training and test images is drawn with the seed.
     """
 
     name: str
@@ -33,4 +39,24 @@ class DatasetInfo:
     test: int
     value_scale: float = 1 / 255
     literature: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    readable: bool = True
+    seeded: bool = False
+
+    @property
+    def values(self) -> int:
+        """The numbers of one image."""
+        return self.channels * self.resolution**2
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which images are asked for: by the dataset's name, below a folder, with the options of `prepare`.
+
+    `seed` is the one that a split into training and test images is drawn with; `work_dir` is where a source may keep
+    what it found out about files.
+    """
+
+    name: str
+    data_dir: Path
+    options: Any
+    seed: int
+    work_dir: Path

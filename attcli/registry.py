@@ -143,22 +143,29 @@ def datasets_of_this_package() -> dict[str, str]:
     return {info.name: path for path in _own("dataset").values() for info in import_module(path).INFO}
 
 
+def base(name: str) -> str:
+    """The name of a choice without what follows a colon: `hf` of `hf:owner/name`."""
+    return name.partition(":")[0]
+
+
 def source(name: str) -> ModuleType:
     """The module that loads the dataset `name`."""
-    return module("dataset", name)
+    return module("dataset", base(name))
 
 
-OWN_IMAGES = "own folders of images cannot be read yet"
-"""What is said to somebody who names a folder instead of a dataset."""
+OWN_IMAGES = "--dataset folder --data-dir PATH reads images of your own"
+"""What is said to somebody who names no dataset, or a folder instead of one."""
 
-FOLDER_WORDS = ("folder", "imagefolder", "image_folder")
+FOLDER_WORDS = ("imagefolder", "image_folder")
 """What other programs call a folder of own images."""
 
 
 def dataset(name: str) -> DatasetInfo:
-    """The facts of the dataset `name`; UserError if there is none."""
-    known("dataset", name, names("dataset"), hint=f"this is a folder, and {OWN_IMAGES};" if _is_folder(name) else "")
-    info: DatasetInfo = next(info for info in source(name).INFO if info.name == name)
+    """What is known of the dataset `name` without looking at files; UserError if there is none."""
+    hint = "this is a folder:" if _is_folder(name) else ""
+    listing = f"there are: {', '.join(names('dataset'))}; {OWN_IMAGES}"
+    known("dataset", base(name), names("dataset"), listing, hint)
+    info: DatasetInfo = next(info for info in source(name).INFO if info.name == base(name))
     return info
 
 
@@ -191,7 +198,7 @@ def check_network(name: str, resolution: int, options: Mapping[str, Any]) -> Non
 
 def _is_folder(name: str) -> bool:
     """Whether a name that no dataset has reads like a folder's, or is one's."""
-    if name in names("dataset") or not name:
+    if base(name) in names("dataset") or not name:
         return False
     if name.startswith((".", "~")) or "/" in name.rstrip("/") or "\\" in name or name.lower() in FOLDER_WORDS:
         return True

@@ -207,7 +207,7 @@ def test_a_recipe_is_used(cli: Cli) -> None:
         (("distill", "--ipc", "0"), "distill.ipc: input should be greater than or equal to 1, not 0"),
         (("distill", "--set", "distill.ips=1"), "did you mean 'distill.ipc'?"),
         (("distill", "--method", "mttt"), "unknown method 'mttt'; did you mean 'mtt'?"),
-        (("prepare", "--dataset", "imagenette"), "imagenette: source not available yet"),
+        (("prepare", "--dataset", "imagenette"), "imagenette is not in data: there is no train/n01440764 there"),
         (
             ("distill", "--device", "cuda:99", "--dataset", "digits", "--set", "distill.ipc=1"),
             "device 'cuda:99' is not",

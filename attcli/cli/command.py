@@ -98,12 +98,10 @@ def run_stage(
 
     Settings are checked before torch is loaded, so that a mistake is told at once.
     """
-    from attcli.settings.checks import check_readable
     from attcli.settings.completeness import check_under_dvc
 
     resolved = resolve_flags(flags, sets, params, recipe)
     check_under_dvc(resolved)
-    check_readable(resolved.settings)
     from loguru import logger
 
     from attcli import progress, runtime

@@ -31,18 +31,7 @@ def _choices(kind: str) -> Callable[[], Iterable[str]]:
 
 
 def datasets(incomplete: str) -> list[str]:
-    """Datasets whose images can be read."""
-
-    def readable() -> Iterable[str]:
-        from attcli import registry
-
-        return [name for name in registry.names("dataset") if registry.dataset(name).readable]
-
-    return _beginning(incomplete, readable)
-
-
-def all_datasets(incomplete: str) -> list[str]:
-    """Datasets that recipes may be for."""
+    """Datasets."""
     return _beginning(incomplete, _choices("dataset"))
 
 

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 OfDataset = Annotated[
     str | None,
-    typer.Option(
-        help="Only those for this dataset. Default: all.", metavar="NAME", autocompletion=completion.all_datasets
-    ),
+    typer.Option(help="Only those for this dataset. Default: all.", metavar="NAME", autocompletion=completion.datasets),
 ]
 OfMethod = Annotated[
     str | None,
@@ -60,8 +58,6 @@ def list_all(dataset: OfDataset = None, method: OfMethod = None, as_json: AsJson
         for entry in listed:
             unverified = entry["unverified"]
             note = f" ({unverified} unverified value{'s' if unverified > 1 else ''})" if unverified else ""
-            if not entry["readable"]:
-                note += " (its images cannot be read yet)"
             typer.echo(f"{entry['name']:28}  {entry['title']}{note}")
 
 
@@ -81,7 +77,6 @@ def _listed(dataset: str | None, method: str | None) -> list[dict[str, Any]]:
             "name": name,
             "title": recipe.title,
             "unverified": sum(bool(entry.doubt) for entry in recipe.values.values()),
-            "readable": registry.dataset(recipe.experiment.dataset).readable,
             "published": recipe.published,
         }
         for name, recipe in all_recipes().items()

@@ -19,9 +19,6 @@ from torch import Tensor
 CHUNK = 10_000
 """Images that are taken at a time; fewer of large ones."""
 
-LARGEST_ZCA = 12_288
-"""Values of the largest images that ZCA whitens: 64 x 64 in colour, with a matrix of 1.2 GB (19 GB at 128 x 128)."""
-
 
 @dataclass(frozen=True)
 class Normaliser:

@@ -1,24 +1,18 @@
 """What no single setting can be wrong about: checks across settings, before any work starts."""
 
 from attcli import registry
+from attcli.data import sources
 from attcli.errors import UserError
-from attcli.options import DatasetInfo
+from attcli.options import LARGEST_ZCA, DatasetInfo
 from attcli.settings.models import Settings
 
 OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 
 
-def check_readable(settings: Settings) -> None:
-    """UserError where the dataset's images can't be read yet, though recipes know it."""
-    info = registry.dataset(settings.prepare.dataset)
-    if not info.readable:
-        readable = ", ".join(name for name in registry.names("dataset") if registry.dataset(name).readable)
-        raise UserError(f"{info.name}: source not available yet; choose --dataset with one of {readable}")
-
-
 def check(settings: Settings) -> None:
     """UserError, in one line with the remedy, for the first thing that cannot work."""
-    info = registry.dataset(settings.prepare.dataset)
+    registry.dataset(settings.prepare.dataset)
+    info = sources.describe(settings.images)
     registry.check_network(settings.network.arch, info.resolution, settings.network.model_dump())
     for arch in settings.evaluate.archs:
         registry.check_network(arch, info.resolution, {})
@@ -37,6 +31,12 @@ def check(settings: Settings) -> None:
                 registry.known(f"augmentation in {name}:", operation, OPERATIONS, f"{listing}, or none")
     if settings.prepare.normalise == "literature" and info.literature is None:
         raise UserError(f"prepare.normalise literature: there are no such figures for {info.name}; use standardise")
+    if settings.prepare.normalise == "zca" and info.values > LARGEST_ZCA:
+        raise UserError(
+            f"ZCA whitening of {info.name} needs a matrix of {info.values:,} x {info.values:,} numbers, which is too "
+            f"large; set prepare.normalise=standardise, or a prepare.resolution of at most "
+            f"{int((LARGEST_ZCA / info.channels) ** 0.5)}"
+        )
     _spans(settings)
     _counts(settings, info)
 

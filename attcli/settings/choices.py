@@ -13,7 +13,7 @@ READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """For a setting that chooses: what each of its values reads that others do not."""
 
-DECLARED = ("network", "trainer", "parameterisation", "storage")
+DECLARED = ("dataset", "network", "trainer", "parameterisation", "storage")
 """Kinds whose choices declare their options beside themselves."""
 
 
@@ -37,6 +37,8 @@ def idle(settings: Settings) -> set[str]:
     for setting, by_value in readers().items():
         section, name = setting.split(".")
         choice: Any = getattr(getattr(settings, section), name)
+        if isinstance(choice, str):
+            choice = registry.base(choice)
         for value, options in by_value.items():
             (read if value == choice else unread).update(options)
     return unread - read

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from attcli import registry
-from attcli.options import Section
+from attcli.options import Request, Section
 
 DSA = "color_crop_cutout_flip_scale_rotate"
 
@@ -47,17 +47,18 @@ def _options_last(section: type[S]) -> type[S]:
     return section
 
 
-class Prepare(Section):
+@_options_last
+class Prepare(_with_options("dataset")):  # type: ignore[misc]
     """Which images, and how they are normalised."""
 
-    dataset: str = Field("cifar10", description="dataset, one of those that `attcli recipes` lists")
+    dataset: str = Field("cifar10", description="dataset by name; folder for images of your own in runtime.data_dir")
     normalise: Literal["zca", "standardise", "literature"] = Field(
         "zca", description="ZCA whitening, the images' own mean and deviation, or those that the literature's codes use"
     )
     zca_eps: PositiveFloat = Field(0.1, description="added to the covariance's eigenvalues by ZCA")
     validation: NonNegativeInt = Field(0, description="images split off the training set for validation, stratified")
     limit_per_class: PositiveInt | None = Field(None, description="keep only so many training images of each class")
-    seed: NonNegativeInt | None = Field(None, description="seed of the validation split and the limit; default: seed")
+    seed: NonNegativeInt | None = Field(None, description="seed of the splits and the limit; default: seed")
 
 
 @_options_last
@@ -203,6 +204,12 @@ class Settings(Section):
         """The seed of a stage: its own, or the common one."""
         own: int | None = getattr(self, stage).seed
         return self.seed if own is None else own
+
+    @property
+    def images(self) -> Request:
+        """What is asked of the dataset's source."""
+        where = self.runtime
+        return Request(self.prepare.dataset, where.data_dir, self.prepare, self.seed_of("prepare"), where.work_dir)
 
     @property
     def matched_epochs(self) -> int:

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from attcli import execution, registry, runtime
+from attcli import execution, runtime
+from attcli.data import sources
 from attcli.execution import CACHED_IMAGES, Work
 from attcli.matching.microbatch import sliced
 from attcli.matching.parameters import Layout
@@ -47,7 +48,7 @@ class Cost:
 
 def images_about(settings: Settings) -> dict[str, Any]:
     """What a prepared dataset's header would say of its images."""
-    info = registry.dataset(settings.prepare.dataset)
+    info = sources.describe(settings.images)
     return {"channels": info.channels, "classes": [""] * info.classes, "resolution": info.resolution}
 
 
@@ -63,15 +64,15 @@ def _shape(architecture: Architecture) -> tuple[int, int, int]:
 
 def _train(settings: Settings) -> int:
     """The training images."""
-    info, prepare = registry.dataset(settings.prepare.dataset), settings.prepare
+    info, prepare = sources.describe(settings.images), settings.prepare
     kept = min(info.train, prepare.limit_per_class * info.classes) if prepare.limit_per_class else info.train
     return kept - prepare.validation
 
 
 def _held(settings: Settings) -> float:
     """Bytes of a dataset that has been read: images as integers, and the two matrices of ZCA."""
-    info = registry.dataset(settings.prepare.dataset)
-    values = info.channels * info.resolution**2
+    info = sources.describe(settings.images)
+    values = info.values
     matrices = 2 * 4 * values**2 if settings.prepare.normalise == "zca" else 0
     return float((_train(settings) + info.test) * values + matrices)
 
@@ -90,8 +91,8 @@ def _step_memory(architecture: Architecture, size: int, derivatives: bool) -> fl
 
 def prepare(settings: Settings) -> Cost:
     """What preparing takes; its time is not estimated."""
-    info = registry.dataset(settings.prepare.dataset)
-    values = info.channels * info.resolution**2
+    info = sources.describe(settings.images)
+    values = info.values
     whitening = 5 * 8 * values**2 if settings.prepare.normalise == "zca" else 0
     return Cost(memory=PREPARED_COPIES * info.train * values + whitening)
 
@@ -142,7 +143,7 @@ def evaluate(
         work = Work(_shape(network), network.classes, min(batch, images), images * epochs * count)
         operations += execution.flops(network.build, work)
         largest = max(largest, _step_memory(network, size, False))
-        tested = registry.dataset(settings.prepare.dataset).test * network.channels * network.resolution**2
+        tested = sources.describe(settings.images).test * network.channels * network.resolution**2
     return Cost(
         memory=_held(settings) + 4 * tested + cores * largest,
         operations=operations,

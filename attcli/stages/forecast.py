@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from attcli import registry
-from attcli.errors import UserError
+from attcli.data import sources
+from attcli.errors import MissingError, UserError
 from attcli.networks import Architecture
 from attcli.progress import duration
 from attcli.scoring.protocol import Protocol
@@ -95,11 +95,15 @@ def _overwriting(run: Run, other: artefact.Header | None) -> str:
 
 
 def _prepare(run: Run) -> Plan:
-    info = registry.dataset(run.settings.prepare.dataset)
+    info = sources.describe(run.settings.images)
     values = info.channels * info.resolution**2
     disk = (info.train + info.test) * values + (4 * values**2 if run.settings.prepare.normalise == "zca" else 0)
-    fingerprint, _ = identity.prepare(run.settings)
     header = _header(run.dataset, dataset.KIND)
+    try:
+        fingerprint, _ = identity.prepare(run.settings)
+    except MissingError as error:
+        words = f"would make {run.dataset}, but its images are missing: {error}"
+        return Plan(words, cost.prepare(run.settings))
     if header and header.fingerprint == fingerprint:
         return Plan(f"nothing to do: {run.dataset} is there")
     words = f"would make {run.dataset} from {info.title}{_overwriting(run, header)}"
@@ -138,7 +142,7 @@ def _kept_epochs(run: Run) -> int:
 
 def _distill(run: Run) -> Plan:
     settings = run.settings
-    info = registry.dataset(settings.prepare.dataset)
+    info = sources.describe(settings.images)
     wanted, every = settings.distill.iterations, settings.distill.save_every
     set_size = 4 * settings.distill.ipc * info.classes * info.channels * info.resolution**2
     disk = -(-wanted // every) * 3 * set_size + wanted * (8 * settings.distill.syn_steps + 48) * 2
@@ -228,7 +232,7 @@ def _scoring_cost(run: Run, distilled: synthetic.SyntheticSet | None, counts: di
         about, images = distilled.about, len(distilled.labels)
         networks = {arch: Architecture.of(spec_of(arch, about), about) for arch in counts}
     else:
-        images = settings.distill.ipc * registry.dataset(settings.prepare.dataset).classes
+        images = settings.distill.ipc * sources.describe(settings.images).classes
         networks = dict(zip(settings.evaluate.archs, networks_of(run, "evaluate"), strict=True))
     trainings = [(networks[arch], count) for arch, count in counts.items()]
     return cost.evaluate(settings, trainings, images, protocol.batch, protocol.epochs)

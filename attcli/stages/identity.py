@@ -7,9 +7,11 @@ iterations and repeats is no part of the stage's own, so that asking for more ex
 from typing import Any
 
 from attcli import registry
+from attcli.data import sources
+from attcli.errors import MissingError
 from attcli.settings import Settings
 from attcli.settings.choices import idle
-from attcli.store import artefact
+from attcli.store import artefact, dataset
 
 ALGORITHM = {"prepare": 1, "buffer": 1, "distill": 2, "evaluate": 1}
 """Raise a stage's number when a change of the code alters its results, so that old work is not taken for new."""
@@ -31,19 +33,34 @@ def network(settings: Settings) -> dict[str, object]:
     values = content(settings, "network")
     module = registry.module("network", arch)
     if hasattr(module, "resolved"):
-        values = module.resolved(values, registry.dataset(settings.prepare.dataset).resolution)
+        values = module.resolved(values, sources.describe(settings.images).resolution)
     return dict(values)
 
 
 def prepare(settings: Settings) -> Identity:
     """The identity of a prepared dataset."""
     section = settings.prepare
-    seeded = bool(section.validation or section.limit_per_class)
+    seeded = bool(section.validation or section.limit_per_class or sources.describe(settings.images).seeded)
     decisive: dict[str, object] = {
         **content(settings, "prepare"),
         "seed": settings.seed_of("prepare") if seeded else None,
     }
-    return artefact.fingerprint("prepare", ALGORITHM["prepare"], decisive, {}), decisive
+    return artefact.fingerprint("prepare", ALGORITHM["prepare"], decisive, _files(settings)), decisive
+
+
+def _files(settings: Settings) -> dict[str, str]:
+    """What went into a prepared dataset: the digest of its image files, where it is made of files.
+
+    Where they are no longer there, what was prepared from them says which they were.
+    """
+    try:
+        digest = sources.digest(settings.images)
+    except MissingError:
+        prepared = settings.runtime.artifacts / "dataset.h5"
+        if not prepared.exists():
+            raise
+        digest = artefact.header(prepared, dataset.KIND, dataset.MAKER).about.get("files")
+    return {} if digest is None else {"files": digest}
 
 
 def buffer(settings: Settings, dataset_sha256: str) -> Identity:

@@ -14,10 +14,9 @@ from loguru import logger
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attcli import registry
-from attcli.data import normalise
+from attcli.data import normalise, sources
 from attcli.data.inputs import of_each_class
-from attcli.data.sources import DatasetInfo, Files, Source, Split
+from attcli.data.sources import DatasetInfo, Files, Split
 from attcli.errors import DamagedError, UserError
 from attcli.progress import track
 from attcli.runtime import stream, versions
@@ -31,6 +30,9 @@ from attcli.store.publishing import publish
 from attcli.store.spool import Spool
 
 Indices = NDArray[np.int64]
+
+SLOW_ZCA = 4000
+"""Values per image above which it is said that ZCA takes its time."""
 
 
 def run(run: Run) -> None:
@@ -52,12 +54,6 @@ def run(run: Run) -> None:
             _make(run.settings, folder, made, fingerprint, decisive)
             logger.info("prepared {} in {:.1f} s", run.settings.prepare.dataset, time.perf_counter() - begun)
         publish(made, run.dataset, force=run.force)
-
-
-def _load(settings: Settings) -> Source:
-    info = registry.dataset(settings.prepare.dataset)
-    source: Source = registry.source(info.name).load(settings.runtime.data_dir, info.name)
-    return source
 
 
 def _split(train: Split, settings: Settings) -> dict[str, Indices]:
@@ -86,19 +82,26 @@ def _normaliser(settings: Settings, info: DatasetInfo, train: Rows) -> normalise
         for piece in train.pieces(normalise.chunk_size(int(np.prod(train.shape[1:])))):
             yield torch.from_numpy(piece).float() * info.value_scale
 
+    if settings.prepare.normalise == "zca" and info.values > SLOW_ZCA:
+        logger.info("ZCA whitening of {:,} values per image takes minutes, once", info.values)
     return normalise.fit_chunks(settings.prepare.normalise, chunks, settings.prepare.zca_eps)
 
 
 def _make(settings: Settings, folder: Path, made: Path, fingerprint: str, decisive: dict[str, object]) -> None:
     """Write the dataset's file."""
-    info = registry.dataset(settings.prepare.dataset)
-    source = _load(settings)
+    info = sources.describe(settings.images)
+    source = sources.load(settings.images)
     parts: dict[str, tuple[Split, Indices]] = {
         name: (source.train, index) for name, index in _split(source.train, settings).items()
     }
     parts["test"] = source.test, np.arange(len(source.test.labels))
     spools: dict[str, Spool] = {}
     rows = _rows(settings, info, parts, folder, spools)
+    counts = np.bincount(rows["train"].labels, minlength=len(source.classes))
+    if not counts.all():
+        raise UserError(
+            f"class {source.classes[counts.argmin()]} has no training image that can be read; mend its files"
+        )
     normaliser = _normaliser(settings, info, rows["train"])
     arrays: dict[str, NDArray[np.int64] | artefact.Streamed] = {}
     for name, part in rows.items():
@@ -113,6 +116,8 @@ def _make(settings: Settings, folder: Path, made: Path, fingerprint: str, decisi
         "normaliser": {"kind": normaliser.kind, "eps": normaliser.eps, "sha256": normaliser.digest()},
         "seed": settings.seed_of("prepare"),
     }
+    if (files := sources.digest(settings.images)) is not None:
+        about["files"] = files
     sizes = ", ".join(f"{len(part.labels)} {name}" for name, part in rows.items())
     logger.info("{}: {} images, {}", info.title, sizes, normaliser.kind)
     header = artefact.Header(dataset.KIND, fingerprint, dict(decisive), about, versions())
@@ -136,7 +141,7 @@ def _rows(
         spools |= {name: Spool(folder, f"{name}-decoded", shape) for name in files}
         _decode(files, spools, shape)
         rows |= {name: decoded.of_spool(*part, spools[name], shape) for name, part in files.items()}
-        _check(settings, info, files, spools, rows["train"])
+        _check(settings, files, spools)
     return {name: rows[name] for name in parts}
 
 
@@ -151,23 +156,14 @@ def _decode(files: dict[str, tuple[Files, Indices]], spools: dict[str, Spool], s
             decoded.decode(split, index, spools[name], shape, progress)
 
 
-def _check(
-    settings: Settings,
-    info: DatasetInfo,
-    files: dict[str, tuple[Files, Indices]],
-    spools: dict[str, Spool],
-    train: Rows,
-) -> None:
-    """UserError where too many images are unreadable, or a class has none left; else what was odd is logged."""
+def _check(settings: Settings, files: dict[str, tuple[Files, Indices]], spools: dict[str, Spool]) -> None:
+    """UserError where too many images are unreadable; else what was odd is logged."""
     problems = [
         f"{split.name(int(index[row]))}: {why}"
         for name, (split, index) in files.items()
         for row, why in spools[name].problems.items()
     ]
     total = sum(len(index) for _, index in files.values())
-    decoded.check_problems(problems, total, getattr(settings.prepare, "allow_unreadable", False))
+    decoded.check_problems(problems, total, settings.prepare.allow_unreadable)
     if animated := sum(spool.animated for spool in spools.values()):
         logger.info("{} images have more than one frame; the first is taken", animated)
-    counts = np.bincount(train.labels, minlength=info.classes)
-    if not counts.all():
-        raise UserError(f"class {int(counts.argmin())} has no training image that can be read; mend its files")

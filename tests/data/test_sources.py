@@ -80,8 +80,3 @@ def test_cifar_that_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(b"cut short")
     with pytest.raises(UserError, match=r"cifar10 is incomplete or damaged in .* --data-dir"):
         registry.source("cifar10").load(tmp_path, "cifar10")
-
-
-def test_sources_to_come() -> None:
-    with pytest.raises(UserError, match="tinyimagenet: source not available yet"):
-        registry.source("tinyimagenet").load(Path(), "tinyimagenet")

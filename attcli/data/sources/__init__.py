@@ -1,13 +1,17 @@
 """Datasets, one file each (or a family's): `INFO` says what it is, `load(data_dir, name)` reads it.
 
-Importing them loads no torch.
+Where the facts lie in files, a module has `describe(request)` (its facts), `digest(request)` (a SHA-256 of its input,
+which becomes part of the prepared dataset's identity) and `load(request)` instead of `load(data_dir, name)`, and may
+declare `class Options(Section)`, which become settings of `prepare`. Importing these modules loads no torch.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
+from attcli import registry
 from attcli.options import DatasetInfo as DatasetInfo
+from attcli.options import Request as Request
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,3 +65,30 @@ class Source(NamedTuple):
     train: Split
     test: Split
     classes: list[str]
+
+
+def describe(request: Request) -> DatasetInfo:
+    """The facts of a dataset. UserError where they lie in files that are missing or not what they should be."""
+    module = registry.source(request.name)
+    if hasattr(module, "describe"):
+        described: DatasetInfo = module.describe(request)
+        return described
+    return registry.dataset(request.name)
+
+
+def digest(request: Request) -> str | None:
+    """The SHA-256 of a dataset's input files; None for a dataset that its name alone decides.
+
+    MissingError where the files are not there.
+    """
+    module = registry.source(request.name)
+    return str(module.digest(request)) if hasattr(module, "digest") else None
+
+
+def load(request: Request) -> Source:
+    """A dataset as it was split. UserError where its files are missing or not what they should be."""
+    module = registry.source(request.name)
+    source: Source = (
+        module.load(request) if hasattr(module, "describe") else module.load(request.data_dir, request.name)
+    )
+    return source

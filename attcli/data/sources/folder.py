@@ -1,0 +1,99 @@
+"""Images of your own, in a folder: `train/CLASS/…` and `test/CLASS/…` (or `val/CLASS/…`), or just `CLASS/…`."""
+
+from typing import Annotated, Any, Literal
+
+from loguru import logger
+from pydantic import BeforeValidator, Field, PositiveInt
+
+from attcli.data import contents, imagefiles
+from attcli.data.listing import Folder, Labelled, Listing, by_class, numbered
+from attcli.data.sources import DatasetInfo, Request, Source
+from attcli.errors import UserError
+
+INFO = (DatasetInfo("folder", "a folder of images", 0, 3, 0, 0, 0, 0),)
+
+TEST_FOLDERS = ("test", "val")
+
+
+def _listed(value: Any) -> Any:
+    """`a,b` means the list of a and b, as on the command line."""
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+Classes = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
+class Options(imagefiles.Options):
+    """What is read of a folder, and how."""
+
+    resolution: PositiveInt | None = imagefiles.RESOLUTION
+    channels: Literal["grey", "colour"] | None = Field(
+        None, description="folder: grey or colour; default: grey where all images are"
+    )
+    classes: Classes | None = Field(
+        None, description="folder: the classes that are read, in this order; default: all, by name"
+    )
+    test_share: float = Field(
+        0.2, gt=0, lt=1, description="folder without test images: the share of each class that becomes them"
+    )
+
+
+def _list(request: Request) -> Listing:
+    folder = Folder(request.data_dir)
+    options = request.options
+    there = folder.folders()
+    if "train" not in there:
+        files = by_class(folder, "", options.classes)
+        classes, train, test = tuple(files), numbered(files), None
+    else:
+        files = by_class(folder, "train", options.classes)
+        classes, train = tuple(files), numbered(files)
+        place = next((name for name in TEST_FOLDERS if name in there), None)
+        if set(TEST_FOLDERS) <= set(there):
+            logger.info("{} has both test and val; val is not read", folder.root)
+        test = None if place is None else _tests(folder, place, classes, options.classes)
+    for name, paths in files.items():
+        if not paths:
+            place = f"{request.data_dir} has no images of the class {name}"
+            raise UserError(f"{place}; add some, or name the other classes as prepare.classes")
+    folder.tell_ignored()
+    return Listing(folder.root, classes, train, test, folder.stamps)
+
+
+def _tests(folder: Folder, place: str, classes: tuple[str, ...], chosen: tuple[str, ...] | None) -> Labelled:
+    names = folder.folders(place)
+    unknown = [name for name in names if name not in classes]
+    if unknown and chosen is None:
+        raise UserError(
+            f"{folder.root / place} has the class {unknown[0]}, which train/ has not; give both the same classes"
+        )
+    tests = {name: folder.images(f"{place}/{name}") if name in names else [] for name in classes}
+    if not any(tests.values()):
+        raise UserError(f"{folder.root / place} has no images of the classes; add some, or delete it")
+    if lacking := [name for name, paths in tests.items() if not paths]:
+        logger.warning("{} has no images of the class {}", folder.root / place, lacking[0])
+    return numbered(tests)
+
+
+def describe(request: Request) -> DatasetInfo:
+    """The facts of the folder. UserError, in one line, for a folder that is not laid out as it should be."""
+    listing = imagefiles.listing(request, _list)
+    resolution, channels = request.options.resolution, request.options.channels
+    if resolution is None or channels is None:
+        found = contents.contents(listing, request.work_dir)
+        resolution = resolution or imagefiles.common_size(found)
+        channels = channels or ("colour" if any(content.colour for content in found.values()) else "grey")
+    name = listing.root.name
+    return imagefiles.facts(
+        listing, request, "folder", f"the images in {name}", 1 if channels == "grey" else 3, resolution
+    )
+
+
+def digest(request: Request) -> str:
+    """The SHA-256 of all images, their names and classes."""
+    return contents.digest(imagefiles.listing(request, _list), request.work_dir)
+
+
+def load(request: Request) -> Source:
+    """The images, by class."""
+    return imagefiles.source(imagefiles.listing(request, _list), request, describe(request))

@@ -1,0 +1,164 @@
+"""Folders of images through `prepare`: what is written, what is left out, and going on after a kill."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from loguru import logger
+
+from attcli.data.decoding import DecodedFiles
+from attcli.errors import UserError
+from attcli.settings import resolve
+from attcli.stages import decoded, identity, inputs, pipeline
+from attcli.stages.run import Run
+from attcli.store import dataset
+from attcli.store.spool import Spool
+from tests.conftest import Cli
+from tests.data.pictures import classes, picture
+
+MakeRun = Callable[..., Run]
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of three images."""
+    monkeypatch.setattr(decoded, "PIECE_BYTES", 3 * 3 * 64)
+
+
+@pytest.fixture
+def of_folder(make_run: MakeRun, tmp_path: Path) -> MakeRun:
+    """A run on a folder of two classes of 20 pictures each."""
+    root = classes(tmp_path / "images", ("cat", "dog"), 20)
+
+    def make(name: str = "run", **changes: object) -> Run:
+        wanted = {"prepare__dataset": "folder", "runtime__data_dir": str(root), "buffer__batch": 8}
+        return make_run(tmp_path / name, **{"prepare__validation": 6, **wanted, **changes})
+
+    return make
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_a_folder_becomes_a_dataset_and_experts(of_folder: MakeRun) -> None:
+    run = of_folder(buffer__experts=1)
+    pipeline.buffer(run)
+    data = dataset.read(run.dataset)
+    assert data.about["classes"] == ["cat", "dog"]
+    assert {split: labels.bincount().tolist() for split, labels in data.labels.items()} == {
+        "train": [13, 13],
+        "validation": [3, 3],
+        "test": [4, 4],
+    }
+    assert data.images["train"].shape == (26, 3, 8, 8)
+    inputs_of_train = data.inputs("train")
+    assert abs(float(inputs_of_train.mean())) < 1e-5
+    assert not list(run.settings.runtime.work_dir.glob("prepare-*/*decoded*"))
+
+
+def sha256(run: Run) -> str:
+    pipeline.prepare(run)
+    return dataset.read(run.dataset).sha256
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_a_killed_prepare_goes_on_and_ends_the_same(of_folder: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = sha256(of_folder("whole"))
+    run = of_folder("killed")
+    calls: list[int] = []
+    decode = DecodedFiles.decode
+
+    def dies(self: DecodedFiles, index: np.ndarray) -> object:
+        calls.append(len(index))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return decode(self, index)
+
+    monkeypatch.setattr(DecodedFiles, "decode", dies)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.prepare(run)
+    folder = run.work("prepare", identity.prepare(run.settings)[0])
+    assert Spool(folder, "train-decoded", (3, 8, 8)).rows == 9
+    assert sha256(run) == whole
+    assert len(calls) == 4 + 9 - 3 + 2 + 3  # 26 training images, 6 for validation, 8 for testing, three at a time
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_unreadable_files_are_named_and_left_out(of_folder: MakeRun, tmp_path: Path) -> None:
+    (tmp_path / "images" / "dog" / "3.png").write_bytes(b"")
+    (tmp_path / "images" / "cat" / "x.png").write_text("no image")
+    with pytest.raises(UserError, match=r"2 of 41 images cannot be read \(.*cat/x.png: it is no image") as caught:
+        pipeline.prepare(of_folder())
+    assert "dog/3.png: it is empty" in str(caught.value)
+    assert "prepare.allow_unreadable=true" in str(caught.value)
+    run = of_folder(prepare__allow_unreadable=True)
+    told: list[str] = []
+    sink = logger.add(told.append, level="WARNING", format="{message}")
+    logger.enable("attcli")
+    pipeline.prepare(run)
+    logger.remove(sink)
+    assert "2 of 41 images cannot be read and are left out" in "".join(told)
+    data = dataset.read(run.dataset)
+    assert sum(len(labels) for labels in data.labels.values()) == 39
+    assert all(len(data.images[split]) == len(data.labels[split]) for split in dataset.SPLITS)
+    assert all(data.images[split].flatten(1).any(dim=1).all() for split in dataset.SPLITS)
+
+
+def test_one_in_a_hundred_may_be_unreadable(of_folder: MakeRun, tmp_path: Path) -> None:
+    for i in range(60):
+        picture(tmp_path / "images" / "cat" / f"more{i}.png", seed=1000 + i)
+    (tmp_path / "images" / "cat" / "bad.png").touch()
+    run = of_folder()
+    pipeline.prepare(run)
+    assert sum(len(labels) for labels in dataset.read(run.dataset).labels.values()) == 100
+
+
+def test_a_class_that_cannot_be_read_at_all(of_folder: MakeRun, tmp_path: Path) -> None:
+    for path in (tmp_path / "images" / "cat").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="class cat has no training image that can be read"):
+        pipeline.prepare(of_folder(prepare__allow_unreadable=True))
+
+
+def test_changed_files_are_another_dataset(of_folder: MakeRun, tmp_path: Path) -> None:
+    run = of_folder()
+    pipeline.prepare(run)
+    assert inputs.read_dataset(run).sha256
+    picture(tmp_path / "images" / "cat" / "new.png", seed=500)
+    with pytest.raises(UserError, match=r"made with other settings \(other inputs"):
+        pipeline.prepare(of_folder())
+    assert sha256(of_folder("other")) != dataset.read(run.dataset).sha256
+
+
+def test_a_prepared_dataset_serves_without_its_files(make_run: MakeRun, tmp_path: Path) -> None:
+    """As on another machine, where DVC has restored dataset.h5 alone."""
+    for part in ("train", "val"):
+        names = tuple(f"n0{i}" for i in range(9))
+        classes(tmp_path / "data" / "tiny-imagenet-200" / part, ("n01443537", *names), 3)
+    wanted = {"prepare__dataset": "tinyimagenet", "prepare__validation": 0, "prepare__resolution": 8}
+    run = make_run(**wanted, runtime__data_dir=str(tmp_path / "data"), buffer__batch=8, distill__init="noise")
+    pipeline.prepare(run)
+    kept = inputs.read_dataset(run).sha256
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    assert inputs.read_dataset(run).sha256 == kept
+    run.dataset.unlink()
+    with pytest.raises(UserError, match="tinyimagenet is not in"):
+        pipeline.prepare(run)
+
+
+def test_zca_of_large_images_is_refused_before_any_work(tmp_path: Path) -> None:
+    classes(tmp_path / "images")
+    wanted = {"prepare.dataset": "folder", "runtime.data_dir": str(tmp_path / "images"), "buffer.batch": 2}
+    message = r"49,152 x 49,152 numbers, which is too large; set prepare.normalise=standardise, .* at most 64"
+    with pytest.raises(UserError, match=message):
+        resolve({**wanted, "prepare.resolution": 128, "prepare.normalise": "zca"}, environ={}, ignore_params=True)
+    resolve({**wanted, "prepare.resolution": 64, "prepare.normalise": "zca"}, environ={}, ignore_params=True)
+
+
+def test_a_folder_on_the_command_line(cli: Cli) -> None:
+    words = ("prepare", "--dataset", "folder", "--data-dir", "images", "--set", "buffer.batch=4")
+    assert "images is not there; name the folder" in cli(*words, code=2)
+    classes(cli.folder / "images")
+    assert "from the images in images" in cli(*words, "--dry-run")
+    cli(*words, "--set", "prepare.classes=dog,cat")
+    assert dataset.read(cli.folder / "artifacts" / "dataset.h5").about["classes"] == ["dog", "cat"]
+    assert "classes is ['dog', 'cat'] there" in cli(*words, code=2)
