@@ -154,7 +154,7 @@ def source(name: str) -> ModuleType:
 
 
 OWN_IMAGES = "--dataset folder --data-dir PATH reads images of your own"
-"""What is said to somebody who names no dataset, or a folder instead of one."""
+"""What is said to somebody who names a folder instead of a dataset."""
 
 FOLDER_WORDS = ("imagefolder", "image_folder")
 """What other programs call a folder of own images."""
@@ -162,9 +162,8 @@ FOLDER_WORDS = ("imagefolder", "image_folder")
 
 def dataset(name: str) -> DatasetInfo:
     """What is known of the dataset `name` without looking at files; UserError if there is none."""
-    hint = "this is a folder:" if _is_folder(name) else ""
-    listing = f"there are: {', '.join(names('dataset'))}; {OWN_IMAGES}"
-    known("dataset", base(name), names("dataset"), listing, hint)
+    hint = f"for a folder: {OWN_IMAGES};" if _is_folder(name) else ""
+    known("dataset", base(name), names("dataset"), hint=hint)
     info: DatasetInfo = next(info for info in source(name).INFO if info.name == base(name))
     return info
 

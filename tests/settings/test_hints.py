@@ -79,7 +79,7 @@ def test_methods_that_lack_a_name_or_misspell_one(name: str, meant: str) -> None
         ".",
         "data",
         "photos",
-        "folder",
+        "image_folder",
         "ImageFolder",
     ],
 )
