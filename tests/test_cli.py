@@ -129,6 +129,8 @@ def test_reproduce_says_the_cost_and_the_published_value(cli: Cli) -> None:
     assert re.search(r"\ntimes +[\d.e+]+ floating-point operations at .* GFLOP/s, the speed that eager steps of", plan)
     assert list(Path().iterdir()) == []
     small = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
+    cli("reproduce", "att/digits/ipc1", *small, "--time-limit", "0.001s", code=75)
+    assert not Path("reproduced/att/digits/ipc1/scores.json").exists()
     output = cli("reproduce", "att/digits/ipc1", *small)
     assert "nothing is published for this recipe" in output
     assert Path("reproduced/att/digits/ipc1/scores.json").exists()

@@ -178,3 +178,20 @@ def refuse_json(dry_run: bool, as_json: bool) -> None:
     """UserError for --dry-run with --json."""
     if dry_run and as_json:
         raise UserError("--dry-run prints lines for people; leave --json out")
+
+
+def seconds(text: str, flag: str) -> float:
+    """A duration in seconds: 90s, 30m, 2h, 1d, or as Slurm writes it, 1:30:00 or 2-00:00:00."""
+    units: dict[str, float] = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    try:
+        if ":" in text:
+            days, _, clock = text.rpartition("-")
+            parts = [float(part) for part in clock.split(":")]
+            duration = float(days or 0) * units["d"] + sum(p * 60.0**i for i, p in enumerate(reversed(parts)))
+        else:
+            duration = float(text[:-1]) * units[text[-1]] if text[-1] in units else float(text)
+    except (ValueError, IndexError):
+        duration = 0.0
+    if not 0 < duration < float("inf"):
+        raise UserError(f"{flag} {text}: write it as 90s, 30m, 2h, 1d or 1:30:00")
+    return duration

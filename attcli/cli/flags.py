@@ -73,7 +73,8 @@ Set = Annotated[
     ),
 ]
 Params = Annotated[
-    Path | None, what("Read settings from this file. Default: params.yaml in this folder, if it exists.")
+    Path | None,
+    what("Read settings from this file. Default: params.yaml in this folder, if it exists.", metavar="FILE"),
 ]
 Device = Annotated[
     str | None,
@@ -98,8 +99,9 @@ TimeLimit = Annotated[
 ]
 DryRun = Annotated[
     bool,
-    switch("--dry-run", "Show the plan and exit: what would run, what exists, about how much disk and time.", HOW),
+    switch("--dry-run", "Show the plan and exit: what would run, what exists, and what the rest needs.", HOW),
 ]
+NoInputs = Annotated[bool, typer.Option("--no-auto", hidden=True, help="Accepted for all stages alike; no effect.")]
 NoAuto = Annotated[bool, switch("--no-auto", "Refuse where an input is missing. By default it is made first.", HOW)]
 Force = Annotated[
     bool, switch("--force", "Overwrite results that were made with other settings. By default they are kept.", HOW)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attcli.cli import completion
-from attcli.cli.command import given, refuse_json, reporting, run_stage, selectors
-from attcli.cli.flags import AsJson, DataDir, Device, DryRun, Force, Set, how, switch, what
-from attcli.errors import UserError
+from attcli.cli.command import given, refuse_json, reporting, run_stage, seconds, selectors
+from attcli.cli.flags import AsJson, DataDir, Device, DryRun, Force, Set, TimeLimit, how, switch, what
+from attcli.errors import OutOfTimeError, UserError
 
 if TYPE_CHECKING:
     from attcli.stages.run import Run
@@ -127,6 +127,7 @@ def reproduce(
     name: Name,
     sets: Set = None,
     seed: Annotated[int | None, what("Seed of all stages. Default: 0.", metavar="N")] = None,
+    time_limit: TimeLimit = None,
     device: Device = None,
     data_dir: DataDir = None,
     artifacts: Annotated[
@@ -160,9 +161,16 @@ def reproduce(
 
         def act(pipeline: ModuleType, run: "Run") -> Any:
             pipeline.distill(run)
+            if run.out_of_time() and not pipeline.is_done(run, "distill"):
+                raise OutOfTimeError("the set is not distilled yet")
             return pipeline.evaluate(run)
 
-        report = run_stage("evaluate", flags, sets, None, dry_run=dry_run, recipe=recipe.name, act=act, force=force)
+        options: dict[str, Any] = {
+            "recipe": recipe.name,
+            "force": force,
+            "time_limit": None if time_limit is None else seconds(time_limit, "--time-limit"),
+        }
+        report = run_stage("evaluate", flags, sets, None, dry_run=dry_run, act=act, **options)
         if report is not None:
             from attcli.tables import beside_published, scores_table
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attcli.cli import completion
-from attcli.cli.command import given, refuse_json, reporting, run_stage
+from attcli.cli.command import given, refuse_json, reporting, run_stage, seconds
 from attcli.cli.flags import (
     Artifacts,
     AsJson,
@@ -24,6 +24,7 @@ from attcli.cli.flags import (
     Iterations,
     Method,
     NoAuto,
+    NoInputs,
     Params,
     Seed,
     Set,
@@ -48,7 +49,7 @@ def prepare(
     params: Params = None,
     data_dir: DataDir = None,
     artifacts: Artifacts = None,
-    no_auto: NoAuto = False,
+    no_auto: NoInputs = False,
     dry_run: DryRun = False,
     force: Force = False,
     fresh: Fresh = False,
@@ -246,20 +247,3 @@ def evaluate(
 
 def _epochs(text: str | None) -> Any:
     return int(text) if text and text.isdigit() else text
-
-
-def seconds(text: str, flag: str) -> float:
-    """A duration in seconds: 90s, 30m, 2h, 1d, or as Slurm writes it, 1:30:00 or 2-00:00:00."""
-    units: dict[str, float] = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-    try:
-        if ":" in text:
-            days, _, clock = text.rpartition("-")
-            parts = [float(part) for part in clock.split(":")]
-            duration = float(days or 0) * units["d"] + sum(p * 60.0**i for i, p in enumerate(reversed(parts)))
-        else:
-            duration = float(text[:-1]) * units[text[-1]] if text[-1] in units else float(text)
-    except (ValueError, IndexError):
-        duration = 0.0
-    if not 0 < duration < float("inf"):
-        raise UserError(f"{flag} {text}: write it as 90s, 30m, 2h, 1d or 1:30:00")
-    return duration

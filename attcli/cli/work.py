@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from attcli.cli import completion
-from attcli.cli.command import given, reporting, resolve_flags
+from attcli.cli.command import given, reporting, resolve_flags, seconds
 from attcli.cli.flags import Artifacts, AsJson, switch
-from attcli.cli.stages import seconds
 from attcli.errors import UserError
 
 
