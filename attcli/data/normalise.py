@@ -108,12 +108,12 @@ def _standard_of(chunks: Chunks) -> Normaliser:
     total: Tensor | float = 0.0
     count = 0
     for chunk in chunks():
-        total = total + chunk.double().sum(dim=(0, 2, 3))
+        total = total + chunk.sum(dim=(0, 2, 3), dtype=torch.float64)
         count += chunk.numel() // chunk.shape[1]
     mean = torch.as_tensor(total) / count
     squares: Tensor | float = 0.0
     for chunk in chunks():
-        squares = squares + (chunk.double() - mean.view(1, -1, 1, 1)).square_().sum(dim=(0, 2, 3))
+        squares = squares + chunk.double().sub_(mean.view(1, -1, 1, 1)).square_().sum(dim=(0, 2, 3))
     std = (torch.as_tensor(squares) / (count - 1)).sqrt()
     return Normaliser("standardise", mean.float().numpy(), std=std.float().numpy())
 

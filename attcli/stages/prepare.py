@@ -31,6 +31,9 @@ from attcli.store.spool import Spool
 
 Indices = NDArray[np.int64]
 
+SUMMED_VALUES = 1 << 22
+"""Values of the images whose mean and deviation are summed at a time."""
+
 SLOW_ZCA = 4000
 """Values per image above which it is said that ZCA takes its time."""
 
@@ -78,13 +81,16 @@ def _normaliser(settings: Settings, info: DatasetInfo, train: Rows) -> normalise
         assert info.literature is not None  # the settings' checks
         return normalise.given(*info.literature)
 
-    def chunks() -> Iterator[Tensor]:
-        for piece in train.pieces(normalise.chunk_size(int(np.prod(train.shape[1:])))):
-            yield torch.from_numpy(piece).float() * info.value_scale
+    kind = settings.prepare.normalise
+    size = normalise.chunk_size(info.values) if kind == "zca" else max(1, SUMMED_VALUES // info.values)
 
-    if settings.prepare.normalise == "zca" and info.values > SLOW_ZCA:
+    def chunks() -> Iterator[Tensor]:
+        for piece in train.pieces(size):
+            yield torch.from_numpy(piece).float().mul_(info.value_scale)
+
+    if kind == "zca" and info.values > SLOW_ZCA:
         logger.info("ZCA whitening of {:,} values per image takes minutes, once", info.values)
-    return normalise.fit_chunks(settings.prepare.normalise, chunks, settings.prepare.zca_eps)
+    return normalise.fit_chunks(kind, chunks, settings.prepare.zca_eps)
 
 
 def _make(settings: Settings, folder: Path, made: Path, fingerprint: str, decisive: dict[str, object]) -> None:
