@@ -47,6 +47,7 @@ KINDS = {
     "objective": Kind("objectives", "distill.objective"),
     "parameterisation": Kind("parameterisations", "distill.parameterisation"),
     "storage": Kind("storage", "distill.storage"),
+    "baseline": Kind("baselines", "evaluate.baselines"),
 }
 
 
@@ -56,7 +57,8 @@ def _own(kind: str) -> dict[str, str]:
     folder = KINDS[kind].folder
     files = sorted(path.stem for path in (PACKAGE / folder).glob("*.py"))
     dotted = f"attcli.{folder.replace('/', '.')}"
-    return {name: f"{dotted}.{name}" for name in files if name not in ("__init__", *KINDS[kind].others)}
+    choices = [name for name in files if name not in ("__init__", *KINDS[kind].others)]
+    return {name.replace("_", "-"): f"{dotted}.{name}" for name in choices}
 
 
 @cache
