@@ -1,6 +1,5 @@
 """The commands that run a stage: prepare, buffer, distill, evaluate."""
 
-import json
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -149,6 +148,13 @@ def evaluate(
         str | None, typer.Option(help="Networks to train, as convnet,vgg11 [setting: evaluate.archs].")
     ] = None,
     repeats: Annotated[int | None, typer.Option(help="Trainings of each network [setting: evaluate.repeats].")] = None,
+    baselines: Annotated[
+        str | None,
+        typer.Option(
+            help="Real images to compare with: random (default), herding, k-center, forgetting, whole "
+            "[setting: evaluate.baselines]."
+        ),
+    ] = None,
     snapshots: Annotated[
         bool, typer.Option("--snapshots", help="Score the snapshots: the last, and the best on validation images.")
     ] = False,
@@ -172,7 +178,7 @@ def evaluate(
     fresh: Fresh = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train fresh networks on the set and on random real images, test them and print the scores."""
+    """Train fresh networks on the set and on real images instead, test them and print the scores."""
     with reporting():
         if literature and not snapshots:
             raise UserError("--literature takes the maximum over snapshots; add --snapshots")
@@ -184,6 +190,7 @@ def evaluate(
         flags = given(
             evaluate__archs=archs,
             evaluate__repeats=repeats,
+            evaluate__baselines=baselines,
             distill__method=method,
             prepare__dataset=dataset,
             distill__ipc=ipc,
@@ -203,10 +210,11 @@ def evaluate(
         options: dict[str, Any] = {"auto": not no_auto, "force": force, "fresh": "evaluate" if fresh else ""}
         report = run_stage("evaluate", flags, sets, params, dry_run=dry_run, act=act, **options)
         if report is not None:
+            from attcli.scoring.summary import as_json as json_of
             from attcli.tables import scores_table, snapshots_table
 
             table = snapshots_table if snapshots else scores_table
-            typer.echo(json.dumps(report, indent=2) if as_json else table(report))
+            typer.echo(json_of(report) if as_json else table(report))
 
 
 def _epochs(text: str | None) -> Any:

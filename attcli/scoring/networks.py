@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from attcli.matching.steps import Steps
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.scoring.parallel import in_this_thread
-from attcli.scoring.protocol import Protocol, accuracy, fresh, train
+from attcli.scoring.protocol import Protocol, accuracy, confusion, features, fresh, train
 from attcli.scoring.real import Labelled
 from attcli.settings import Runtime
 
@@ -63,12 +64,28 @@ class Networks:
         protocol: Protocol,
         key: Key,
         stop: Callable[[], bool],
+        met: Callable[[Tensor, Tensor], None] | None = None,
     ) -> Tensor:
-        """The parameters (P,) of a fresh network after training on images with classes (n,) or logits (n, K)."""
+        """The parameters (P,) of a fresh network after training on images with classes (n,) or logits (n, K).
+
+        `met` is told of every batch, as `train_epoch` says.
+        """
         theta = fresh(architecture, key).to(self.device, self.dtype)
         step_functions = in_this_thread(self._step_functions[architecture], self.device)
-        return train(step_functions, theta, images, labels, architecture.classes, lr, protocol, key, stop)
+        return train(step_functions, theta, images, labels, architecture.classes, lr, protocol, key, stop, met)
 
     def accuracy(self, architecture: Architecture, theta: Tensor, tested: Labelled) -> float:
         """The accuracy in percent of a network with these parameters."""
-        return accuracy(in_this_thread(self._students[architecture], self.device), theta, *tested)
+        return accuracy(self._student(architecture), theta, *tested)
+
+    def tested(self, architecture: Architecture, theta: Tensor, tested: Labelled) -> dict[str, Any]:
+        """The test of a network with these parameters: its accuracy in percent, and its confusion matrix."""
+        counts = confusion(self._student(architecture), theta, *tested, architecture.classes)
+        return {"accuracy": 100 * int(counts.trace()) / len(tested[1]), "confusion": counts.tolist()}
+
+    def features(self, architecture: Architecture, theta: Tensor, images: Tensor) -> Tensor:
+        """What the last linear layer of a network with these parameters takes in, f64 (n, D) on the CPU."""
+        return features(self._student(architecture), theta, images, architecture.classes)
+
+    def _student(self, architecture: Architecture) -> Student:
+        return in_this_thread(self._students[architecture], self.device)

@@ -19,9 +19,11 @@ def check_readable(settings: Settings) -> None:
 def check(settings: Settings) -> None:
     """UserError, in one line with the remedy, for the first thing that cannot work."""
     info = registry.dataset(settings.prepare.dataset)
-    for arch in (settings.network.arch, *settings.evaluate.archs):
+    for arch in filter(None, (settings.network.arch, *settings.evaluate.archs, settings.evaluate.whole_arch)):
         registry.known("architecture", arch, registry.names("network"))
         registry.module("network", arch)
+    for name in settings.evaluate.baselines:
+        registry.module("baseline", name)
     for kind in ("trainer", "parameterisation", "storage"):
         section, name = registry.KINDS[kind].setting.split(".")
         registry.module(kind, getattr(getattr(settings, section), name))

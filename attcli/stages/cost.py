@@ -11,6 +11,7 @@ from attcli.networks import Architecture
 from attcli.scoring.protocol import Protocol
 from attcli.settings import Settings
 from attcli.stages import inputs
+from attcli.stages.forecast import networks_of, whole_of
 
 MEASURED_SECONDS = 1.0
 KEPT_COPIES = 6
@@ -30,7 +31,7 @@ def cost(settings: Settings) -> str:
     per_class = settings.prepare.limit_per_class
     trained = min(info.train, per_class * info.classes) if per_class else info.train
     passes = settings.buffer.experts * settings.epochs * (2 if settings.buffer.trainer == "ftd" else 1)
-    networks = evaluate.repeats * (3 + len(evaluate.random_lrs))
+    networks = evaluate.repeats * networks_of(evaluate)
 
     def work(count: int, derivatives: bool = False) -> float:
         return execution.flops(network.build, Work(image, info.classes, batch, count, derivatives=derivatives))
@@ -45,7 +46,8 @@ def cost(settings: Settings) -> str:
         "evaluate": sum(
             execution.flops(scored(arch).build, Work(image, info.classes, batch, images * passes * networks))
             for arch in evaluate.archs
-        ),
+        )
+        + work(trained * evaluate.whole_epochs * whole_of(evaluate)),
     }
     student = execution.student(network.build, device, "float32")
     rate = _rate(student, image, info.classes, device, work(CACHED_IMAGES))

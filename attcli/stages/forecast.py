@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
-from attcli import registry
+from attcli import baselines, registry
 from attcli.matching.parameters import Layout
+from attcli.settings import Evaluate
 from attcli.stages import identity, inputs
 from attcli.stages.run import Run, differences
 from attcli.store import artefact, dataset, experts, synthetic
@@ -107,9 +108,30 @@ def _distill(run: Run) -> str:
 
 def _evaluate(run: Run) -> str:
     chosen = run.settings.evaluate
-    each = 3 + len(chosen.random_lrs)
+    each = networks_of(chosen)
+    coresets, whole = coresets_of(chosen), whole_of(chosen)
     networks = len(chosen.archs) * chosen.repeats * each
-    return (
-        f"would train up to {networks} networks ({', '.join(chosen.archs)}; {chosen.repeats} repeats; synthetic, ema, "
-        f"random at {1 + len(chosen.random_lrs)} learning rates) for {chosen.epochs} epochs"
+    sets = ["synthetic", "ema", *(f"{name} at {1 + len(chosen.random_lrs)} learning rates" for name in coresets)]
+    plan = (
+        f"would train up to {networks} networks ({', '.join(chosen.archs)}; {chosen.repeats} repeats; "
+        f"{', '.join(sets)}) for {chosen.epochs} epochs"
     )
+    return f"{plan}, and {whole} on all training images for {chosen.whole_epochs}" if whole else plan
+
+
+def coresets_of(chosen: Evaluate) -> list[str]:
+    """The baselines that select images."""
+    return [name for name in chosen.baselines if baselines.load(name).select is not None]
+
+
+def networks_of(chosen: Evaluate) -> int:
+    """The trainings of one architecture and repeat on the set and on as many real images."""
+    return 2 + len(coresets_of(chosen)) * (1 + len(chosen.random_lrs))
+
+
+def whole_of(chosen: Evaluate) -> int:
+    """The trainings on all training images, of all architectures."""
+    loaded = [baselines.load(name) for name in chosen.baselines]
+    reads = {what for baseline in loaded for what in baseline.reads}
+    selecting = chosen.forgetting_runs if "forgotten" in reads else 1 if reads else 0
+    return selecting + len(chosen.archs) * chosen.repeats * any(baseline.select is None for baseline in loaded)
