@@ -187,6 +187,8 @@ def evaluate(
             raise UserError(f"{synthetic} is missing; name a set's file")
         if snapshots and synthetic:
             raise UserError("--snapshots scores the results' own snapshots; leave the file out, or use --artifacts DIR")
+        if snapshots and baselines:
+            raise UserError("--snapshots scores no baselines; leave --baselines out, or score the set: attcli evaluate")
         flags = given(
             evaluate__archs=archs,
             evaluate__repeats=repeats,

@@ -160,12 +160,15 @@ class Scorer:
                 best = {"held_out": reached, "lr": lr, **tested}
         return best
 
+    def train_on_all(self, kinds: Sequence[str]) -> bool:
+        """Whether some of these kinds take a training on all training images, be it to select by."""
+        return any(is_entire(kind) or self.coresets.identity(kind) for kind in kinds if kind not in LEARNED)
+
     def description(self, kinds: Sequence[str]) -> dict[str, Any]:
         """The protocol by which these kinds are scored, as the scores' file states it."""
         values = {**asdict(self.protocol), "lr": self.scored.lr, "seed": self.seed, "tested_on": self.tested_on}
         values |= {"test_images": len(self.real.test[1]), "random_lrs": self.random_lrs}
-        trained_whole = any(is_entire(kind) or self.coresets.identity(kind) for kind in kinds if kind not in LEARNED)
-        if trained_whole:
+        if self.train_on_all(kinds):
             by = {"selected_by": spec_of(self.coresets.architecture), "forgetting_runs": self.coresets.runs}
             values["whole"] = {"epochs": self.whole.protocol.epochs, "lr": self.whole.lr, **by}
         return values

@@ -188,7 +188,7 @@ class _Evaluation:
         cases = [(arch, kind, r) for arch in settings.archs for kind in kinds for r in repeats]
         with ExitStack() as held:
             held.enter_context(self._run.working_at(scorer.results.folder, "evaluate"))
-            if any(is_entire(kind) or scorer.coresets.identity(kind) for kind in kinds if kind not in LEARNED):
+            if scorer.train_on_all(kinds):
                 held.enter_context(self._baselines.working_at(scorer.whole.folder, "evaluate"))
             results = scorer.scores(cases, held.enter_context(track(label, len(cases))))
         if summarised is with_classes and any("confusion" not in result for result in results.values()):

@@ -198,6 +198,8 @@ def test_baselines_from_the_command_line(cli: Cli) -> None:
     assert set(json.loads(none)["scores"]["convnet"]) == {"synthetic", "ema"}
     told = cli.small("evaluate", "--baselines", "herdin", code=2)
     assert "unknown baseline 'herdin'; did you mean 'herding'?" in told
+    told = cli.small("evaluate", "--snapshots", "--baselines", "herding", code=2)
+    assert "--snapshots scores no baselines; leave --baselines out" in told
     plan = cli.small("evaluate", "--baselines", "herding,whole", "--dry-run")
     assert "herding at 3 learning rates" in plan
     assert "and 3 on all training images for 200" in plan
