@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attcli.errors import DivergedError
 from attcli.networks import Architecture
 from attcli.scoring.forgetting import Presentations
 from attcli.scoring.networks import Networks
@@ -79,6 +80,8 @@ class Whole:
         theta = self.networks.trained(
             architecture, images, labels, self.lr, self.protocol, key, stop, presentations.met
         )
+        if not bool(theta.isfinite().all()):
+            raise DivergedError("a training on all training images diverged; lower evaluate.whole_lr")
         result = Trained(theta, presentations.counts().cpu())
         with atomic(self._file(architecture, repeat)) as temporary, temporary.open("wb") as file:
             np.savez(file, theta=theta.cpu().numpy(), forgotten=result.forgotten.numpy())

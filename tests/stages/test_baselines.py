@@ -205,6 +205,13 @@ def test_baselines_from_the_command_line(cli: Cli) -> None:
     assert "and 3 on all training images for 200" in plan
 
 
+def test_a_training_on_all_images_that_diverges_is_told(make_run: MakeRun) -> None:
+    run = short(make_run, "herding", evaluate__whole_lr=1e30)
+    with pytest.raises(UserError, match=r"diverged; lower evaluate\.whole_lr"):
+        pipeline.evaluate(run)
+    assert not list(run.settings.runtime.work_dir.glob("baselines-*/*.npz"))
+
+
 def test_another_network_selects(make_run: MakeRun) -> None:
     with pytest.raises(UserError, match="unknown architecture 'nothing'"):
         make_run(evaluate__whole_arch="nothing")
