@@ -52,6 +52,7 @@ KINDS = {
     "objective": Kind("objectives", "distill.objective"),
     "parameterisation": Kind("parameterisations", "distill.parameterisation"),
     "storage": Kind("storage", "distill.storage"),
+    "baseline": Kind("baselines", "evaluate.baselines"),
 }
 
 
@@ -60,7 +61,7 @@ def _own(kind: str) -> dict[str, str]:
     """The modules of a kind in this package, by name."""
     files = sorted(path.stem for path in (PACKAGE / KINDS[kind].folder).glob("*.py"))
     none = ("__init__", *KINDS[kind].others, *KINDS[kind].families)
-    return {name: f"{_package_of(kind)}.{name}" for name in files if name not in none}
+    return {name.replace("_", "-"): f"{_package_of(kind)}.{name}" for name in files if name not in none}
 
 
 def _package_of(kind: str) -> str:

@@ -55,16 +55,15 @@ def _cell(entry: dict[str, Any]) -> str:
 
 
 def scores_table(report: dict[str, Any]) -> str:
-    """Accuracy in percent, mean ± sample standard deviation: an architecture a row, a set a column."""
+    """Accuracy in percent, mean ± sample standard deviation: a row for each set, a column for each architecture."""
     about, protocol = report["set"], report["protocol"]
     title = f"{about['method']} {about['dataset']} ipc {about['ipc']}, iteration {about['iteration']}"
     table = Table(title=title, caption=f"accuracy in %, {protocol['epochs']} epochs, protocol {protocol['name']}")
-    table.add_column("network")
-    kinds = list(next(iter(report["scores"].values())))
-    for kind in kinds:
-        table.add_column(kind, justify="right")
-    for arch, row in report["scores"].items():
-        table.add_row(arch, *(_cell(row[kind]) for kind in kinds))
+    table.add_column("trained on")
+    for arch in report["scores"]:
+        table.add_column(arch, justify="right")
+    for kind in next(iter(report["scores"].values())):
+        table.add_row(kind, *(_cell(row[kind]) for row in report["scores"].values()))
     return _text(table)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from attcli.settings.layers import assignment
-from attcli.stages.evaluate import KINDS, LEARNED
+from attcli.stages.evaluate import LEARNED
 from benchmarks.runs import scored
 from benchmarks.timing import machine
 
@@ -64,7 +64,7 @@ def main(
             }
             first = not any(rows.values()) and not reports
             name = f"{dataset}-ipc{ipc}-{method}-seed{seed}"
-            reports.append(scored(folder, name, changes, "test", KINDS if first else LEARNED))
+            reports.append(scored(folder, name, changes, "test", (*LEARNED, "random") if first else LEARNED))
         for arch, row in rows.items():
             added = {} if row else {"random": {"real": _summary(reports, arch, "random")}}
             added[method] = {kind: _summary(reports, arch, kind) for kind in LEARNED}

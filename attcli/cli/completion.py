@@ -45,6 +45,11 @@ def networks(incomplete: str) -> list[str]:
     return _last_part(incomplete, ",", _choices("network"))
 
 
+def baselines(incomplete: str) -> list[str]:
+    """Baselines, also behind a comma."""
+    return _last_part(incomplete, ",", _choices("baseline"))
+
+
 def recipes(incomplete: str) -> list[str]:
     """Names of recipes."""
 

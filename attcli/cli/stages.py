@@ -1,6 +1,5 @@
 """The commands that run a stage: prepare, buffer, distill, evaluate."""
 
-import json
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -176,6 +175,15 @@ def evaluate(
             metavar="N",
         ),
     ] = None,
+    baselines: Annotated[
+        str | None,
+        typer.Option(
+            help="Real images to compare with: random, herding, k-center, forgetting, whole. Default: random.",
+            show_default=False,
+            metavar="NAMES",
+            autocompletion=completion.baselines,
+        ),
+    ] = None,
     snapshots: Annotated[
         bool,
         switch("--snapshots", "Score the results' snapshots: the last one, and the one best on validation images."),
@@ -202,7 +210,7 @@ def evaluate(
     fresh: Fresh = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train fresh networks on a distilled set and on as many random real images, and print their accuracy on real ones.
+    """Train fresh networks on a distilled set, and on real images instead, and print their accuracy on real ones.
 
     Without a file it is the set among the results, distilled first if it is missing; its scores go to scores.json.
 
@@ -214,9 +222,12 @@ def evaluate(
         refuse_json(dry_run, as_json)
         if snapshots and synthetic:
             raise UserError("--snapshots scores the results' own snapshots; leave the file out, or use --artifacts DIR")
+        if snapshots and baselines:
+            raise UserError("--snapshots scores no baselines; leave --baselines out, or score the set: attcli evaluate")
         flags = given(
             evaluate__archs=archs,
             evaluate__repeats=repeats,
+            evaluate__baselines=baselines,
             distill__method=method,
             prepare__dataset=dataset,
             distill__ipc=ipc,
@@ -239,10 +250,11 @@ def evaluate(
         options |= {"time_limit": limit, "target": target}
         report = run_stage("evaluate", flags, sets, params, dry_run=dry_run, act=act, **options)
         if report is not None:
+            from attcli.scoring.summary import as_json as json_of
             from attcli.tables import scores_table, snapshots_table
 
             table = snapshots_table if snapshots else scores_table
-            typer.echo(json.dumps(report, indent=2) if as_json else table(report))
+            typer.echo(json_of(report) if as_json else table(report))
 
 
 def _epochs(text: str | None) -> Any:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,16 @@ from attcli.matching.student import Student, batch_norms, has_batch_statistics
 
 TOGETHER = 256
 """Images of one batch when statistics are collected: as many as networks are trained on at a time."""
+
+
+class Images(Protocol):
+    """Images (N, C, H, W) that are read by their indices (B,): a tensor, or images that are held elsewhere."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def __getitem__(self, index: Tensor, /) -> Tensor:
+        """The images with these indices, (B, C, H, W)."""
 
 
 def unfilled(step_functions: StepFunctions, module: nn.Module) -> StepFunctions:
@@ -75,32 +86,32 @@ def _refilled(rows: Tensor, length: int) -> Tensor:
 
 
 def calibrate(
-    module: nn.Module, norms: Iterable[nn.modules.batchnorm._BatchNorm], parameters: Mapping[str, Tensor], x: Tensor
+    module: nn.Module, norms: Iterable[nn.modules.batchnorm._BatchNorm], parameters: Mapping[str, Tensor], x: Images
 ) -> None:
     """Give these norms of a module the statistics of images (N, C, H, W), by one pass over them, and set eval mode.
 
     The pass takes the images in their order, in batches of nearly equal size, and averages the batches' statistics.
     """
-    norms = list(norms)
+    norms, like = list(norms), next(iter(parameters.values()))
     module.eval()
     for norm in norms:
         norm.train()
         norm.track_running_stats = True
-        norm.running_mean = torch.zeros(norm.num_features, dtype=x.dtype, device=x.device)
+        norm.running_mean = torch.zeros(norm.num_features, dtype=like.dtype, device=like.device)
         norm.running_var = torch.ones_like(norm.running_mean)
-        norm.num_batches_tracked = torch.zeros((), dtype=torch.long, device=x.device)
+        norm.num_batches_tracked = torch.zeros((), dtype=torch.long, device=like.device)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = None  # the plain mean of what is met
     with torch.no_grad():
-        for part in x.tensor_split(math.ceil(len(x) / TOGETHER)):
-            functional_call(module, dict(parameters), (part,))
+        for part in torch.arange(len(x)).tensor_split(math.ceil(len(x) / TOGETHER)):
+            functional_call(module, dict(parameters), (x[part],))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     module.eval()
 
 
-def calibrated(student: Student, theta: Tensor, x: Tensor) -> Student:
+def calibrated(student: Student, theta: Tensor, x: Images) -> Student:
     """A student to be tested with parameters theta (P,): its norms have the statistics of images x (N, C, H, W).
 
     Networks without batch statistics are returned as they are.
@@ -109,4 +120,4 @@ def calibrated(student: Student, theta: Tensor, x: Tensor) -> Student:
         return student
     module = deepcopy(student.module)
     calibrate(module, batch_norms(module), student.layout.unflatten(theta), x)
-    return Student(module.to(student.dtype or x.dtype), student.layout, student.dtype)
+    return Student(module.to(student.dtype or theta.dtype), student.layout, student.dtype)

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from attcli import execution
+from attcli.data.inputs import Inputs
 from attcli.matching.statistics import calibrated
 from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.scoring.parallel import in_this_thread
-from attcli.scoring.protocol import Protocol, accuracy, fresh, train
+from attcli.scoring.protocol import Protocol, accuracy, confusion, features, fresh, train
 from attcli.scoring.real import Labelled
 from attcli.settings import Runtime
 
@@ -58,22 +60,38 @@ class Networks:
     def trained(
         self,
         architecture: Architecture,
-        images: Tensor,
+        images: Inputs,
         labels: Tensor,
         lr: float,
         protocol: Protocol,
         key: Key,
         stop: Callable[[], bool],
+        met: Callable[[Tensor, Tensor], None] | None = None,
     ) -> Tensor:
-        """The parameters (P,) of a fresh network after training on images with classes (n,) or logits (n, K)."""
+        """The parameters (P,) of a fresh network after training on images with classes (n,) or logits (n, K).
+
+        `met` is told of every batch, as `train_epoch` says.
+        """
         theta = fresh(architecture, key).to(self.device, self.dtype)
         step_functions = in_this_thread(self._step_functions[architecture], self.device)
-        return train(step_functions, theta, images, labels, architecture.classes, lr, protocol, key, stop)
+        return train(step_functions, theta, images, labels, architecture.classes, lr, protocol, key, stop, met)
 
-    def accuracy(self, architecture: Architecture, theta: Tensor, trained_on: Tensor, tested: Labelled) -> float:
+    def accuracy(self, architecture: Architecture, theta: Tensor, trained_on: Inputs, tested: Labelled) -> float:
         """The accuracy in percent of a network with these parameters; batch norms have the statistics of `trained_on`.
 
         trained_on: the images (n, C, H, W) that it was trained on.
         """
-        student = in_this_thread(self._students[architecture], self.device)
-        return accuracy(calibrated(student, theta, trained_on), theta, *tested)
+        return accuracy(self._student(architecture, theta, trained_on), theta, *tested)
+
+    def tested(self, architecture: Architecture, theta: Tensor, trained_on: Inputs, tested: Labelled) -> dict[str, Any]:
+        """The test of such a network: its accuracy in percent, and its confusion matrix."""
+        student = self._student(architecture, theta, trained_on)
+        counts = confusion(student, theta, *tested, architecture.classes)
+        return {"accuracy": 100 * int(counts.trace()) / len(tested[1]), "confusion": counts.tolist()}
+
+    def features(self, architecture: Architecture, theta: Tensor, trained_on: Inputs, images: Inputs) -> Tensor:
+        """What the last linear layer of such a network takes in for images, f64 (n, D) on the CPU."""
+        return features(self._student(architecture, theta, trained_on), theta, images, architecture.classes)
+
+    def _student(self, architecture: Architecture, theta: Tensor, trained_on: Inputs) -> Student:
+        return calibrated(in_this_thread(self._students[architecture], self.device), theta, trained_on)

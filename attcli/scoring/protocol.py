@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attcli import runtime
 from attcli.data.inputs import Inputs, in_batches
+from attcli.errors import UserError
 from attcli.matching.parameters import vector
 from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student
@@ -58,18 +59,20 @@ def fresh(architecture: Architecture, key: tuple[int, str, int]) -> Tensor:
 def train(
     step_functions: StepFunctions,
     theta: Tensor,
-    images: Tensor,
+    images: Inputs,
     labels: Tensor,
     classes: int,
     lr: float,
     protocol: Protocol,
     key: tuple[int, str, int],
     stop: Callable[[], bool] = lambda: False,
+    met: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Tensor:
     """Theta (P,), updated in place by training on images (n, C, H, W) with labels (n,) or logits (n, K).
 
     `key` is (seed, purpose, repeat): it alone decides orders and augmentation, as it does the initial weights, so
-    different sets are met by the same networks, however many are trained. StoppedError where `stop` says so.
+    different sets are met by the same networks, however many are trained. StoppedError where `stop` says so. `met` is
+    told of every batch, as `train_epoch` says.
     """
     seed, purpose, repeat = key
     generator = runtime.stream(seed, f"{purpose}-training", repeat)
@@ -90,16 +93,49 @@ def train(
             batch=protocol.batch,
             strategy=protocol.augment,
             generator=generator,
+            met=met,
         )
     return theta
 
 
-def accuracy(student: Student, theta: Tensor, images: Inputs, labels: Tensor) -> float:
-    """The share of images (N, C, H, W) classified as labelled (N,), in percent."""
+def _answers(student: Student, theta: Tensor, images: Inputs) -> Tensor:
+    """The classes (N,) that a network takes images (N, C, H, W) for."""
     size, layout = TEST_BATCH[images.device.type], _LAYOUT[images.device.type]
     with torch.no_grad():
-        parts = zip(in_batches(images, size), labels.split(size), strict=True)
-        correct = [
-            (student.logits(theta, x.contiguous(memory_format=layout)).argmax(dim=1) == y).sum() for x, y in parts
-        ]
-    return 100 * int(torch.stack(correct).sum()) / len(labels)
+        parts = in_batches(images, size)
+        return torch.cat([student.logits(theta, x.contiguous(memory_format=layout)).argmax(dim=1) for x in parts])
+
+
+def accuracy(student: Student, theta: Tensor, images: Inputs, labels: Tensor) -> float:
+    """The share of images (N, C, H, W) classified as labelled (N,), in percent."""
+    return 100 * int((_answers(student, theta, images) == labels).sum()) / len(labels)
+
+
+def confusion(student: Student, theta: Tensor, images: Inputs, labels: Tensor, classes: int) -> Tensor:
+    """How many images of each class are taken for which, i64 (K, K) on the CPU: a row for each true class."""
+    pairs = labels * classes + _answers(student, theta, images)
+    return torch.bincount(pairs.cpu(), minlength=classes**2).view(classes, classes)
+
+
+def features(student: Student, theta: Tensor, images: Inputs, classes: int) -> Tensor:
+    """What the last linear layer takes in for images (N, C, H, W), f64 (N, D) on the CPU.
+
+    UserError for a network that does not end in a linear layer with an output for each class.
+    """
+    linear = [part for part in student.module.modules() if isinstance(part, nn.Linear) and part.out_features == classes]
+    if not linear:
+        raise UserError(
+            "the network that images are selected by does not end in a linear layer, whose inputs are its features; "
+            "choose another one: --set evaluate.whole_arch=convnet"
+        )
+    taken_in: list[Tensor] = []
+
+    def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        taken_in.append(inputs[0].flatten(1).double().cpu())
+
+    handle = linear[-1].register_forward_pre_hook(note)
+    try:
+        _answers(student, theta, images)
+    finally:
+        handle.remove()
+    return torch.cat(taken_in)

@@ -1,4 +1,4 @@
-"""The scores of one set: networks trained on its variants and on random real images, each result kept once found."""
+"""The scores of one set: networks trained on its variants and on real images, each result kept once it is there."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -8,36 +8,48 @@ from typing import Any
 
 from torch import Tensor
 
+from attcli import baselines
 from attcli.errors import OutOfTimeError
 from attcli.networks import Architecture
 from attcli.progress import Track
+from attcli.scoring.coresets import Coresets
 from attcli.scoring.networks import Networks
 from attcli.scoring.parallel import trained_apart
 from attcli.scoring.protocol import Protocol
-from attcli.scoring.real import Real, random_images
-from attcli.store.results import Results
+from attcli.scoring.real import Real
+from attcli.scoring.whole import Whole, spec_of
+from attcli.store.results import Key, Results
 
 LEARNED = ("synthetic", "ema")
-KINDS = (*LEARNED, "random")
 
 Case = tuple[str, str, int]
-"""Architecture; synthetic, ema or random; repeat."""
+"""Architecture; synthetic, ema or a baseline; repeat."""
+
+Result = dict[str, Any]
+"""One network's test: accuracy in percent; confusion, a row for each true class (results of older versions lack it)."""
 
 
-def spec_of(arch: str, about: Mapping[str, Any]) -> dict[str, Any]:
+def spec_by_name(arch: str, about: Mapping[str, Any]) -> dict[str, Any]:
     """What a network by name is: with the set's own options if it is the set's own. `about` is the set's header."""
     own = about["network"]
     return dict(own) if own["arch"] == arch else {"arch": arch}
 
 
 def result_key(
-    case: Case, about: Mapping[str, Any], lr: float, learned_lr: float, random_lrs: Sequence[float]
-) -> tuple[str, ...]:
-    """What a result is kept under: all that it depends on beside what all results of the set share."""
+    case: Case,
+    about: Mapping[str, Any],
+    lr: float,
+    learned_lr: float,
+    random_lrs: Sequence[float],
+    selected_by: Mapping[str, Any] | None = None,
+) -> Key:
+    """What the result of a set or coreset is kept under: all it depends on beside what all results of the set share."""
     arch, kind, repeat = case
-    options = spec_of(arch, about)
-    if kind == "random":
+    options = spec_by_name(arch, about)
+    if is_coreset(kind):
         options |= {"lrs": [learned_lr, *random_lrs]}
+        if selected_by:
+            options |= {"selected_by": selected_by}
     elif lr != learned_lr:
         options |= {"lr": lr}
     return (arch, kind, str(repeat), json.dumps(options, sort_keys=True))
@@ -57,73 +69,110 @@ class Scored:
     per_class: int
     about: dict[str, Any]
 
+    def architecture(self, arch: str) -> Architecture:
+        """A network by name for the set's images, with the set's own options if it is the set's own."""
+        return Architecture.of(spec_by_name(arch, self.about), self.about)
+
 
 @dataclass(frozen=True)
 class Scorer:
-    """Trains and tests the networks of cases that no result is kept of."""
+    """Trains and tests the networks of cases that no result is kept of.
+
+    results: those of this set. coresets and whole: the real images in its place; results that do not depend on the set
+    are kept in coresets.results. tested_on: the split that real.test is.
+    """
 
     scored: Scored
     real: Real
     networks: Networks
     protocol: Protocol
     results: Results
+    coresets: Coresets
+    whole: Whole
     seed: int
     repeats: int
     random_lrs: tuple[float, ...]
     cores: int
+    tested_on: str
     out_of_time: Callable[[], bool] = lambda: False
 
-    def scores(self, cases: list[Case], progress: Track) -> dict[Case, float]:
-        """The accuracy in percent of each case; what is known is not repeated.
+    def scores(self, cases: list[Case], progress: Track) -> dict[Case, Result]:
+        """The result of each case; what is known is not repeated.
 
         OutOfTimeError where the time limit ends before the last case was begun; those that were begun are finished.
         """
-        accuracies: dict[Case, float] = {}
-        jobs = {}
+        results: dict[Case, Result] = {}
+        missing = []
         for case in cases:
-            known = self.results.get(self._key(case))
+            known = self._results(case).get(self._key(case))
             if known is None:
-                jobs[case] = partial(self._score_in_time, case)
+                missing.append(case)
             else:
-                accuracies[case] = float(known["accuracy"])
+                results[case] = known
                 progress.advance()
         with trained_apart(self.networks.device, self.cores) as each:
-            for arch in dict.fromkeys(case[0] for case in jobs):
+            selecting = [case for case in missing if is_coreset(case[1])]
+            self.coresets.select(list(dict.fromkeys(case[1:] for case in selecting)), each)
+            for arch in dict.fromkeys(case[0] for case in missing):
                 if self.out_of_time():
                     break  # before step functions are made, which may take a minute
-                trainings = self.repeats * (len(KINDS) + len(self.random_lrs))
-                images = self.scored.variants["synthetic"]
-                passes = self.protocol.epochs * trainings
-                self.networks.prepare(self.architecture(arch), images, self.protocol.batch, passes)
-                for case, result in each({case: job for case, job in jobs.items() if case[0] == arch}):
+                of_arch = [case for case in missing if case[0] == arch]
+                self._prepare(arch, of_arch)
+                for case, result in each({case: partial(self._score_in_time, case) for case in of_arch}):
                     if result is None:
                         continue
-                    self.results.add(self._key(case), result)
-                    accuracies[case] = float(result["accuracy"])
-                    progress.advance(f"{case[0]} {case[1]} {accuracies[case]:.1f} %")
-        if len(accuracies) < len(cases):
-            raise OutOfTimeError(f"{len(accuracies)} of {len(cases)} results are kept")
-        return accuracies
+                    self._results(case).add(self._key(case), result)
+                    results[case] = result
+                    progress.advance(f"{case[0]} {case[1]} {result['accuracy']:.1f} %")
+        if len(results) < len(cases):
+            raise OutOfTimeError(f"{len(results)} of {len(cases)} results are kept")
+        return results
 
     def architecture(self, arch: str) -> Architecture:
         """A network by name, with the set's own options if it is the set's own."""
-        return Architecture.of(spec_of(arch, self.scored.about), self.scored.about)
+        return self.scored.architecture(arch)
 
-    def _key(self, case: Case) -> tuple[str, ...]:
+    def _prepare(self, arch: str, cases: list[Case]) -> None:
+        """Make the step functions that an architecture's cases use.
+
+        For the set and coresets the execution follows from the trainings of one baseline, however many are asked for,
+        so that a score does not depend on which others are.
+        """
+        trainings = self.repeats * (len(LEARNED) + 1 + len(self.random_lrs))
+        passes = self.protocol.epochs * trainings
+        architecture, images = self.architecture(arch), self.scored.variants["synthetic"]
+        self.networks.prepare(architecture, images, self.protocol.batch, passes)
+        if any(is_entire(kind) for _, kind, _ in cases):
+            self.whole.prepare(architecture)
+
+    def _results(self, case: Case) -> Results:
+        return self.coresets.results if is_entire(case[1]) else self.results
+
+    def _key(self, case: Case) -> Key:
+        """What a result is kept under: all that it depends on beside what all results of its folder share."""
+        arch, kind, repeat = case
         scored = self.scored
-        return result_key(case, scored.about, scored.lr, scored.learned_lr, self.random_lrs)
+        if is_entire(kind):
+            spec = json.dumps(spec_by_name(arch, scored.about), sort_keys=True)
+            return (arch, kind, str(repeat), spec, self.tested_on)
+        selected_by = self.coresets.identity(kind) if is_coreset(kind) else None
+        return result_key(case, scored.about, scored.lr, scored.learned_lr, self.random_lrs, selected_by)
 
-    def _score_in_time(self, case: Case, stop: Callable[[], bool]) -> dict[str, Any] | None:
+    def _score_in_time(self, case: Case, stop: Callable[[], bool]) -> Result | None:
         """A case's result, or none where the time limit was over before it was begun."""
         return None if self.out_of_time() else self._score(case, stop)
 
-    def _score(self, case: Case, stop: Callable[[], bool]) -> dict[str, Any]:
+    def _score(self, case: Case, stop: Callable[[], bool]) -> Result:
         arch, kind, repeat = case
-        if kind == "random":
-            return self._random(arch, repeat, stop)
+        architecture = self.architecture(arch)
+        if is_entire(kind):
+            theta = self.whole.trained(architecture, repeat, stop).theta
+            return self.whole.networks.tested(architecture, theta, self.real.whole(), self.real.test)
+        if is_coreset(kind):
+            return self._coreset(arch, kind, repeat, stop)
         images = self.scored.variants[kind]
         theta = self._trained(arch, images, self.scored.labels, self.scored.lr, repeat, stop)
-        return {"accuracy": self.networks.accuracy(self.architecture(arch), theta, images, self.real.test)}
+        return self.networks.tested(architecture, theta, images, self.real.test)
 
     def _trained(
         self, arch: str, images: Tensor, labels: Tensor, lr: float, repeat: int, stop: Callable[[], bool]
@@ -131,20 +180,38 @@ class Scorer:
         key = (self.seed, "evaluate", repeat)
         return self.networks.trained(self.architecture(arch), images, labels, lr, self.protocol, key, stop)
 
-    def _random(self, arch: str, repeat: int, stop: Callable[[], bool]) -> dict[str, Any]:
-        """As many random real images of each class, with the best of several learning rates on held-out images."""
+    def _coreset(self, arch: str, kind: str, repeat: int, stop: Callable[[], bool]) -> Result:
+        """As many real images of each class, with the best of several learning rates on held-out images."""
         architecture = self.architecture(arch)
-        drawn = random_images(self.real, self.scored.per_class, architecture.classes, self.seed, repeat)
-        best = {"held_out": -1.0}
+        coreset = self.coresets.get(kind, repeat)
+        best: Result = {"held_out": -1.0}
         for lr in (self.scored.learned_lr, *self.random_lrs):
-            theta = self._trained(arch, drawn.images, drawn.labels, lr, repeat, stop)
-            reached = self.networks.accuracy(architecture, theta, drawn.images, drawn.held_out)
+            theta = self._trained(arch, coreset.images, coreset.labels, lr, repeat, stop)
+            reached = self.networks.accuracy(architecture, theta, coreset.images, coreset.held_out)
             if reached > best["held_out"]:
-                tested = self.networks.accuracy(architecture, theta, drawn.images, self.real.test)
-                best = {"held_out": reached, "lr": lr, "accuracy": tested}
+                tested = self.networks.tested(architecture, theta, coreset.images, self.real.test)
+                best = {"held_out": reached, "lr": lr, **tested}
         return best
 
-    def description(self, split: str) -> dict[str, Any]:
-        """The protocol, as the scores' file states it."""
-        values = {**asdict(self.protocol), "lr": self.scored.lr, "seed": self.seed, "tested_on": split}
-        return {**values, "test_images": len(self.real.test[1]), "random_lrs": self.random_lrs}
+    def train_on_all(self, kinds: Sequence[str]) -> bool:
+        """Whether some of these kinds take a training on all training images, be it to select by."""
+        return any(is_entire(kind) or self.coresets.identity(kind) for kind in kinds if kind not in LEARNED)
+
+    def description(self, kinds: Sequence[str]) -> dict[str, Any]:
+        """The protocol by which these kinds are scored, as the scores' file states it."""
+        values = {**asdict(self.protocol), "lr": self.scored.lr, "seed": self.seed, "tested_on": self.tested_on}
+        values |= {"test_images": len(self.real.test[1]), "random_lrs": self.random_lrs}
+        if self.train_on_all(kinds):
+            by = {"selected_by": spec_of(self.coresets.architecture), "forgetting_runs": self.coresets.runs}
+            values["whole"] = {"epochs": self.whole.protocol.epochs, "lr": self.whole.lr, **by}
+        return values
+
+
+def is_coreset(kind: str) -> bool:
+    """Whether a kind is a baseline that selects as many real images as the set has."""
+    return kind not in LEARNED and baselines.load(kind).select is not None
+
+
+def is_entire(kind: str) -> bool:
+    """Whether a kind is a baseline that takes all training images."""
+    return kind not in LEARNED and baselines.load(kind).select is None

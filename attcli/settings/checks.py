@@ -14,8 +14,10 @@ def check(settings: Settings) -> None:
     registry.dataset(settings.prepare.dataset)
     info = sources.describe(settings.images)
     registry.check_network(settings.network.arch, info.resolution, settings.network.model_dump())
-    for arch in settings.evaluate.archs:
+    for arch in filter(None, (*settings.evaluate.archs, settings.evaluate.whole_arch)):
         registry.check_network(arch, info.resolution, {})
+    for name in settings.evaluate.baselines:
+        registry.module("baseline", name)
     for kind in ("trainer", "parameterisation", "storage"):
         section, name = registry.KINDS[kind].setting.split(".")
         registry.module(kind, getattr(getattr(settings, section), name))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     NonNegativeFloat,
@@ -25,6 +26,11 @@ DSA = "color_crop_cutout_flip_scale_rotate"
 def _listed(value: Any) -> Any:
     """`a,b` means the list of a and b, as on the command line."""
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names without repetitions, in their order."""
+    return tuple(dict.fromkeys(names))
 
 
 Precision = Literal["float64", "float32", "tf32", "bfloat16"]
@@ -166,7 +172,23 @@ class Evaluate(Section):
         "float32", description="what networks compute in; for tf32 and bfloat16, parameters and sums stay in float32"
     )
     random_lrs: tuple[PositiveFloat, ...] = Field(
-        (0.01, 0.03), description="learning rates tried for random real images, beside the learned one"
+        (0.01, 0.03),
+        description="learning rates tried for random and other selected images, beside the learned one",
+    )
+    baselines: Annotated[Names, AfterValidator(_each_once)] = Field(
+        ("random",),
+        description="real images that the set is compared with: random, herding, k-center, forgetting (as many as the "
+        "set has), whole (all of them)",
+    )
+    whole_epochs: PositiveInt = Field(
+        200, description="passes over all training images, for whole and for the networks that images are selected by"
+    )
+    whole_lr: PositiveFloat = Field(0.01, description="learning rate on all training images")
+    whole_arch: str | None = Field(
+        None, description="network that images are selected by, trained on all of them; default: the set's own"
+    )
+    forgetting_runs: Annotated[int, Field(ge=1, le=1000)] = Field(
+        1, description="forgetting: trainings on all images in which it is counted; its authors sum over 5"
     )
     seed: NonNegativeInt | None = Field(None, description="seed of weights, order and augmentation; default: seed")
 

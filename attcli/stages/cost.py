@@ -6,7 +6,7 @@ All of it is an estimate. Memory is what comes on top of Python's and torch's ow
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -150,6 +150,15 @@ def evaluate(
         slice=size,
         at_once=cores if on_cpu else None,
     )
+
+
+def with_whole(settings: Settings, scores: Cost, trainings: int) -> Cost:
+    """The cost of scores, and of so many trainings on all training images beside them."""
+    network, train = inputs.architecture(settings.network, images_about(settings)), _train(settings)
+    work = Work(_shape(network), network.classes, train, train * settings.evaluate.whole_epochs * trainings)
+    images = 4 * train * network.channels * network.resolution**2
+    operations = scores.operations + execution.flops(network.build, work)
+    return replace(scores, operations=operations, memory=scores.memory + images)
 
 
 class Rates:

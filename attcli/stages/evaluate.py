@@ -1,10 +1,10 @@
-"""evaluate: fresh networks are trained on the synthetic set, and on random real images, and tested on real ones."""
+"""evaluate: fresh networks are trained on the synthetic set, and on real images instead, and tested on real ones."""
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from loguru import logger
@@ -13,10 +13,14 @@ from attcli import runtime
 from attcli.errors import UserError
 from attcli.progress import track
 from attcli.scoring import real
+from attcli.scoring.coresets import Coresets
 from attcli.scoring.networks import Networks
 from attcli.scoring.protocol import Protocol
-from attcli.scoring.scorer import KINDS, LEARNED, Case, Scored, Scorer
+from attcli.scoring.scorer import LEARNED, Result, Scored, Scorer, is_coreset, is_entire
+from attcli.scoring.summary import as_json, summary, with_classes
+from attcli.scoring.whole import Whole
 from attcli.stages import identity
+from attcli.stages.of_a_set import dataset_for, protocol_for
 from attcli.stages.run import Run, differences
 from attcli.store import artefact, dataset, synthetic
 from attcli.store.files import set_aside, write_text
@@ -35,10 +39,10 @@ def run(run: Run, path: Path | None = None) -> dict[str, Any]:
     check_asked(run, distilled, path)
     evaluation = _Evaluation(run, distilled)
     scorer = evaluation.scorer(distilled, "test")
-    kinds = _kinds(scorer)
+    kinds = _kinds(scorer, run.settings.evaluate.baselines)
     report = {
-        "scores": evaluation.scores(scorer, kinds, "test", "networks"),
-        "protocol": scorer.description("test"),
+        "scores": evaluation.scores(scorer, kinds, "networks", with_classes),
+        "protocol": scorer.description(kinds),
         "set": _describe(distilled),
     }
     if path is None:
@@ -104,10 +108,11 @@ class _Evaluation:
     def __init__(self, run: Run, first: synthetic.SyntheticSet) -> None:
         settings = run.settings
         self._run = run
-        self.data = _dataset_for(run, first)
-        self._networks = Networks(
-            runtime.device(settings.runtime.device), settings.evaluate.precision, settings.runtime
-        )
+        self.data = dataset_for(run, first)
+        device = runtime.device(settings.runtime.device)
+        self._networks = Networks(device, settings.evaluate.precision, settings.runtime)
+        self._whole_networks = Networks(device, settings.evaluate.precision, settings.runtime)
+        self._baselines = replace(run, forgotten=[])  # --fresh sets their folder aside too
         self._real: dict[tuple[str, str], real.Real] = {}
 
     def _images(self, distilled: synthetic.SyntheticSet, split: str) -> real.Real:
@@ -133,13 +138,27 @@ class _Evaluation:
             per_class=len(distilled.labels) // len(distilled.about["classes"]),
             about=distilled.about,
         )
+        protocol = protocol_for(run, distilled)
+        whole = self._whole(distilled, images, protocol)
+        coresets = Coresets(
+            real=images,
+            whole=whole,
+            results=Results(whole.folder / "results.jsonl"),
+            architecture=scored.architecture(settings.whole_arch or distilled.about["network"]["arch"]),
+            per_class=scored.per_class,
+            seed=run.settings.seed_of("evaluate"),
+            runs=settings.forgetting_runs,
+        )
         threads = run.settings.runtime.threads
         return Scorer(
             scored=scored,
             real=images,
             networks=networks,
-            protocol=protocol_for(run, distilled),
+            protocol=protocol,
             results=results_of(run, distilled, split, images.sha256),
+            coresets=coresets,
+            whole=whole,
+            tested_on=split,
             seed=run.settings.seed_of("evaluate"),
             repeats=settings.repeats,
             random_lrs=settings.random_lrs,
@@ -147,20 +166,47 @@ class _Evaluation:
             out_of_time=run.out_of_time,
         )
 
-    def scores(self, scorer: Scorer, kinds: Sequence[str], split: str, label: str) -> dict[str, Any]:
-        """A set's scores by architecture and kind."""
+    def _whole(self, distilled: synthetic.SyntheticSet, images: real.Real, of_the_set: Protocol) -> Whole:
+        """The trainings on all training images: by the set's protocol, but for their epochs and learning rate."""
+        settings, seed = self._run.settings.evaluate, self._run.settings.seed_of("evaluate")
+        protocol = replace(of_the_set, epochs=settings.whole_epochs)
+        fingerprint = artefact.fingerprint(
+            "baselines",
+            identity.ALGORITHM["evaluate"],
+            {**asdict(protocol), "lr": settings.whole_lr, "precision": settings.precision, "seed": seed},
+            {"dataset": images.sha256, "normaliser": distilled.about["normaliser"]["sha256"]},
+        )
+        folder = self._run.work("baselines", fingerprint)
+        return Whole(images, self._whole_networks, protocol, settings.whole_lr, seed, folder)
+
+    def scores(
+        self, scorer: Scorer, kinds: Sequence[str], label: str, summarised: Callable[[list[Result]], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """A set's scores by architecture and kind, each as `summarised` says it of the repeats' results."""
         settings = self._run.settings.evaluate
         for arch in settings.archs:
             scorer.architecture(arch)  # refuses a network that does not take such images before any work
-        cases = [(arch, kind, r) for arch in settings.archs for kind in kinds for r in range(settings.repeats)]
-        with self._run.working_at(scorer.results.folder, "evaluate"), track(label, len(cases)) as progress:
-            accuracies = scorer.scores(cases, progress)
-        return {arch: {kind: _summary_of(accuracies, arch, kind) for kind in kinds} for arch in settings.archs}
+        repeats = range(settings.repeats)
+        cases = [(arch, kind, r) for arch in settings.archs for kind in kinds for r in repeats]
+        with ExitStack() as held:
+            held.enter_context(self._run.working_at(scorer.results.folder, "evaluate"))
+            if scorer.train_on_all(kinds):
+                held.enter_context(self._baselines.working_at(scorer.whole.folder, "evaluate"))
+            results = scorer.scores(cases, held.enter_context(track(label, len(cases))))
+        if summarised is with_classes and any("confusion" not in result for result in results.values()):
+            logger.warning(
+                "some results were kept by an older version, which counted no confusion: it is shown as null; "
+                "`attcli evaluate --fresh` computes all anew"
+            )
+        return {
+            arch: {kind: summarised([results[arch, kind, r] for r in repeats]) for kind in kinds}
+            for arch in settings.archs
+        }
 
     def row(self, file: Path, split: str, kinds: Sequence[str] = LEARNED) -> dict[str, Any]:
         """A snapshot's scores on a split."""
         distilled = _snapshot(self._run, file)
-        scores = self.scores(self.scorer(distilled, split), kinds, split, f"{file.stem}, {split}")
+        scores = self.scores(self.scorer(distilled, split), kinds, f"{file.stem}, {split}", _plain)
         return {"iteration": synthetic.iteration_of(file), "split": split, "scores": scores}
 
 
@@ -176,14 +222,14 @@ def results_of(run: Run, distilled: synthetic.SyntheticSet, split: str, dataset_
     return Results(run.work("evaluate", fingerprint) / "results.jsonl")
 
 
-def _kinds(scorer: Scorer) -> tuple[str, ...]:
-    """What is scored: random real images only where every class has as many as the set, and some are left."""
+def _kinds(scorer: Scorer, asked: Sequence[str]) -> tuple[str, ...]:
+    """What is scored: coresets only where every class has as many images as the set, and some are left."""
     per_class, classes = scorer.scored.per_class, len(scorer.scored.about["classes"])
-    if real.has_enough(scorer.real, per_class, classes):
-        return KINDS
+    if real.has_enough(scorer.real, per_class, classes) or not any(map(is_coreset, asked)):
+        return (*LEARNED, *asked)
     smallest = int(scorer.real.train_labels.bincount(minlength=classes).min())
-    logger.warning("a class has {} training images: too few for a baseline of {} random ones", smallest, per_class)
-    return LEARNED
+    logger.warning("a class has {} training images: too few for a baseline of {} of them", smallest, per_class)
+    return (*LEARNED, *filter(is_entire, asked))
 
 
 def check_asked(run: Run, distilled: synthetic.SyntheticSet, path: Path | None) -> None:
@@ -224,21 +270,13 @@ def _best(rows: list[dict[str, Any]], score: Callable[[int], dict[str, Any]]) ->
     return best
 
 
-def summary(values: list[float]) -> dict[str, float | int | None]:
-    """Mean and sample standard deviation (none for a single value) of accuracies in percent."""
-    return {
-        "mean": round(mean(values), 4),
-        "sd": round(stdev(values), 4) if len(values) > 1 else None,
-        "n": len(values),
-    }
-
-
-def _summary_of(accuracies: dict[Case, float], arch: str, kind: str) -> dict[str, float | int | None]:
-    return summary([accuracies[case] for case in sorted(accuracies) if case[:2] == (arch, kind)])
+def _plain(results: list[Result]) -> dict[str, Any]:
+    """The summary alone: with every snapshot's confusion its file would be too long to read."""
+    return summary([result["accuracy"] for result in results])
 
 
 def _describe(distilled: synthetic.SyntheticSet) -> dict[str, Any]:
-    names = ("dataset", "method", "ipc", "iteration", "network", "seed")
+    names = ("dataset", "classes", "method", "ipc", "iteration", "network", "seed")
     return {**{name: distilled.about[name] for name in names}, "lr": distilled.lr, "sha256": distilled.sha256}
 
 
@@ -249,45 +287,4 @@ def _write(path: Path, report: dict[str, Any]) -> None:
             json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, UnicodeDecodeError) as error:
             set_aside(path, error)
-    write_text(path, json.dumps(report, indent=2) + "\n")
-
-
-def _dataset_for(run: Run, distilled: synthetic.SyntheticSet) -> dataset.Dataset:
-    """The dataset that the set was distilled from. UserError if another one is among the results."""
-    about, data = distilled.about, dataset.read(run.dataset)
-    for what in ("dataset", "channels", "resolution", "classes"):
-        if data.about[what] != about[what]:
-            raise UserError(
-                f"{run.dataset} has {what} {data.about[what]}, the set was distilled from {about[what]}; "
-                f"use another folder: --artifacts DIR"
-            )
-    for what in ("kind", "eps", "sha256") if distilled.normaliser is None else ():
-        kept, wanted = data.about["normaliser"][what], about["normaliser"][what]
-        if kept != wanted:
-            raise UserError(
-                f"{run.dataset} is normalised with {what} {kept}, the set with {wanted}, and the set's file does not "
-                f"hold its normaliser; use another folder (--artifacts DIR) and prepare the images as then"
-            )
-    return data
-
-
-def protocol_for(run: Run, distilled: synthetic.SyntheticSet) -> Protocol:
-    """The protocol: what a flag, --set or params file says, else what the set's file says, else the literature's."""
-    settings, own = run.settings.evaluate, distilled.about["protocol"]
-    plain = Protocol()
-
-    def value(name: str, key: str | None = None) -> Any:
-        stated = getattr(settings, name)
-        if stated is not None and run.asked(f"evaluate.{name}", files=True):
-            return stated
-        kept = own.get(name)
-        return getattr(plain, key or name) if kept is None else kept
-
-    return Protocol(
-        name=value("protocol", "name"),
-        epochs=value("epochs"),
-        batch=value("batch"),
-        momentum=value("momentum"),
-        weight_decay=value("weight_decay"),
-        augment=value("augment"),
-    )
+    write_text(path, as_json(report) + "\n")

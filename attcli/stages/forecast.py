@@ -4,14 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from attcli import baselines
 from attcli.data import sources
 from attcli.errors import MissingError, UserError
 from attcli.networks import Architecture
 from attcli.progress import duration
 from attcli.scoring.protocol import Protocol
-from attcli.scoring.scorer import KINDS, LEARNED, result_key, spec_of
+from attcli.scoring.scorer import LEARNED, Case, is_coreset, is_entire, result_key, spec_by_name
 from attcli.settings import Settings
-from attcli.stages import cost, evaluate, identity, inputs, pipeline
+from attcli.stages import cost, evaluate, identity, inputs, of_a_set, pipeline
 from attcli.stages.cost import Cost, size_in_words
 from attcli.stages.run import Run, differences
 from attcli.store import artefact, dataset, experts, synthetic
@@ -187,40 +188,52 @@ def _evaluate(run: Run, target: Target) -> Plan:
     distilled = synthetic.read(path, kind=None) if path.is_file() else None
     if distilled:
         evaluate.check_asked(run, distilled, target.file)
-    each = {"synthetic": 1, "ema": 1, "random": 1 + len(settings.random_lrs)}
-    cases = [(arch, kind, r) for arch in settings.archs for kind in KINDS for r in range(settings.repeats)]
+    coresets = [name for name in settings.baselines if is_coreset(name)]
+    rates = 1 + len(settings.random_lrs)
+    each = {**dict.fromkeys(LEARNED, 1), **dict.fromkeys(coresets, rates)}
+    cases = [(arch, kind, r) for arch in settings.archs for kind in each for r in range(settings.repeats)]
     kept = _kept_cases(run, distilled, cases)
     missing = [case for case in cases if case not in kept]
     counts = {arch: sum(each[kind] for name, kind, _ in missing if name == arch) for arch in settings.archs}
-    left, whole = sum(counts.values()), len(settings.archs) * settings.repeats * sum(each.values())
-    epochs = _protocol(run, distilled).epochs
-    what = (
-        f"{', '.join(settings.archs)}; {settings.repeats} repeats; synthetic, ema, random at "
-        f"{each['random']} learning rates; {epochs} epochs"
-    )
-    if not left:
-        return Plan(f"nothing to do: {whole} networks ({what}) are trained and tested")
-    number = f"{left} of {whole}" if left < whole else f"up to {whole}"
-    return Plan(f"would train {number} networks ({what})", _scoring_cost(run, distilled, counts))
+    left, everything = sum(counts.values()), len(settings.archs) * settings.repeats * sum(each.values())
+    kinds = ", ".join(each) + (f" at {rates} learning rates" if coresets else "")
+    repeats = f"{settings.repeats} repeat{'s' if settings.repeats > 1 else ''}"
+    what = f"{', '.join(settings.archs)}; {repeats}; {kinds}; {_protocol(run, distilled).epochs} epochs"
+    whole = _trainings_on_all(run)
+    if not left and not whole:
+        return Plan(f"nothing to do: {everything} networks ({what}) are trained and tested")
+    number = f"{left} of {everything}" if left < everything else f"up to {everything}"
+    words, price = f"would train {number} networks ({what})", _scoring_cost(run, distilled, counts)
+    if whole:
+        words += f", and up to {whole} on all training images for {settings.whole_epochs} epochs"
+        price = cost.with_whole(run.settings, price, whole)
+    return Plan(words, price)
 
 
-def _kept_cases(
-    run: Run, distilled: synthetic.SyntheticSet | None, cases: list[tuple[str, str, int]]
-) -> set[tuple[str, str, int]]:
-    """The cases whose results are kept."""
+def _trainings_on_all(run: Run) -> int:
+    """The trainings on all training images that the baselines take; which of them are kept is not looked at."""
+    settings = run.settings.evaluate
+    reads = {what for name in settings.baselines for what in baselines.load(name).reads}
+    selecting = settings.forgetting_runs if "forgotten" in reads else int(bool(reads))
+    return selecting + len(settings.archs) * settings.repeats * any(map(is_entire, settings.baselines))
+
+
+def _kept_cases(run: Run, distilled: synthetic.SyntheticSet | None, cases: list[Case]) -> set[Case]:
+    """The cases whose results are kept, but for images that were selected by a training, which are not looked at."""
     header = _header(run.dataset, dataset.KIND)
     if not distilled or not header:
         return set()
     kept = evaluate.results_of(run, distilled, "test", header.sha256).kept()
     settings = run.settings.evaluate
     lr = settings.lr or distilled.lr
-    return {case for case in cases if result_key(case, distilled.about, lr, distilled.lr, settings.random_lrs) in kept}
+    drawn = [case for case in cases if case[1] in LEARNED or not baselines.load(case[1]).reads]
+    return {case for case in drawn if result_key(case, distilled.about, lr, distilled.lr, settings.random_lrs) in kept}
 
 
 def _protocol(run: Run, distilled: synthetic.SyntheticSet | None) -> Protocol:
     """The protocol of a set, or of one that is still to be distilled."""
     if distilled:
-        return evaluate.protocol_for(run, distilled)
+        return of_a_set.protocol_for(run, distilled)
     settings, plain = run.settings.evaluate, Protocol()
     return Protocol(epochs=settings.epochs or plain.epochs, batch=settings.batch or plain.batch)
 
@@ -230,7 +243,7 @@ def _scoring_cost(run: Run, distilled: synthetic.SyntheticSet | None, counts: di
     protocol = _protocol(run, distilled)
     if distilled:
         about, images = distilled.about, len(distilled.labels)
-        networks = {arch: Architecture.of(spec_of(arch, about), about) for arch in counts}
+        networks = {arch: Architecture.of(spec_by_name(arch, about), about) for arch in counts}
     else:
         images = settings.distill.ipc * sources.describe(settings.images).classes
         networks = dict(zip(settings.evaluate.archs, networks_of(run, "evaluate"), strict=True))

@@ -14,7 +14,7 @@ from attcli.stages.run import Run
 from attcli.store import artefact, experts, synthetic
 from attcli.store.files import locked
 
-NAME = re.compile(r"(prepare|buffer|distill|evaluate)-([0-9a-f]{16})((?:\.replaced(?:-\d+)?)?)")
+NAME = re.compile(r"(prepare|buffer|distill|evaluate|baselines)-([0-9a-f]{16})((?:\.replaced(?:-\d+)?)?)")
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ def _in_words(stage: str, folder: Path) -> str:
         results = folder / "results.jsonl"
         count = results.read_bytes().count(b"\n") if results.exists() else 0
         return f"{count} scored networks"
+    if stage == "baselines":
+        return f"{len(list(folder.glob('*.npz')))} trainings on all training images"
     header = next(_headers(folder), None)
     if stage == "buffer":
         files = {path.with_suffix("") for pattern in ("*.h5", "*.jsonl") for path in folder.glob(f"expert-{pattern}")}

@@ -56,11 +56,13 @@ def train_epoch(
     strategy: str,
     generator: torch.Generator,
     descent: Descent = along_the_gradient,
+    met: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Tensor:
     """One pass over images (N, C, H, W) in a new order, each batch augmented; theta (P,) is updated in place.
 
     Labels are classes (N,) or logits (N, K). Returns the mean loss and the accuracy in percent (2,) in float64, both of
-    the augmented batches as they were met; asking for their values is what waits for a GPU, not this function.
+    the augmented batches as they were met; asking for their values is what waits for a GPU, not this function. `met` is
+    told each batch's images (n,) and whether the network, before it learned from them, got them right (n,).
     """
     batch = min(batch, len(images))
     drawn = plan(len(images), batch, -(-len(images) // batch), strategy, generator).to(images.device)
@@ -70,7 +72,10 @@ def train_epoch(
         p, w = probabilities(labels[index], classes).to(x), drawn.weights[i]
         direction, logits = descent(step_functions, theta, x, p, w)
         optimiser.step(theta, direction)
-        correct = ((logits.argmax(dim=1) == p.argmax(dim=1)) & (w > 0)).sum()
+        right = logits.argmax(dim=1) == p.argmax(dim=1)
+        correct = (right & (w > 0)).sum()
         size = min(batch, len(images) - i * batch)
         total += torch.stack([cross_entropy(logits, p, w) * size, 100 * correct]).double()
+        if met is not None:
+            met(index[:size], right[:size])
     return total / len(images)

@@ -67,9 +67,11 @@ def test_a_run_of_choices_from_another_package(installed: Path, tmp_path: Path) 
         "distill.unit": 2.0,
         "distill.storage": "rounded",
         "evaluate.archs": "tiny",
+        "evaluate.baselines": "earliest",
     }
     sets = {**SMALL, **chosen}
     report = json.loads(attcli(tmp_path, installed, PACKAGE.parent, words=["evaluate", "--json"], sets=sets))
+    assert list(report["scores"]["tiny"]) == ["synthetic", "ema", "earliest"]
     assert 0 <= report["scores"]["tiny"]["synthetic"]["mean"] <= 100
     assert report["set"]["network"] == {"arch": "tiny", "hidden": 5}
     about = json.loads(
@@ -115,6 +117,7 @@ def test_a_name_that_is_taken_is_refused(installed: Path, tmp_path: Path) -> Non
 NEW_FILES = {
     "networks/tiny.py": ("tiny.py", {"network.arch": "tiny", "evaluate.archs": "tiny"}),
     "methods/swift.py": ('METHOD = __import__("attcli.methods.att").methods.att.METHOD\n', {"distill.method": "swift"}),
+    "baselines/ear_liest.py": ("earliest.py", {"evaluate.baselines": "ear-liest"}),
     "parameterisations/scaled.py": ("scaled.py", {"distill.parameterisation": "scaled", "distill.unit": 3.0}),
 }
 

@@ -31,7 +31,7 @@ def test_scores_have_the_stated_form(make_run: MakeRun) -> None:
     for row in report["scores"].values():
         assert set(row) == {"synthetic", "ema", "random"}
         for entry in row.values():
-            assert set(entry) == {"mean", "sd", "n"}
+            assert set(entry) == {"mean", "sd", "n", "per_class", "confusion"}
             assert 0 <= entry["mean"] <= 100
             assert entry["n"] == 2
     assert report["protocol"]["epochs"] == 4
@@ -77,9 +77,9 @@ def test_random_images_are_fresh_each_repeat_and_as_many(make_run: MakeRun, monk
     met = []
     real = networks.train
 
-    def note(steps, theta, images, labels, classes, lr, protocol, key, stop):
+    def note(steps, theta, images, labels, classes, lr, protocol, key, *rest):
         met.append((images, labels, key[2]))
-        return real(steps, theta, images, labels, classes, lr, protocol, key, stop)
+        return real(steps, theta, images, labels, classes, lr, protocol, key, *rest)
 
     monkeypatch.setattr(networks, "train", note)
     pipeline.evaluate(run)
@@ -110,7 +110,8 @@ def test_snapshots_are_scored_on_validation(make_run: MakeRun) -> None:
     assert report["last"]["iteration"] == 6
     assert report["last"]["split"] == "test"
     assert report["last"]["scores"]["convnet"] == {
-        kind: pipeline.evaluate(run)["scores"]["convnet"][kind] for kind in ("synthetic", "ema")
+        kind: {name: pipeline.evaluate(run)["scores"]["convnet"][kind][name] for name in ("mean", "sd", "n")}
+        for kind in ("synthetic", "ema")
     }
     selected = report["selected"]["convnet"]["synthetic"]
     best = max(report["snapshots"], key=lambda row: row["scores"]["convnet"]["synthetic"]["mean"])

@@ -1,0 +1,131 @@
+"""Real images in the place of a set: which ones a baseline selects, and the held-out ones its rate is chosen on."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from loguru import logger
+from torch import Tensor
+
+from attcli import baselines, runtime
+from attcli.networks import Architecture
+from attcli.scoring.real import Labelled, Real
+from attcli.scoring.whole import Trained, Whole, spec_of
+from attcli.store.results import Key, Results
+
+HELD_OUT = 2000
+"""Where there is no validation split, a coreset's learning rate is chosen on so many other training images."""
+
+Each = Callable[[Mapping[int, Any]], Iterator[tuple[int, Trained]]]
+"""Runs trainings side by side, as `attcli.scoring.parallel` does."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Training images by their indices: those selected (n,), class by class, and held-out ones.
+
+    `held_out` is None where there are validation images to choose a learning rate on.
+    """
+
+    indices: Tensor
+    held_out: Tensor | None
+
+
+@dataclass(frozen=True)
+class Coreset:
+    """Selected real images (n, C, H, W) with classes (n,), and held-out ones to choose a learning rate on."""
+
+    images: Tensor
+    labels: Tensor
+    held_out: Labelled
+
+
+@dataclass(frozen=True)
+class Coresets:
+    """The selections of all baselines and repeats. Those that take a training are kept in `results`.
+
+    architecture: the network that images are selected by. runs: the trainings in which forgetting is counted.
+    """
+
+    real: Real
+    whole: Whole
+    results: Results
+    architecture: Architecture
+    per_class: int
+    seed: int
+    runs: int
+
+    def identity(self, name: str) -> dict[str, Any]:
+        """What a baseline's selections depend on beside seed, dataset and repeat; nothing for one that only draws."""
+        reads = baselines.load(name).reads
+        if not reads:
+            return {}
+        by = {"network": spec_of(self.architecture), "trained": self.whole.folder.name}
+        return {**by, "runs": self.runs} if "forgotten" in reads else by
+
+    def get(self, name: str, repeat: int) -> Coreset:
+        """The images that a baseline selects in a repeat; `select` has been called for it."""
+        selection = self._kept(name, repeat)
+        if selection is None:
+            selection = self._selected(name, repeat)
+        real, device = self.real, self.real.test[1].device
+
+        def labelled(indices: Tensor) -> tuple[Tensor, Tensor]:
+            return real.train(indices), real.train_labels[indices].to(device)
+
+        held_out = real.validation if selection.held_out is None else labelled(selection.held_out)
+        return Coreset(*labelled(selection.indices), held_out)
+
+    def select(self, wanted: Sequence[tuple[str, int]], each: Each) -> None:
+        """Make and keep the selections of these baselines and repeats, after the trainings that they read."""
+        missing = [(name, r) for name, r in wanted if baselines.load(name).reads and self._kept(name, r) is None]
+        reads = {what for name, _ in missing for what in baselines.load(name).reads}
+        repeats = range(self.runs if "forgotten" in reads else 1 if reads else 0)
+        jobs = {r: partial(self.whole.trained, self.architecture, r) for r in repeats}
+        jobs = {r: job for r, job in jobs.items() if self.whole.kept(self.architecture, r) is None}
+        if repeats:
+            self.whole.prepare(self.architecture)
+        if jobs:
+            message = "training {} {} on all {} training images for {} epochs, to select images by"
+            name, images = self.architecture.name, len(self.real.train_labels)
+            logger.info(message, len(jobs), name, images, self.whole.protocol.epochs)
+        for _ in each(jobs):
+            pass  # each training is kept where it was made
+        for name, repeat in missing:
+            selection = self._selected(name, repeat)
+            held_out = None if selection.held_out is None else selection.held_out.tolist()
+            self.results.add(self._key(name, repeat), {"indices": selection.indices.tolist(), "held_out": held_out})
+
+    def _key(self, name: str, repeat: int) -> Key:
+        decisive = {**self.identity(name), "per_class": self.per_class}
+        return ("selection", name, str(repeat), json.dumps(decisive, sort_keys=True))
+
+    def _kept(self, name: str, repeat: int) -> Selection | None:
+        if not baselines.load(name).reads:
+            return None
+        entry = self.results.get(self._key(name, repeat))
+        if entry is None:
+            return None
+        held_out = entry["held_out"]
+        return Selection(torch.tensor(entry["indices"]), None if held_out is None else torch.tensor(held_out))
+
+    def _selected(self, name: str, repeat: int) -> Selection:
+        select = baselines.load(name).select
+        assert select is not None
+        labels = self.real.train_labels
+        candidates = baselines.Candidates(
+            labels=labels,
+            per_class=self.per_class,
+            classes=self.architecture.classes,
+            features=partial(self.whole.features, self.architecture),
+            forgotten=partial(self.whole.forgotten, self.architecture, self.runs),
+        )
+        generator = runtime.stream(self.seed, f"{name}-images", repeat)
+        indices = select(candidates, generator)
+        if len(self.real.validation[1]):
+            return Selection(indices, None)
+        order = torch.randperm(len(labels), generator=generator)
+        return Selection(indices, order[~torch.isin(order, indices)][:HELD_OUT])

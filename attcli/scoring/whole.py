@@ -1,0 +1,113 @@
+"""Networks that are trained on all training images: what they score, the features they see, and what they forget.
+
+Each training is kept in a file of its own, so that it is done once, whatever is asked of it: the score of all images,
+and the features and counts by which baselines select some of them.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attcli.errors import DivergedError
+from attcli.networks import Architecture
+from attcli.scoring.forgetting import Presentations
+from attcli.scoring.networks import Networks
+from attcli.scoring.protocol import Protocol
+from attcli.scoring.real import Real
+from attcli.store.files import atomic, set_aside
+
+PURPOSE = "whole"
+"""The purpose in the keys of all draws of these trainings."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: its parameters (P,), and how often each training image was forgotten, i64 (N,)."""
+
+    theta: Tensor
+    forgotten: Tensor
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Trainings on all training images; the protocol's epochs are those of such a training, as is the rate `lr`."""
+
+    real: Real
+    networks: Networks
+    protocol: Protocol
+    lr: float
+    seed: int
+    folder: Path
+
+    def prepare(self, architecture: Architecture) -> None:
+        """Make the step functions for an architecture; the execution follows from one training, not from how many."""
+        one = self.real.train(torch.zeros(1, dtype=torch.long))
+        images = one.expand(len(self.real.train_labels), *one.shape[1:])
+        self.networks.prepare(architecture, images, self.protocol.batch, self.protocol.epochs)
+
+    def kept(self, architecture: Architecture, repeat: int) -> Trained | None:
+        """A training that is finished; a file that is damaged is set aside."""
+        path = self._file(architecture, repeat)
+        if not path.exists():
+            return None
+        try:
+            with path.open("rb") as raw, np.load(raw) as file:
+                theta, forgotten = torch.from_numpy(file["theta"]), torch.from_numpy(file["forgotten"])
+            if len(forgotten) != len(self.real.train_labels) or theta.dtype != self.networks.dtype:
+                raise ValueError("it is of other images or of another precision")
+        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            set_aside(path, error)
+            return None
+        return Trained(theta.to(self.networks.device), forgotten)
+
+    def trained(self, architecture: Architecture, repeat: int, stop: Callable[[], bool]) -> Trained:
+        """A training: the one that is kept, or a new one, which then is."""
+        if (finished := self.kept(architecture, repeat)) is not None:
+            return finished
+        real = self.real
+        images = real.whole()
+        labels = real.train_labels.to(images.device)
+        presentations = Presentations.of(len(labels), images.device)
+        key = (self.seed, PURPOSE, repeat)
+        theta = self.networks.trained(
+            architecture, images, labels, self.lr, self.protocol, key, stop, presentations.met
+        )
+        if not bool(theta.isfinite().all()):
+            raise DivergedError("a training on all training images diverged; lower evaluate.whole_lr")
+        result = Trained(theta, presentations.counts().cpu())
+        with atomic(self._file(architecture, repeat)) as temporary, temporary.open("wb") as file:
+            np.savez(file, theta=theta.cpu().numpy(), forgotten=result.forgotten.numpy())
+        return result
+
+    def features(self, architecture: Architecture, indices: Tensor) -> Tensor:
+        """What the last linear layer of the first repeat's network takes in, f64 (n, D) on the CPU."""
+        finished = self.kept(architecture, 0)
+        assert finished is not None
+        return self.networks.features(architecture, finished.theta, self.real.whole(), self.real.train(indices))
+
+    def forgotten(self, architecture: Architecture, runs: int) -> Tensor:
+        """How often each training image was forgotten, i64 (N,), in the first `runs` repeats together."""
+        counts = torch.zeros(len(self.real.train_labels), dtype=torch.long)
+        for repeat in range(runs):
+            finished = self.kept(architecture, repeat)
+            assert finished is not None
+            counts += finished.forgotten
+        return counts
+
+    def _file(self, architecture: Architecture, repeat: int) -> Path:
+        spec = json.dumps(spec_of(architecture), sort_keys=True)
+        digest = hashlib.sha256(spec.encode()).hexdigest()[:8]
+        return self.folder / f"{architecture.name}-{digest}-{repeat:04d}.npz"
+
+
+def spec_of(architecture: Architecture) -> dict[str, Any]:
+    """An architecture's name and options; the images' shape and classes are the dataset's."""
+    return {"arch": architecture.name, **architecture.options}

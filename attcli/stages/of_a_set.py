@@ -1,0 +1,49 @@
+"""What a set that is scored brings along: the images that it stands for, and the protocol that it is scored by."""
+
+from typing import Any
+
+from attcli.errors import UserError
+from attcli.scoring.protocol import Protocol
+from attcli.stages.run import Run
+from attcli.store import dataset, synthetic
+
+
+def dataset_for(run: Run, distilled: synthetic.SyntheticSet) -> dataset.Dataset:
+    """The dataset that the set was distilled from. UserError if another one is among the results."""
+    about, data = distilled.about, dataset.read(run.dataset)
+    for what in ("dataset", "channels", "resolution", "classes"):
+        if data.about[what] != about[what]:
+            raise UserError(
+                f"{run.dataset} has {what} {data.about[what]}, the set was distilled from {about[what]}; "
+                f"use another folder: --artifacts DIR"
+            )
+    for what in ("kind", "eps", "sha256") if distilled.normaliser is None else ():
+        kept, wanted = data.about["normaliser"][what], about["normaliser"][what]
+        if kept != wanted:
+            raise UserError(
+                f"{run.dataset} is normalised with {what} {kept}, the set with {wanted}, and the set's file does not "
+                f"hold its normaliser; use another folder (--artifacts DIR) and prepare the images as then"
+            )
+    return data
+
+
+def protocol_for(run: Run, distilled: synthetic.SyntheticSet) -> Protocol:
+    """The protocol: what a flag, --set or params file says, else what the set's file says, else the literature's."""
+    settings, own = run.settings.evaluate, distilled.about["protocol"]
+    plain = Protocol()
+
+    def value(name: str, key: str | None = None) -> Any:
+        stated = getattr(settings, name)
+        if stated is not None and run.asked(f"evaluate.{name}", files=True):
+            return stated
+        kept = own.get(name)
+        return getattr(plain, key or name) if kept is None else kept
+
+    return Protocol(
+        name=value("protocol", "name"),
+        epochs=value("epochs"),
+        batch=value("batch"),
+        momentum=value("momentum"),
+        weight_decay=value("weight_decay"),
+        augment=value("augment"),
+    )
