@@ -58,10 +58,9 @@ def list_all(dataset: OfDataset = None, method: OfMethod = None, as_json: AsJson
             typer.echo(json.dumps(listed, indent=2))
             return
         for entry in listed:
-            unverified = entry["unverified"]
-            note = f" ({unverified} unverified value{'s' if unverified > 1 else ''})" if unverified else ""
-            if not entry["readable"]:
-                note += " (its images cannot be read yet)"
+            notes = [f"{entry['unverified']} unverified"] if entry["unverified"] else []
+            notes += [] if entry["readable"] else ["images cannot be read yet"]
+            note = f" ({'; '.join(notes)})" if notes else ""
             typer.echo(f"{entry['name']:28}  {entry['title']}{note}")
 
 
