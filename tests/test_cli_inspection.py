@@ -83,6 +83,9 @@ def test_recipes_are_listed_for_a_dataset_and_a_method(cli: Cli) -> None:
     everything = [line.split()[0] for line in cli("recipes").splitlines()]
     assert everything == list(all_recipes())
     assert cli("recipes", "list") == cli("recipes")
+    assert "10 images per class (3 unverified; images cannot be read yet)" in cli(
+        "recipes", "--dataset", "tinyimagenet"
+    )
     few = [line.split()[0] for line in cli("recipes", "--dataset", "cifar10", "--method", "ATT").splitlines()]
     assert few == [f"att/cifar10/ipc{ipc}" for ipc in (1, 10, 50)]
     listed = json.loads(cli("recipes", "--dataset", "cifar10", "--method", "att", "--json"))

@@ -56,8 +56,7 @@ def list_all(dataset: OfDataset = None, method: OfMethod = None, as_json: AsJson
             typer.echo(json.dumps(listed, indent=2))
             return
         for entry in listed:
-            unverified = entry["unverified"]
-            note = f" ({unverified} unverified value{'s' if unverified > 1 else ''})" if unverified else ""
+            note = f" ({entry['unverified']} unverified)" if entry["unverified"] else ""
             typer.echo(f"{entry['name']:28}  {entry['title']}{note}")
 
 

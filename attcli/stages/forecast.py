@@ -18,6 +18,7 @@ from attcli.stages.run import Run, differences
 from attcli.store import artefact, dataset, experts, synthetic
 
 ORDER = ("prepare", "buffer", "distill", "evaluate")
+MAKERS = {dataset.KIND: dataset.MAKER, experts.KIND: experts.MAKER}
 TOLD_MEMORY = 1e8
 """Less memory than so many bytes is not worth a word."""
 
@@ -79,14 +80,15 @@ def networks_of(run: Run, command: str, target: Target | None = None) -> list[Ar
     spec = settings.network.model_dump()
     path = (target and target.file) or run.synthetic
     if path.is_file() and not (target and target.snapshots):
-        about = artefact.header(path, artefact.kind_of(path) or synthetic.KIND, synthetic.MAKER).about
+        kind = synthetic.SNAPSHOT if artefact.kind_of(path) == synthetic.SNAPSHOT else synthetic.KIND
+        about = artefact.header(path, kind, synthetic.MAKER).about
         spec = about["network"]
     specs = [spec if arch == spec["arch"] else {"arch": arch} for arch in settings.evaluate.archs]
     return [Architecture.of(own, about) for own in specs]
 
 
 def _header(path: Path, kind: str) -> artefact.Header | None:
-    return artefact.header(path, kind, "the stage again") if path.exists() else None
+    return artefact.header(path, kind, MAKERS.get(kind, synthetic.MAKER)) if path.exists() else None
 
 
 def _overwriting(run: Run, other: artefact.Header | None) -> str:
@@ -183,9 +185,7 @@ def _evaluate(run: Run, target: Target) -> Plan:
     path = target.file or run.synthetic
     if target.snapshots:
         return _snapshots(run, target)
-    if target.file and not path.is_file():
-        raise UserError(f"{path} is missing; name a set's file")
-    distilled = synthetic.read(path, kind=None) if path.is_file() else None
+    distilled = synthetic.read(path, kind=None) if target.file or path.is_file() else None
     if distilled:
         evaluate.check_asked(run, distilled, target.file)
     coresets = [name for name in settings.baselines if is_coreset(name)]

@@ -124,3 +124,23 @@ def test_the_networks_of_a_set_are_the_files(make_run: MakeRun) -> None:
     wider = make_run(network__width=16)
     (network,) = forecast.networks_of(wider, "evaluate")
     assert network.options["width"] == 8
+
+
+def test_what_is_no_set_is_refused_in_one_line_with_and_without_a_plan(cli: Cli) -> None:
+    cli.small("prepare")
+    Path("cut.h5").write_bytes(Path("artifacts/dataset.h5").read_bytes()[:1000])
+    Path("notes.txt").write_text("no set")
+    for name, message in (
+        ("artifacts/dataset.h5", "is a file of kind 'dataset', not 'synthetic'"),
+        ("artifacts", "artifacts is a folder; name the file in it"),
+        ("cut.h5", "cut.h5 is damaged or cut short"),
+        ("notes.txt", "notes.txt is no file of attcli"),
+        ("missing.h5", "missing.h5 is missing"),
+    ):
+        for words in ((), ("--dry-run",)):
+            said = cli.small("evaluate", name, *words, code=2).splitlines()
+            assert message in said[-1]
+            assert said[-1].startswith("attcli: ")
+    Path("artifacts/dataset.h5").unlink()
+    Path("artifacts/dataset.h5").write_bytes(Path("cut.h5").read_bytes())
+    assert "run `attcli prepare`" in cli.small("distill", "--dry-run", code=2)
