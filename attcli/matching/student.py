@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attcli.matching.parameters import Layout
 from attcli.matching.steps import Derivatives
@@ -74,8 +75,12 @@ class Student:
         return self.outputs(self.layout.unflatten(theta), x)
 
     def loss(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
-        """The weighted cross-entropy, a scalar."""
-        return cross_entropy(self.logits(theta, x), p, w)
+        """The weighted cross-entropy, a scalar that can be differentiated twice.
+
+        Attention is computed by torch's plain kernel, since its fused ones have no second derivative.
+        """
+        with sdpa_kernel(SDPBackend.MATH):
+            return cross_entropy(self.logits(theta, x), p, w)
 
     def gradient(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
         """g: the gradient (P,) of the loss in theta, without a graph."""
