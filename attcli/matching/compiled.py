@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import grad, grad_and_value, jvp
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attcli.matching.step_functions import Derivatives
 from attcli.matching.student import Student, cross_entropy
@@ -51,7 +52,8 @@ class Compiled:
         return g, logits
 
     def _loss(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
-        return cross_entropy(self._student.outputs(self._parameters(theta), self._laid_out(x)), p, w)
+        with sdpa_kernel(SDPBackend.MATH):  # as in `Student.loss`
+            return cross_entropy(self._student.outputs(self._parameters(theta), self._laid_out(x)), p, w)
 
     def _over_reverse(self, labels: bool) -> Any:
         arguments = (0, 1, 2) if labels else (0, 1)

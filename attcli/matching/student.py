@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attcli.matching.parameters import Layout
 from attcli.matching.step_functions import Derivatives
@@ -54,12 +55,8 @@ class Student:
         """A student with the architecture of `module`; the module's own parameters are not used.
 
         The module is made a pure function of parameters and images: batch norms use the statistics of the batch at hand
-        and keep none, dropout is off. Attention is computed by plain operations from now on, in the whole process,
-        since torch's fused kernels have no second derivative.
+        and keep none, dropout is off.
         """
-        torch.backends.cuda.enable_flash_sdp(False)  # despite its name, for CPUs too
-        torch.backends.cuda.enable_mem_efficient_sdp(False)
-        torch.backends.cuda.enable_cudnn_sdp(False)
         return cls(pure(module), Layout.of(module), dtype)
 
     def apart(self) -> "Student":
@@ -78,11 +75,15 @@ class Student:
         return self.outputs(self.layout.unflatten(theta), x)
 
     def loss(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
-        """The weighted cross-entropy, a scalar."""
-        return cross_entropy(self.logits(theta, x), p, w)
+        """The weighted cross-entropy, a scalar that can be differentiated twice.
+
+        Attention is computed by torch's plain kernel, since its fused ones have no second derivative.
+        """
+        with sdpa_kernel(SDPBackend.MATH):
+            return cross_entropy(self.logits(theta, x), p, w)
 
     def gradient(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
-        """g: the gradient (P,) of the loss in theta, without a graph."""
+        """The gradient g (P,) of the loss in theta, without a graph."""
         return self.gradient_and_logits(theta, x, p, w)[0]
 
     def gradient_and_logits(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,7 +97,7 @@ class Student:
     def derivatives(
         self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor, lam: Tensor, *, labels: bool = False
     ) -> Derivatives:
-        """h: <g, lam> and its derivatives in theta (P,), x (B, C, H, W) and, with `labels`, p (B, K).
+        """The step h: <g, lam> with its derivatives in theta (P,), x (B, C, H, W) and, with `labels`, p (B, K).
 
         One reverse sweep over another: the second differentiates the graph that the first one leaves.
         """

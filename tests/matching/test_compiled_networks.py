@@ -34,6 +34,15 @@ def _without_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch._dynamo.reset()
 
 
+class FusedAttention(nn.Module):
+    """Attention among the places of a map by torch's own function, whose fused kernels have no second derivative."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = x.flatten(2).transpose(1, 2).unsqueeze(1)
+        mixed = nn.functional.scaled_dot_product_attention(places, places, places)
+        return mixed.squeeze(1).transpose(1, 2).reshape(x.shape)
+
+
 def with_norm(norm: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     """A network of two convolutions with a layer between them."""
     return lambda: nn.Sequential(
@@ -54,6 +63,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "our instance": lambda: norms.InstanceNorm(6),
     "our layer": lambda: norms.LayerNorm([6, SIDE, SIDE]),
     "our batch": lambda: norms.BatchNorm(6),
+    "attention": FusedAttention,
     "torch layer": lambda: nn.LayerNorm([6, SIDE, SIDE]),
     "torch batch": lambda: nn.BatchNorm2d(6),
     "torch batch without running statistics": lambda: nn.BatchNorm2d(6, track_running_stats=False),
@@ -68,20 +78,24 @@ def point(build: Callable[[], nn.Module]) -> execution.Point:
 
 
 def finite_difference(student: Student, at: execution.Point) -> float:
-    """<dh/dx, v> along a random direction, from values of g alone."""
+    """The relative error of <dh/dx, v> along a random direction, by values of g alone.
+
+    The better of two differences: a large one may cross the kink of some ReLU, a small one is rounded more.
+    """
     direction = torch.randn(at.x.shape, generator=torch.Generator().manual_seed(3))
+    found = float((student.derivatives(*vars(at).values()).x * direction).sum())
 
     def inner(shift: float) -> Tensor:
         return torch.dot(student.gradient(at.theta, at.x + shift * direction, at.p, at.w), at.lam)
 
-    wanted = (inner(1e-6) - inner(-1e-6)) / 2e-6
-    return float(wanted - (student.derivatives(*vars(at).values()).x * direction).sum()) / float(wanted.abs())
+    wanted = [float(inner(shift) - inner(-shift)) / (2 * shift) for shift in (1e-6, 1e-8)]
+    return min(abs(value - found) / abs(value) for value in wanted)
 
 
 def assert_right(build: Callable[[], nn.Module]) -> None:
     """The step functions that an execution compiles are right to 1e-8, whichever form they take."""
     student, at = Student.of(build()), point(build)
-    assert abs(finite_difference(student, at)) < 1e-5
+    assert finite_difference(student, at) < 1e-5
     work = execution.Work((1, SIDE, SIDE), CLASSES, BATCH, BATCH, derivatives=True, labels=True, dtype=torch.float64)
     with logged() as lines:
         made = execution.step_functions(student, build, work, torch.device("cpu"), "compiled")
@@ -98,7 +112,11 @@ def test_every_layers_compiled_derivatives_are_right(name: str) -> None:
     assert_right(with_norm(LAYERS[name]))
 
 
-@pytest.mark.parametrize("arch", registry.names("network"))
+ALIKE = ("resnet18bn", "resnet18imagenet")
+"""Networks of no other layers than others have, which take long."""
+
+
+@pytest.mark.parametrize("arch", [arch for arch in registry.names("network") if arch not in ALIKE])
 def test_every_networks_compiled_derivatives_are_right(arch: str) -> None:
     options = {"width": 4, "depth": 2} if arch == "convnet" else {}
     assert_right(Architecture(arch, 1, CLASSES, SIDE, options).build)

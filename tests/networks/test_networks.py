@@ -1,6 +1,7 @@
 """The networks: published sizes, what stays as it is, sense at small resolutions, and what is refused."""
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from attcli.settings import resolve
 from attcli.stages import identity
 
 NAMES = registry.names("network")
+DOCUMENT = Path(__file__).parents[2] / "docs" / "networks.md"
 PUBLISHED = [
     ("convnet", 10, 32, {"depth": 1}, 331_530),
     ("convnet", 10, 32, {"depth": 2}, 233_610),
@@ -69,6 +71,15 @@ def test_published_parameter_counts(name: str, classes: int, resolution: int, op
     with torch.device("meta"):
         network = Architecture(name, 3, classes, resolution, options).build()
     assert sum(p.numel() for p in network.parameters()) == count
+
+
+def test_the_documented_table_is_complete_and_right() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([\d,]+) \|[^|]*\|$", DOCUMENT.read_text(), re.MULTILINE)
+    assert sorted(name for name, _ in rows) == sorted(NAMES)
+    for name, count in rows:
+        with torch.device("meta"):
+            network = Architecture(name, 3, 10, 32, {}).build()
+        assert f"{sum(p.numel() for p in network.parameters()):,}" == count
 
 
 INITIAL = {  # of the version that first wrote experts: these must be read by every later one
