@@ -1,7 +1,8 @@
 """Image files as bytes of one size: whatever their mode, orientation or depth. Free of torch."""
 
+import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,16 +24,19 @@ class UnreadableError(Exception):
     """Why an image cannot be read, in a few words."""
 
 
-def decode(path: Path, channels: int, resolution: int, fit: str) -> tuple[NDArray[np.uint8], bool]:
-    """An image u8 (C, side, side), and whether its file has more frames than the first. UnreadableError.
+ImageFile = Path | io.BytesIO
+
+
+def decode(file: ImageFile, channels: int, resolution: int, fit: str) -> tuple[NDArray[np.uint8], bool]:
+    """An image u8 (C, side, side) from its path or bytes, and whether it has several frames. UnreadableError.
 
     The orientation that a camera noted is applied; what is transparent becomes white; 16 bits become 8; CMYK and
     palettes become colours. `fit` is squeeze (both sides to the side), crop (the middle) or pad (with black).
     """
     try:
-        if not path.stat().st_size:
+        if not (file.stat().st_size if isinstance(file, Path) else file.getbuffer().nbytes):
             raise UnreadableError("it is empty")
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise UnreadableError(f"it has {image.width} x {image.height} pixels, which is too many")
             animated = bool(getattr(image, "is_animated", False))
@@ -78,12 +82,21 @@ def _fitted(image: Image.Image, side: int, fit: str) -> Image.Image:
 
 
 class DecodedFiles:
-    """A split whose images lie in files below a folder: the paths (N,), and the classes i64 (N,)."""
+    """A split whose images are decoded when they are read, side by side.
+
+    `file(i)` is the path of image i, or its bytes; `named(i)` is what messages call it; labels are classes i64 (N,).
+    """
 
     def __init__(
-        self, root: Path, paths: Sequence[str], labels: NDArray[np.int64], channels: int, resolution: int, fit: str
+        self,
+        file: Callable[[int], ImageFile],
+        named: Callable[[int], str],
+        labels: NDArray[np.int64],
+        channels: int,
+        resolution: int,
+        fit: str,
     ) -> None:
-        self._root, self._paths, self._labels = root, paths, labels
+        self._file, self._named, self._labels = file, named, labels
         self._channels, self._resolution, self._fit = channels, resolution, fit
 
     @property
@@ -92,8 +105,8 @@ class DecodedFiles:
         return self._labels
 
     def name(self, index: int) -> str:
-        """The path of an image below the folder."""
-        return self._paths[index]
+        """What messages call an image: its path below the folder."""
+        return self._named(index)
 
     def decode(self, index: NDArray[np.int64]) -> Decoded:
         """The images with these indices (B,), decoded side by side; those that cannot be read are black."""
@@ -102,9 +115,8 @@ class DecodedFiles:
         animated = 0
 
         def one(place: int) -> bool:
-            path = self._root / self._paths[int(index[place])]
             try:
-                images[place], more = decode(path, self._channels, self._resolution, self._fit)
+                images[place], more = decode(self._file(int(index[place])), self._channels, self._resolution, self._fit)
             except UnreadableError as error:
                 problems[place] = str(error)
                 return False
@@ -120,5 +132,5 @@ class DecodedFiles:
         """The images u8 (B, C, H, W) with these indices (B,). UnreadableError for the first that cannot be read."""
         decoded = self.decode(index)
         for place, why in decoded.problems.items():
-            raise UnreadableError(f"{self._paths[int(index[place])]}: {why}")
+            raise UnreadableError(f"{self.name(int(index[place]))}: {why}")
         return decoded.images

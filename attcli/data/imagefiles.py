@@ -1,10 +1,11 @@
 """What all datasets of image files share: their options, facts from a listing, the split, and the listing's memory."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from attcli.data.contents import Content
 from attcli.data.listing import Labelled, Listing
@@ -25,6 +26,18 @@ class Options(Section):
     )
     allow_unreadable: bool = Field(
         False, description="image files: leave out those that cannot be read, however many they are"
+    )
+
+
+class OwnOptions(Options):
+    """How datasets are read that are not known beforehand."""
+
+    resolution: PositiveInt | None = RESOLUTION
+    channels: Literal["grey", "colour"] | None = Field(
+        None, description="folder and hf: grey or colour; default: grey where all images are"
+    )
+    test_share: float = Field(
+        0.2, gt=0, lt=1, description="folder and hf without test images: the share of each class that becomes them"
     )
 
 
@@ -55,29 +68,44 @@ def facts(
     files: Listing, request: Request, name: str, title: str, channels: int, resolution: int, **others: object
 ) -> DatasetInfo:
     """The facts of a dataset of files."""
-    counts = Counter(label for _, label in files.train)
-    if files.test is None:
-        tests = {label: _tested(count, request.options.test_share) for label, count in counts.items()}
-        for label, count in counts.items():
-            if tests[label] == count:
+    train = Counter(label for _, label in files.train)
+    test = None if files.test is None else len(files.test)
+    return own_facts(train, test, files.classes, request, name, title, channels, resolution, **others)
+
+
+def own_facts(
+    train: Counter[int],
+    test: int | None,
+    classes: Sequence[str],
+    request: Request,
+    name: str,
+    title: str,
+    channels: int,
+    resolution: int,
+    **others: object,
+) -> DatasetInfo:
+    """The facts of a dataset with so many training images of each class; without test images a share becomes them."""
+    counts = Counter(train)
+    if seeded := test is None:
+        for label, count in train.items():
+            tests = _tested(count, request.options.test_share)
+            if tests == count:
                 raise UserError(
-                    f"class {files.classes[label]} has one image, which leaves none to test on; add some, or put "
-                    f"test images into test/"
+                    f"class {classes[label]} has one image, which leaves none to test on; add some, or put test images "
+                    f"into a test split"
                 )
-        counts.subtract(tests)
-        test = sum(tests.values())
-    else:
-        test = len(files.test)
+            counts[label] -= tests
+        test = sum(train.values()) - sum(counts.values())
     return DatasetInfo(
         name,
         title,
-        classes=len(files.classes),
+        classes=len(classes),
         channels=channels,
         resolution=resolution,
         train=sum(counts.values()),
         smallest_class=min(counts.values()),
-        test=test,
-        seeded=files.test is None,
+        test=test or 0,
+        seeded=seeded,
         **others,  # type: ignore[arg-type]
     )
 
@@ -87,25 +115,37 @@ def _tested(count: int, share: float) -> int:
     return max(1, min(count - 1, round(count * share)))
 
 
-def source(files: Listing, request: Request, info: DatasetInfo) -> Source:
-    """The images of a listing; where it has no test images, a share of each class is drawn with the seed."""
-    import numpy as np
+def drawn_for_testing(labels: Sequence[int], classes: int, request: Request) -> list[int]:
+    """The indices of the images that become test images: a share of each class, drawn with the seed."""
     import torch
 
     from attcli import runtime
-    from attcli.data.decoding import DecodedFiles
     from attcli.data.inputs import of_each_class
+
+    by_class = torch.tensor(labels)
+    counts = [_tested(int(count), request.options.test_share) for count in by_class.bincount(minlength=classes)]
+    drawn = of_each_class(by_class, counts, runtime.stream(request.seed, "test-share"))
+    return sorted(drawn.tolist())
+
+
+def source(files: Listing, request: Request, info: DatasetInfo) -> Source:
+    """The images of a listing; where it has no test images, a share of each class is drawn with the seed."""
+    import numpy as np
+
+    from attcli.data.decoding import DecodedFiles
 
     def split(labelled: Labelled) -> DecodedFiles:
         labels = np.array([label for _, label in labelled], np.int64)
-        paths = [path for path, _ in labelled]
-        return DecodedFiles(files.root, paths, labels, info.channels, info.resolution, request.options.fit)
+
+        def file(i: int) -> Path:
+            return files.root / labelled[i][0]
+
+        size = info.channels, info.resolution, request.options.fit
+        return DecodedFiles(file, lambda i: labelled[i][0], labels, *size)
 
     classes = list(files.classes)
     if files.test is not None:
         return Source(split(files.train), split(files.test), classes)
-    labels = torch.tensor([label for _, label in files.train])
-    counts = [_tested(int(count), request.options.test_share) for count in labels.bincount(minlength=len(classes))]
-    drawn = set(of_each_class(labels, counts, runtime.stream(request.seed, "test-share")).tolist())
-    train = [labelled for i, labelled in enumerate(files.train) if i not in drawn]
-    return Source(split(train), split([files.train[i] for i in sorted(drawn)]), classes)
+    tests = drawn_for_testing([label for _, label in files.train], len(classes), request)
+    kept = sorted(set(range(len(files.train))) - set(tests))
+    return Source(split([files.train[i] for i in kept]), split([files.train[i] for i in tests]), classes)

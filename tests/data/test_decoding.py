@@ -131,7 +131,7 @@ def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
 def test_files_are_decoded_alike_by_any_number_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [picture(tmp_path / f"{i}.png", seed=i, size=(9, 7)).name for i in range(12)]
     (tmp_path / paths[5]).write_bytes(b"")
-    files = DecodedFiles(tmp_path, paths, np.arange(12), 3, 8, "squeeze")
+    files = DecodedFiles(lambda i: tmp_path / paths[i], lambda i: paths[i], np.arange(12), 3, 8, "squeeze")
     index = np.array([3, 5, 11, 0])
     one = files.decode(index)
     monkeypatch.setattr(decoding, "workers", lambda: 5)

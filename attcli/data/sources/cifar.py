@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from attcli.data import official
 from attcli.data.sources import DatasetInfo, Images, Source
-from attcli.errors import UserError
 
 LITERATURE = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 """What the literature's codes standardise both datasets with; neither dataset has just these statistics."""
@@ -19,23 +19,12 @@ def load(data_dir: Path, name: str) -> Source:
     import numpy as np
     from torchvision import datasets
 
-    official = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
-    parts = []
-    for train in (True, False):
-        try:
-            try:
-                part = official(str(data_dir), train=train, download=False)
-            except RuntimeError:
-                part = official(str(data_dir), train=train, download=True)
-        except (OSError, RuntimeError) as error:
-            there = (data_dir / official.base_folder).exists()
-            raise UserError(
-                f"{name} is {'incomplete or damaged' if there else 'not'} in {data_dir} and could not be downloaded "
-                f"({error}); put its whole {official.base_folder} folder there or name its parent with --data-dir"
-            ) from None
-        parts.append(part)
-    train_part, test_part = (
+    made = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    parts = official.parts(
+        name, data_dir, made.base_folder, lambda train, download: made(str(data_dir), train=train, download=download)
+    )
+    train, test = (
         Images(np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, np.int64))
         for part in parts
     )
-    return Source(train_part, test_part, list(parts[0].classes))
+    return Source(train, test, list(parts[0].classes))

@@ -1,9 +1,9 @@
 """Images of your own, in a folder: `train/CLASS/…` and `test/CLASS/…` (or `val/CLASS/…`), or just `CLASS/…`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from loguru import logger
-from pydantic import BeforeValidator, Field, PositiveInt
+from pydantic import BeforeValidator, Field
 
 from attcli.data import contents, imagefiles
 from attcli.data.listing import Folder, Labelled, Listing, by_class, numbered
@@ -23,18 +23,11 @@ def _listed(value: Any) -> Any:
 Classes = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
-class Options(imagefiles.Options):
+class Options(imagefiles.OwnOptions):
     """What is read of a folder, and how."""
 
-    resolution: PositiveInt | None = imagefiles.RESOLUTION
-    channels: Literal["grey", "colour"] | None = Field(
-        None, description="folder: grey or colour; default: grey where all images are"
-    )
     classes: Classes | None = Field(
         None, description="folder: the classes that are read, in this order; default: all, by name"
-    )
-    test_share: float = Field(
-        0.2, gt=0, lt=1, description="folder without test images: the share of each class that becomes them"
     )
 
 

@@ -1,0 +1,30 @@
+"""Datasets through torchvision: read where they lie, or else downloaded there."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attcli.errors import UserError
+
+
+def parts(name: str, data_dir: Path, base: str, make: Callable[[bool, bool], Any]) -> tuple[Any, Any]:
+    """Torchvision's training and test part: `make(train, download)` for each.
+
+    `base` is what the dataset's folder or files are called. UserError where they are neither there nor to be had.
+    """
+    found = []
+    for train in (True, False):
+        try:
+            try:
+                part = make(train, False)
+            except RuntimeError:
+                part = make(train, True)
+        except Exception as error:  # damaged files raise anything
+            is_there = any((data_dir / word).exists() for word in base.split())
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(
+                f"{name} is {'incomplete or damaged' if is_there else 'not'} in {data_dir} and could not be downloaded "
+                f"({reason}); put its whole {base} there or name its parent with --data-dir"
+            ) from None
+        found.append(part)
+    return found[0], found[1]
