@@ -43,20 +43,20 @@ SHORT = {
 def cifar(folder: Path, generator: np.random.Generator) -> None:
     """CIFAR-10 and CIFAR-100: pickles of random images, 1,000 and 100 of each class, and ten of each for tests."""
 
-    def batch(count: int, classes: int, key: bytes, path: Path) -> None:
+    def batch(count: int, classes: int, key: str, path: Path) -> None:
         labels = [i % classes for i in range(count)]
         pixels = generator.integers(0, 256, (count, 3072), np.uint8)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pickle.dumps({b"data": pixels, key: labels}))
+        path.write_bytes(pickle.dumps({"data": pixels, key: labels}))
 
     ten, hundred = folder / "cifar-10-batches-py", folder / "cifar-100-python"
     for i in range(1, 6):
-        batch(2_000, 10, b"labels", ten / f"data_batch_{i}")
-    batch(100, 10, b"labels", ten / "test_batch")
-    (ten / "batches.meta").write_bytes(pickle.dumps({b"label_names": [f"class {c}" for c in range(10)]}))
-    batch(10_000, 100, b"fine_labels", hundred / "train")
-    batch(1_000, 100, b"fine_labels", hundred / "test")
-    (hundred / "meta").write_bytes(pickle.dumps({b"fine_label_names": [f"class {c}" for c in range(100)]}))
+        batch(2_000, 10, "labels", ten / f"data_batch_{i}")
+    batch(100, 10, "labels", ten / "test_batch")
+    (ten / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"class {c}" for c in range(10)]}))
+    batch(10_000, 100, "fine_labels", hundred / "train")
+    batch(1_000, 100, "fine_labels", hundred / "test")
+    (hundred / "meta").write_bytes(pickle.dumps({"fine_label_names": [f"class {c}" for c in range(100)]}))
 
 
 def jpeg(path: Path, generator: np.random.Generator, width: int, height: int) -> None:
