@@ -33,7 +33,7 @@ def as_png(official: datasets.CIFAR10, folder: Path) -> None:
 
 def arrays(folder: Path, name: str, **options: object) -> artefact.Arrays:
     places = {"runtime.artifacts": folder / name, "runtime.work_dir": folder / "work"}
-    changes = {"prepare.normalise": "standardise", **places, **options}
+    changes = {"prepare.normalise": "standardise", "buffer.batch": 10, **places, **options}
     path = attcli.prepare(attcli.resolve({"prepare.dataset": name, **changes}))
     return artefact.read(path, "dataset", "attcli prepare")[1]
 
