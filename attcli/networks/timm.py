@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from attcli import registry
@@ -20,14 +21,7 @@ class Member:
 
     def takes(self, resolution: int) -> bool:
         """Whether a forward sweep over an image of this resolution succeeds, tried without computing anything."""
-        import torch
-
-        try:
-            with torch.device("meta"), torch.no_grad():
-                self.build(3, 2, resolution).eval()(torch.empty(1, 3, resolution, resolution))
-        except (RuntimeError, AssertionError, ValueError, TypeError):
-            return False
-        return True
+        return _succeeds(self, resolution)
 
     def build(self, channels: int, classes: int, resolution: int) -> nn.Module:
         """The model for images of this shape; those that are made for one size, as a ViT is, are made for this one."""
@@ -41,6 +35,18 @@ class Member:
             if hasattr(part, "fused_attn"):
                 part.fused_attn = False  # the fused kernels have no second derivative
         return network
+
+
+@cache
+def _succeeds(member: Member, resolution: int) -> bool:
+    import torch
+
+    try:
+        with torch.device("meta"), torch.no_grad():
+            member.build(3, 2, resolution).eval()(torch.empty(1, 3, resolution, resolution))
+    except (RuntimeError, AssertionError, ValueError, TypeError):
+        return False
+    return True
 
 
 def library() -> Any:
