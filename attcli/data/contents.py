@@ -8,13 +8,12 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from loguru import logger
 
-from attcli.data.listing import Listing
+from attcli.data.listing import Content, Listing
 
 GREY = ("1", "L", "LA", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 SETTLED_NS = 2_000_000_000
@@ -22,34 +21,38 @@ SETTLED_NS = 2_000_000_000
 
 TOLD_FROM = 1000
 
-
-@dataclass(frozen=True)
-class Content:
-    """A file: bytes, SHA-256; width and height in pixels and whether it is in colour, None where it is no image."""
-
-    size: int
-    sha256: str
-    pixels: tuple[int, int] | None
-    colour: bool | None
+SHARES = 8
+"""Pieces of the work for each worker, so that none waits long for another."""
 
 
 def contents(listing: Listing, cache: Path) -> dict[str, Content]:
     """What each file of a listing holds, by its path.
 
-    What is kept in the folder `cache` is taken where the file's size and time are the same.
+    What is kept in the folder `cache` is taken where the file's size and time are the same. A listing remembers it.
     """
-    kept_in = cache / f"images-{hashlib.sha256(os.fsencode(listing.root)).hexdigest()[:16]}.json"
+    if not listing.contents:
+        listing.contents.update(_contents(listing, cache))
+    return listing.contents
+
+
+def _contents(listing: Listing, cache: Path) -> dict[str, Content]:
+    root = os.fspath(listing.root)
+    kept_in = cache / f"images-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.json"
     kept = _read(kept_in)
     now = time.time_ns()
-    stamps = {path: _stamp(listing.root / path) for path, _ in listing.files}
+    stamps = {path: _stamp(f"{root}/{path}") for path, _ in listing.files}
     missing = [path for path, stamp in stamps.items() if kept.get(path, [None])[0] != stamp]
     if missing:
         if len(missing) >= TOLD_FROM:
-            logger.info("looking at {} files below {}, which is done once", len(missing), listing.root)
+            logger.info("looking at {} files below {}, which is done once", len(missing), root)
+
+        def some(places: range) -> list[list[Any]]:
+            return [_look(f"{root}/{missing[place]}") for place in places]
+
         with warnings.catch_warnings(), ThreadPoolExecutor(workers()) as pool:
             warnings.simplefilter("ignore")  # Pillow's, of odd metadata
-            looked = pool.map(lambda path: _look(listing.root / path), missing)
-            kept |= {path: [stamps[path], *content] for path, content in zip(missing, looked, strict=True)}
+            looked = [content for share in pool.map(some, shares(len(missing))) for content in share]
+        kept |= {path: [stamps[path], *content] for path, content in zip(missing, looked, strict=True)}
         _write(kept_in, {p: entry for p, entry in kept.items() if entry[0] and entry[0][1] < now - SETTLED_NS})
     return {path: _content(kept[path]) for path in stamps}
 
@@ -61,20 +64,27 @@ def workers() -> int:
     return runtime.cores()
 
 
-def _stamp(path: Path) -> list[int] | None:
+def shares(count: int) -> list[range]:
+    """So many places, shared out among the workers in pieces of some size."""
+    size = max(1, -(-count // (SHARES * workers())))
+    return [range(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def _stamp(path: str) -> list[int] | None:
     """A file's size and the time of its last change."""
     try:
-        stat = path.stat()
+        stat = os.stat(path)
     except OSError:
         return None
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def _look(path: Path) -> list[Any]:
+def _look(path: str) -> list[Any]:
     from PIL import Image
 
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            data = file.read()
     except OSError:
         return ["", None, None]
     digest = hashlib.sha256(data).hexdigest()
@@ -94,9 +104,13 @@ def _read(path: Path) -> dict[str, list[Any]]:
     """What is kept; nothing where it cannot be read."""
     try:
         kept = json.loads(path.read_bytes())
-        return {name: entry for name, entry in kept.items() if isinstance(entry, list) and len(entry) == 4}
+        return {name: entry for name, entry in kept.items() if _is_entry(entry)}
     except (OSError, ValueError, AttributeError):
         return {}
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 4 and isinstance(entry[0], list) and len(entry[0]) == 2
 
 
 def _write(path: Path, kept: dict[str, list[Any]]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from attcli.data.contents import workers
+from attcli.data.contents import shares, workers
 from attcli.data.sources import Decoded
 
 WIDE = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -112,20 +112,24 @@ class DecodedFiles:
         """The images with these indices (B,), decoded side by side; those that cannot be read are black."""
         images = np.zeros((len(index), self._channels, self._resolution, self._resolution), np.uint8)
         problems: dict[int, str] = {}
-        animated = 0
 
-        def one(place: int) -> bool:
-            try:
-                images[place], more = decode(self._file(int(index[place])), self._channels, self._resolution, self._fit)
-            except UnreadableError as error:
-                problems[place] = str(error)
-                return False
-            return more
+        def some(places: range) -> int:
+            """Decode the images at these places; how many have more than one frame."""
+            several = 0
+            for place in places:
+                try:
+                    images[place], more = decode(
+                        self._file(int(index[place])), self._channels, self._resolution, self._fit
+                    )
+                    several += more
+                except UnreadableError as error:
+                    problems[place] = str(error)
+            return several
 
         with warnings.catch_warnings():  # of Pillow, on odd metadata
             warnings.simplefilter("ignore")
             with ThreadPoolExecutor(workers()) as pool:
-                animated = sum(pool.map(one, range(len(index))))
+                animated = sum(pool.map(some, shares(len(index))))
         return Decoded(images, dict(sorted(problems.items())), animated)
 
     def read(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:

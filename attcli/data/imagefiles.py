@@ -7,8 +7,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
-from attcli.data.contents import Content
-from attcli.data.listing import Labelled, Listing
+from attcli.data.listing import Content, Labelled, Listing
 from attcli.data.sources import DatasetInfo, Request, Source
 from attcli.errors import UserError
 from attcli.options import Section
@@ -45,11 +44,16 @@ _listings: dict[Request, Listing] = {}
 
 
 def listing(request: Request, make: Callable[[Request], Listing]) -> Listing:
-    """The listing that `make` makes for a request; made anew only when a folder has changed."""
+    """The listing that `make` makes for a request; it is remembered until a folder changes, or `forget`."""
     kept = _listings.get(request)
     if kept is None or kept.changed():
         kept = _listings[request] = make(request)
     return kept
+
+
+def forget() -> None:
+    """Look at all files again when they are asked for next."""
+    _listings.clear()
 
 
 def common_size(found: dict[str, Content]) -> int:

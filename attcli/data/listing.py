@@ -23,11 +23,21 @@ Labelled = list[tuple[str, int]]
 
 
 @dataclass(frozen=True)
+class Content:
+    """A file: bytes, SHA-256; width and height in pixels and whether it is in colour, None where it is no image."""
+
+    size: int
+    sha256: str
+    pixels: tuple[int, int] | None
+    colour: bool | None
+
+
+@dataclass(frozen=True)
 class Listing:
     """The images below `root`: those for training and for testing, and the classes in the order of their numbers.
 
     `test` is None where the folder has no test images of its own. `stamps` holds the folders that were looked at with
-    the time of their last change.
+    the time of their last change, `contents` what is known of the files.
     """
 
     root: Path
@@ -35,6 +45,7 @@ class Listing:
     train: Labelled
     test: Labelled | None
     stamps: dict[str, int] = field(default_factory=dict)
+    contents: dict[str, Content] = field(default_factory=dict)
 
     @property
     def files(self) -> Labelled:

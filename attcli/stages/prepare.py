@@ -14,7 +14,7 @@ from loguru import logger
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attcli.data import normalise, sources
+from attcli.data import imagefiles, normalise, sources
 from attcli.data.inputs import of_each_class
 from attcli.data.sources import DatasetInfo, Files, Split
 from attcli.errors import DamagedError, UserError
@@ -40,6 +40,7 @@ SLOW_ZCA = 4000
 
 def run(run: Run) -> None:
     """Make dataset.h5, unless it is there."""
+    imagefiles.forget()
     fingerprint, decisive = identity.prepare(run.settings)
     is_there = may_write(run, run.dataset, dataset.KIND, dataset.MAKER, fingerprint, decisive)
     if is_there and run.fresh != "prepare":

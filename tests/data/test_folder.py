@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from attcli import registry
-from attcli.data import contents, sources
+from attcli.data import contents, imagefiles, sources
 from attcli.errors import MissingError, UserError
 from tests.data.pictures import OLD, classes, picture, request
 
@@ -73,45 +73,56 @@ def test_grey_and_the_common_size_are_found_out(tmp_path: Path) -> None:
     assert (info.channels, info.resolution) == (3, 6)
 
 
+def digest(root: Path) -> str:
+    """The digest as a new process would find it."""
+    imagefiles.forget()
+    return sources.digest(request(root)) or ""
+
+
 def test_the_digest_is_that_of_names_classes_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = classes(tmp_path / "images")
     looked: list[Path] = []
     look = contents._look
-    monkeypatch.setattr(contents, "_look", lambda path: looked.append(path) or look(path))
-    first = sources.digest(request(root))
+    monkeypatch.setattr(contents, "_look", lambda path: looked.append(Path(path)) or look(path))
+    first = digest(root)
     assert len(looked) == 10
-    assert sources.digest(request(root)) == first
+    assert digest(root) == first
     assert len(looked) == 10  # nothing was read again
     copy = Path(shutil.copytree(root, tmp_path / "copy"))
-    assert sources.digest(request(copy)) == first
+    assert digest(copy) == first
     looked.clear()
     picture(root / "cat" / "0.png", seed=77)
     os.utime(root / "cat" / "0.png", (OLD + 1, OLD + 1))
-    changed = sources.digest(request(root))
+    changed = digest(root)
     assert changed != first
     assert looked == [root / "cat" / "0.png"]
     (root / "cat" / "1.png").rename(root / "cat" / "x.png")
-    assert sources.digest(request(root)) not in (first, changed)
+    assert digest(root) not in (first, changed)
 
 
 def test_a_file_that_changed_just_now_is_looked_at_again(tmp_path: Path) -> None:
     root = classes(tmp_path / "images")
     for path in root.rglob("*.png"):
         os.utime(path)
-    first = sources.digest(request(root))
+    first = digest(root)
     path = root / "cat" / "0.png"
     stat, size = path.stat(), path.stat().st_size
     path.write_bytes(bytes(size))
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as if within one tick of the clock
-    assert sources.digest(request(root)) != first
+    assert digest(root) != first
 
 
 def test_damaged_memory_of_files_is_just_made_anew(tmp_path: Path) -> None:
     root = classes(tmp_path / "images")
-    first = sources.digest(request(root))
+    first = digest(root)
     (kept,) = (tmp_path / "work").glob("images-*.json")
-    kept.write_text('{"cat/0.png": 3, "dog')
-    assert sources.digest(request(root)) == first
+    for content in (
+        '{"cat/0.png": 3, "dog',
+        '{"cat/0.png": ["x", "", 1, 2], "cat/1.png": [[1], 2, 3, 4], "a": 3}',
+        "[]",
+    ):
+        kept.write_text(content)
+        assert digest(root) == first
 
 
 def linked(root: Path) -> None:

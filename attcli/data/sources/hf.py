@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from attcli.data import imagefiles
-from attcli.data.contents import GREY, Content
+from attcli.data.contents import GREY
+from attcli.data.listing import Content
 from attcli.data.sources import DatasetInfo, Request, Source
 from attcli.errors import UserError
 
