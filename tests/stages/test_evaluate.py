@@ -101,54 +101,6 @@ def test_the_scores_of_another_set_are_not_the_results(make_run: MakeRun, tmp_pa
     assert run.scores.read_bytes() == before
 
 
-def test_snapshots_are_scored_on_validation(make_run: MakeRun) -> None:
-    run = make_run()
-    pipeline.distill(run)
-    report = pipeline.evaluate_snapshots(run)
-    assert [row["iteration"] for row in report["snapshots"]] == [2, 4, 6]
-    assert {row["split"] for row in report["snapshots"]} == {"validation"}
-    assert report["last"]["iteration"] == 6
-    assert report["last"]["split"] == "test"
-    assert report["last"]["scores"]["convnet"] == {
-        kind: {name: pipeline.evaluate(run)["scores"]["convnet"][kind][name] for name in ("mean", "sd", "n")}
-        for kind in ("synthetic", "ema")
-    }
-    selected = report["selected"]["convnet"]["synthetic"]
-    best = max(report["snapshots"], key=lambda row: row["scores"]["convnet"]["synthetic"]["mean"])
-    assert selected["iteration"] == best["iteration"]
-    assert "literature_maximum" not in report
-    assert pipeline.evaluate_snapshots(make_run()) == report
-
-
-def test_the_literatures_maximum_is_over_tests_and_labelled(make_run: MakeRun, tmp_path: Path) -> None:
-    run = make_run(tmp_path / "none", prepare__validation=0)
-    pipeline.distill(run)
-    report = pipeline.evaluate_snapshots(run, literature=True)
-    assert "selected" not in report
-    assert [(row["iteration"], row["split"]) for row in report["tests"]] == [(2, "test"), (4, "test"), (6, "test")]
-    for kind in ("synthetic", "ema"):
-        found = report["literature_maximum"]["convnet"][kind]
-        assert found["mean"] == max(row["scores"]["convnet"][kind]["mean"] for row in report["tests"])
-        (row,) = [row for row in report["tests"] if row["iteration"] == found["iteration"]]
-        assert found == {"iteration": row["iteration"], **row["scores"]["convnet"][kind]}
-
-
-def test_without_validation_no_snapshot_is_selected(make_run: MakeRun) -> None:
-    run = make_run(prepare__validation=0)
-    pipeline.distill(run)
-    with logged() as lines:
-        assert set(pipeline.evaluate_snapshots(run)) == {"last"}
-    assert "has no validation images, so that none is selected" in lines[0]
-
-
-def test_snapshots_are_not_scored_with_images_that_may_be_in_them(make_run: MakeRun) -> None:
-    pipeline.distill(make_run(prepare__validation=0))
-    later = make_run(prepare__validation=100, force=True)
-    pipeline.prepare(later)
-    with pytest.raises(UserError, match=r"was distilled from other images than those in .*dataset\.h5"):
-        pipeline.evaluate_snapshots(later)
-
-
 def test_fewer_iterations_than_asked_for_are_scored_with_a_warning(make_run: MakeRun) -> None:
     run = make_run(distill__iterations=3)
     first = pipeline.evaluate(run)
@@ -198,16 +150,6 @@ def test_a_recipes_protocol_is_in_the_sets_file() -> None:
     assert distill._header(settings, data, "f", {}).about["protocol"]["batch"] == settings.evaluate.batch == 128
 
 
-def test_snapshots_read_the_dataset_once(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = make_run()
-    pipeline.distill(run)
-    reads: list[Path] = []
-    real_read = dataset.read
-    monkeypatch.setattr(dataset, "read", lambda path: (reads.append(path), real_read(path))[1])
-    pipeline.evaluate_snapshots(run, literature=True)
-    assert len(reads) == 1
-
-
 def test_other_rates_for_the_baseline_repeat_the_baseline_alone(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,12 +165,6 @@ def test_other_rates_for_the_baseline_repeat_the_baseline_alone(
     after = pipeline.evaluate(make_run(evaluate__random_lrs=(0.05,)))["scores"]["convnet"]
     assert len(trained) == 2 * 2
     assert {kind: after[kind] for kind in ("synthetic", "ema")} == {kind: before[kind] for kind in ("synthetic", "ema")}
-
-
-def test_a_snapshot_is_a_set_too(make_run: MakeRun) -> None:
-    run = make_run()
-    scores = pipeline.evaluate(run)["scores"]
-    assert pipeline.evaluate(run, synthetic.snapshots(run.snapshots)[-1])["scores"] == scores
 
 
 def test_another_whitening_is_noticed(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,21 +195,6 @@ def test_no_baseline_where_a_class_has_too_few_images(make_run: MakeRun) -> None
         report = pipeline.evaluate(run)
     assert set(report["scores"]["convnet"]) == {"synthetic", "ema"}
     assert any("a class has 15 training images: too few" in line for line in lines)
-
-
-def test_snapshots_beyond_the_asked_iterations_and_foreign_ones_are_no_results(make_run: MakeRun) -> None:
-    run = make_run()
-    pipeline.distill(run)
-    later = run.snapshots / "iteration-0000006.h5"
-    pipeline.distill(make_run(distill__iterations=4))
-    assert not later.exists()
-    assert pipeline.evaluate_snapshots(make_run(distill__iterations=4))["last"]["iteration"] == 4
-    pipeline.distill(run)
-    assert later.exists()
-    run.synthetic.unlink()
-    with pytest.raises(UserError, match=r"0002\.h5 was made with other settings \(distill\.lr_img is 1\.0"):
-        pipeline.distill(make_run(distill__lr_img=2.0))
-    assert later.exists()
 
 
 def test_without_validation_the_baselines_learning_rate_is_chosen_on_other_training_images(make_run: MakeRun) -> None:
