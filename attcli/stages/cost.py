@@ -6,6 +6,7 @@ import torch
 
 from attcli import execution, runtime
 from attcli.data import sources
+from attcli.data.inputs import held_bytes
 from attcli.execution import CACHED_IMAGES, Work
 from attcli.matching.student import Student
 from attcli.networks import Architecture
@@ -55,7 +56,7 @@ def cost(settings: Settings) -> str:
     memory = {
         "a step": KEPT_COPIES * 4 * size * _activations(student.module, image),
         "the student's states": 4 * (distill.syn_steps + 1) * student.layout.size,
-        "the training images": 4 * trained * image[0] * image[1] * image[2],
+        "the training images": held_bytes((trained, *image)),
     }
     parts = ", ".join(f"{amount / 1e9:.1f} GB for {what}" for what, amount in memory.items())
     note = f"from nothing, at the {rate / 1e9:.3g} GFLOP/s that eager steps reach here"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from attcli import registry
 from attcli.data import sources
 from attcli.errors import MissingError
 from attcli.matching.parameters import Layout
@@ -36,7 +37,10 @@ def _header(path: Path, kind: str) -> artefact.Header | None:
 def _prepare(run: Run) -> str:
     info = sources.describe(run.settings.images)
     values = info.channels * info.resolution**2
-    disk = (info.train + info.test) * values + (4 * values**2 if run.settings.prepare.normalise == "zca" else 0)
+    copies = 2 if hasattr(registry.source(run.settings.prepare.dataset), "digest") else 1  # decoded first, then written
+    disk = copies * (info.train + info.test) * values + (
+        4 * values**2 if run.settings.prepare.normalise == "zca" else 0
+    )
     found = _header(run.dataset, dataset.KIND)
     try:
         fingerprint, _ = identity.prepare(run.settings)
