@@ -1,5 +1,6 @@
 """A dataset's images as network inputs, held or read as their size allows, and random choices among them."""
 
+import math
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -31,6 +32,12 @@ def network_inputs(images: Tensor, value_scale: float, normaliser: Normaliser) -
         return images.float()
     size = chunk_size(images[0].numel())
     return torch.cat([normaliser.forward(part.float() * value_scale) for part in images.split(size)])
+
+
+def held_bytes(shape: tuple[int, ...]) -> int:
+    """The bytes that images of this shape (N, C, H, W) are held in: as float32 where they are few, else as they are."""
+    values = math.prod(shape)
+    return 4 * values if 4 * values < READY_BYTES else values
 
 
 class NetworkInputs:
@@ -77,7 +84,7 @@ def inputs_of(
 
     Which of both it is follows from their size alone, so that the same settings compute the same bytes.
     """
-    if 4 * stored.shape.numel() < READY_BYTES:
+    if held_bytes(tuple(stored.shape)) > stored.shape.numel():
         everything = stored[torch.arange(len(stored))] if not isinstance(stored, Tensor) else stored
         return network_inputs(everything, value_scale, normaliser).to(device, dtype)
     return NetworkInputs(stored, value_scale, normaliser, device, dtype)

@@ -13,6 +13,8 @@ import torch
 
 from attcli import execution, runtime
 from attcli.data import sources
+from attcli.data.inputs import held_bytes
+from attcli.data.normalise import CHUNK
 from attcli.execution import CACHED_IMAGES, Work
 from attcli.matching.microbatch import sliced
 from attcli.matching.parameters import Layout
@@ -29,7 +31,7 @@ For h six were measured: values, tangents, and the adjoints of both. g has no ta
 """
 
 PREPARED_COPIES = 13
-"""Bytes per pixel value while a dataset is prepared: the integers, their float32, and a float64 copy for statistics."""
+"""Bytes per pixel value of a piece while a dataset is prepared: integers, float32, and a float64 copy for statistics."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,10 @@ def _train(settings: Settings) -> int:
 
 
 def _held(settings: Settings) -> float:
-    """Bytes of a dataset that has been read: images as integers, and the two matrices of ZCA."""
+    """Bytes of the two matrices of ZCA, and of images that stay integers: all that is kept beside network inputs."""
     info = sources.describe(settings.images)
-    values = info.values
-    matrices = 2 * 4 * values**2 if settings.prepare.normalise == "zca" else 0
-    return float((_train(settings) + info.test) * values + matrices)
+    matrices = 2 * 4 * info.values**2 if settings.prepare.normalise == "zca" else 0
+    return float((_train(settings) + info.test) * info.values + matrices)
 
 
 def _slice(settings: Settings, batch: int) -> int:
@@ -94,7 +95,8 @@ def prepare(settings: Settings) -> Cost:
     info = sources.describe(settings.images)
     values = info.values
     whitening = 5 * 8 * values**2 if settings.prepare.normalise == "zca" else 0
-    return Cost(memory=PREPARED_COPIES * info.train * values + whitening)
+    piece = min(info.train, CHUNK) * values
+    return Cost(memory=PREPARED_COPIES * piece + whitening)
 
 
 def buffer(settings: Settings, epochs: int) -> Cost:
@@ -105,7 +107,7 @@ def buffer(settings: Settings, epochs: int) -> Cost:
     passes = epochs * (2 if settings.buffer.trainer == "ftd" else 1)  # FTD's step takes two gradients
     work = Work(_shape(network), network.classes, batch, train * passes)
     size = _slice(settings, batch)
-    images = 4 * train * network.channels * network.resolution**2
+    images = held_bytes((train, *_shape(network)))
     return Cost(
         memory=_held(settings) + images + _step_memory(network, size, False),
         operations=execution.flops(network.build, work),
@@ -143,9 +145,9 @@ def evaluate(
         work = Work(_shape(network), network.classes, min(batch, images), images * epochs * count)
         operations += execution.flops(network.build, work)
         largest = max(largest, _step_memory(network, size, False))
-        tested = sources.describe(settings.images).test * network.channels * network.resolution**2
+        tested = held_bytes((sources.describe(settings.images).test, *_shape(network)))
     return Cost(
-        memory=_held(settings) + 4 * tested + cores * largest,
+        memory=_held(settings) + tested + cores * largest,
         operations=operations,
         slice=size,
         at_once=cores if on_cpu else None,
@@ -156,7 +158,7 @@ def with_whole(settings: Settings, scores: Cost, trainings: int) -> Cost:
     """The cost of scores, and of so many trainings on all training images beside them."""
     network, train = inputs.architecture(settings.network, images_about(settings)), _train(settings)
     work = Work(_shape(network), network.classes, train, train * settings.evaluate.whole_epochs * trainings)
-    images = 4 * train * network.channels * network.resolution**2
+    images = held_bytes((train, *_shape(network)))
     operations = scores.operations + execution.flops(network.build, work)
     return replace(scores, operations=operations, memory=scores.memory + images)
 

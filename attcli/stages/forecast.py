@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from attcli import baselines
+from attcli import baselines, registry
 from attcli.data import sources
 from attcli.errors import MissingError, UserError
 from attcli.networks import Architecture
@@ -100,7 +100,9 @@ def _overwriting(run: Run, other: artefact.Header | None) -> str:
 def _prepare(run: Run) -> Plan:
     info = sources.describe(run.settings.images)
     values = info.channels * info.resolution**2
-    disk = (info.train + info.test) * values + (4 * values**2 if run.settings.prepare.normalise == "zca" else 0)
+    copies = 2 if hasattr(registry.source(run.settings.prepare.dataset), "digest") else 1  # decoded first, then written
+    matrix = 4 * values**2 if run.settings.prepare.normalise == "zca" else 0
+    disk = copies * (info.train + info.test) * values + matrix
     header = _header(run.dataset, dataset.KIND)
     try:
         fingerprint, _ = identity.prepare(run.settings)

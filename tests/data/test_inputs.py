@@ -52,3 +52,8 @@ def test_experts_and_scores_are_the_same_read_from_the_file(
     assert np.array_equal(rows[0], rows[1])
     assert np.array_equal(rows[0], rows[2])
     assert accuracies[0] == accuracies[1] == accuracies[2]
+
+
+def test_few_images_are_held_as_floats_and_many_as_bytes() -> None:
+    assert inputs.held_bytes((50_000, 3, 32, 32)) == 4 * 50_000 * 3072  # CIFAR-10
+    assert inputs.held_bytes((100_000, 3, 64, 64)) == 100_000 * 12_288  # Tiny ImageNet

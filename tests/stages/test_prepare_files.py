@@ -11,6 +11,7 @@ from attcli.data.decoding import DecodedFiles
 from attcli.errors import UserError
 from attcli.settings import resolve
 from attcli.stages import decoded, identity, inputs, pipeline
+from attcli.stages.forecast import forecast
 from attcli.stages.run import Run
 from attcli.store import dataset
 from attcli.store.spool import Spool
@@ -127,6 +128,23 @@ def test_changed_files_are_another_dataset(of_folder: MakeRun, tmp_path: Path) -
     with pytest.raises(UserError, match=r"made with other settings \(other inputs"):
         pipeline.prepare(of_folder())
     assert sha256(of_folder("other")) != dataset.read(run.dataset).sha256
+
+
+def test_the_seed_counts_where_it_draws_the_test_images(make_run: MakeRun, tmp_path: Path) -> None:
+    wanted = {"prepare__dataset": "folder", "prepare__validation": 0, "buffer__batch": 4}
+    drawn = str(classes(tmp_path / "drawn"))
+    classes(tmp_path / "own" / "train")
+    classes(tmp_path / "own" / "test")
+    for folder, counts in ((drawn, True), (str(tmp_path / "own"), False)):
+        runs = [make_run(**wanted, runtime__data_dir=folder, prepare__seed=seed) for seed in (0, 1)]
+        identities = [identity.prepare(run.settings)[0] for run in runs]
+        assert (identities[0] != identities[1]) == counts
+    share = make_run(**wanted, runtime__data_dir=drawn, prepare__test_share=0.5)
+    assert identity.prepare(share.settings)[0] not in [identity.prepare(run.settings)[0] for run in runs]
+
+
+def test_the_plan_counts_the_disk_of_what_is_decoded(of_folder: MakeRun) -> None:
+    assert "up to 15 kB" in forecast(of_folder(), "prepare")  # 40 images of 192 bytes, twice
 
 
 def test_a_prepared_dataset_serves_without_its_files(make_run: MakeRun, tmp_path: Path) -> None:
