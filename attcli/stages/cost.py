@@ -14,7 +14,7 @@ import torch
 from attcli import execution, runtime
 from attcli.data import sources
 from attcli.data.inputs import held_bytes
-from attcli.data.normalise import CHUNK
+from attcli.data.normalise import chunk_size
 from attcli.execution import CACHED_IMAGES, Work
 from attcli.matching.microbatch import sliced
 from attcli.matching.parameters import Layout
@@ -31,7 +31,7 @@ For h six were measured: values, tangents, and the adjoints of both. g has no ta
 """
 
 PREPARED_COPIES = 13
-"""Bytes per pixel value of a piece while a dataset is prepared: integers, float32, and a float64 copy for statistics."""
+"""Bytes per pixel value of a piece while it is prepared: integers, float32, and a float64 copy for statistics."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def prepare(settings: Settings) -> Cost:
     info = sources.describe(settings.images)
     values = info.values
     whitening = 5 * 8 * values**2 if settings.prepare.normalise == "zca" else 0
-    piece = min(info.train, CHUNK) * values
+    piece = min(info.train, chunk_size(values)) * values
     return Cost(memory=PREPARED_COPIES * piece + whitening)
 
 

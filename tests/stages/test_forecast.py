@@ -92,7 +92,7 @@ def test_scores_that_are_kept_are_counted(cli: Cli) -> None:
     shutil.copy("artifacts/synthetic.h5", "set.h5")
     for words in ((), ("set.h5",)):
         plan = cli.small("evaluate", *words, "--repeats", "1", "--dry-run")
-        assert plan.startswith("evaluate  nothing to do: 5 networks (convnet; 1 repeats")
+        assert plan.startswith("evaluate  nothing to do: 5 networks (convnet; 1 repeat;")
         assert len(plan.splitlines()) == 1
     assert kept == sorted(path.name for path in Path(".attcli").iterdir())
 
@@ -115,7 +115,7 @@ def test_the_first_line_names_every_network_with_its_size(cli: Cli) -> None:
     assert "network convnet (1,026 parameters), mlp (26,122 parameters), on cpu" in said
     shutil.copy("artifacts/synthetic.h5", "set.h5")
     said = cli("evaluate", "set.h5", "--repeats", "1", "--dry-run")  # by the set's own network, not the recipe's
-    assert "convnet; 1 repeats" in said
+    assert "convnet; 1 repeat;" in said
 
 
 def test_the_networks_of_a_set_are_the_files(make_run: MakeRun) -> None:
