@@ -84,7 +84,7 @@ def inputs_of(
 
     Which of both it is follows from their size alone, so that the same settings compute the same bytes.
     """
-    if held_bytes(tuple(stored.shape)) > stored.shape.numel():
+    if not len(stored) or held_bytes(tuple(stored.shape)) > stored.shape.numel():
         everything = stored[torch.arange(len(stored))] if not isinstance(stored, Tensor) else stored
         return network_inputs(everything, value_scale, normaliser).to(device, dtype)
     return NetworkInputs(stored, value_scale, normaliser, device, dtype)
