@@ -104,6 +104,24 @@ def fit_chunks(kind: str, chunks: Chunks, eps: float) -> Normaliser:
     return _standard_of(chunks) if kind == "standardise" else _whitening_of(chunks, eps)
 
 
+def fit_bytes(pieces: Iterable[Tensor], value_scale: float) -> Normaliser:
+    """Standardisation fitted on training images u8 (n, C, H, W), some at a time, in one pass.
+
+    How often each byte occurs in each channel says all that mean and deviation need, in float64.
+    """
+    counts: Tensor | int = 0
+    for piece in pieces:
+        channels = piece.transpose(0, 1).flatten(1)
+        counts = counts + torch.stack([torch.bincount(channel, minlength=256) for channel in channels])
+    counts = torch.as_tensor(counts)
+    values = (torch.arange(256).float() * value_scale).double()
+    number = counts.sum(dim=1)
+    mean = (counts * values).sum(dim=1) / number
+    squares = (counts * (values - mean.unsqueeze(1)).square()).sum(dim=1)
+    std = (squares / (number - 1)).sqrt()
+    return Normaliser("standardise", mean.float().numpy(), std=std.float().numpy())
+
+
 def _standard_of(chunks: Chunks) -> Normaliser:
     total: Tensor | float = 0.0
     count = 0

@@ -31,9 +31,6 @@ from attcli.store.spool import Spool
 
 Indices = NDArray[np.int64]
 
-SUMMED_VALUES = 1 << 22
-"""Values of the images whose mean and deviation are summed at a time."""
-
 SLOW_ZCA = 4000
 """Values per image above which it is said that ZCA takes its time."""
 
@@ -82,16 +79,16 @@ def _normaliser(settings: Settings, info: DatasetInfo, train: Rows) -> normalise
         assert info.literature is not None  # the settings' checks
         return normalise.given(*info.literature)
 
-    kind = settings.prepare.normalise
-    size = normalise.chunk_size(info.values) if kind == "zca" else max(1, SUMMED_VALUES // info.values)
+    if settings.prepare.normalise == "standardise":
+        return normalise.fit_bytes(map(torch.from_numpy, train.pieces()), info.value_scale)
 
     def chunks() -> Iterator[Tensor]:
-        for piece in train.pieces(size):
-            yield torch.from_numpy(piece).float().mul_(info.value_scale)
+        for piece in train.pieces(normalise.chunk_size(info.values)):
+            yield torch.from_numpy(piece).float() * info.value_scale
 
-    if kind == "zca" and info.values > SLOW_ZCA:
+    if info.values > SLOW_ZCA:
         logger.info("ZCA whitening of {:,} values per image takes minutes, once", info.values)
-    return normalise.fit_chunks(kind, chunks, settings.prepare.zca_eps)
+    return normalise.fit_chunks("zca", chunks, settings.prepare.zca_eps)
 
 
 def _make(settings: Settings, folder: Path, made: Path, fingerprint: str, decisive: dict[str, object]) -> None:

@@ -57,6 +57,16 @@ def test_chunks_of_any_size_give_the_statistics_of_the_whole(kind: str) -> None:
     assert torch.allclose(covariance, torch.cov(values.flatten(1).T), atol=1e-8)
 
 
+@pytest.mark.parametrize("scale", [1 / 255, 1 / 16])
+def test_bytes_give_the_statistics_of_the_values_that_they_stand_for(scale: float) -> None:
+    stored = (IMAGES * 255).to(torch.uint8)
+    values = (stored.float() * scale).double()
+    fitted = normalise.fit_bytes(stored.split(70), scale)
+    assert torch.equal(torch.from_numpy(fitted.mean), values.mean(dim=(0, 2, 3)).float())
+    assert fitted.std is not None
+    assert torch.equal(torch.from_numpy(fitted.std), values.std(dim=(0, 2, 3)).float())
+
+
 def test_chunks_of_large_images_are_small() -> None:
     assert normalise.chunk_size(3072) == normalise.chunk_size(64) == 10_000
     assert normalise.chunk_size(12_288) == 2_500
