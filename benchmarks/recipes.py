@@ -1,9 +1,9 @@
 """`python -m benchmarks.recipes --json FILE`: every recipe, for one iteration, on generated images in official layouts.
 
 Each recipe is planned as published (`--dry-run`), then run with a network of width 8, one expert of as few epochs as it
-can read, batches of 64, two steps of the student and one update. Methods, labels, windows, batches, images per class and normalisers
-stay the recipe's own, but for ZCA at 64 x 64, which would take most of an hour here and is replaced by the literature's
-constants. Checksums of CIFAR's files are not compared, as generated files can't have them.
+can read, batches of 64, two steps of the student and one update. Methods, labels, windows, images per class and
+normalisers stay the recipe's own, but for ZCA at 64 x 64, which would take most of an hour here and is replaced by the
+literature's constants. Checksums of CIFAR's files are not compared, as generated files can't have them.
 """
 
 import json
