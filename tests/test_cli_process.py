@@ -41,7 +41,8 @@ def test_an_interrupted_import_ends_the_command(module: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("delay", [0.01, 0.03, 0.06, 0.1, 0.2, 0.4, 0.8, 1.6])
 def test_an_early_interruption_shows_no_traceback(delay: float, tmp_path: Path) -> None:
-    code = "from attcli.cli import main; print('begun', flush=True); main()"
+    handled = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell may let it be ignored
+    code = f"{handled}; from attcli.cli import main; print('begun', flush=True); main()"
     words = [sys.executable, "-c", code, "distill", *SETS, "--set", "distill.iterations=1000000"]
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True
@@ -50,7 +51,10 @@ def test_an_early_interruption_shows_no_traceback(delay: float, tmp_path: Path) 
         assert process.stdout.readline() == "begun\n"
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        try:
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "Traceback" not in said
     assert said.splitlines()[-1].startswith("attcli: interrupted")
