@@ -164,7 +164,8 @@ FOLDER_WORDS = ("imagefolder", "image_folder")
 def dataset(name: str) -> DatasetInfo:
     """What is known of the dataset `name` without looking at files; UserError if there is none."""
     hint = f"for a folder: {OWN_IMAGES};" if _is_folder(name) else ""
-    known("dataset", base(name), names("dataset"), hint=hint)
+    listing = f"there are: {', '.join(names('dataset'))}{'' if hint else f'; {OWN_IMAGES}'}"
+    known("dataset", base(name), names("dataset"), listing, hint)
     info: DatasetInfo = next(info for info in source(name).INFO if info.name == base(name))
     return info
 

@@ -38,6 +38,7 @@ SHORT = {
     "distill.min_start_epoch": 0,
     "distill.max_start_epoch": 1,
     "distill.current_max_start_epoch": 1,
+    "distill.label_epoch": 1,
 }
 
 

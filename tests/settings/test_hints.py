@@ -106,10 +106,10 @@ def test_a_folder_is_told_from_a_dataset(name: str) -> None:
 def test_a_misspelt_dataset_is_no_folder(name: str, meant: str) -> None:
     with pytest.raises(UserError, match=rf"did you mean '{meant}'") as caught:
         registry.dataset(name)
-    assert registry.OWN_IMAGES not in str(caught.value)
+    assert "for a folder" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["x" * 3000, "x/" * 3000, "a\0b", "", "mnist", "日本"])
+@pytest.mark.parametrize("name", ["x" * 3000, "x/" * 3000, "a\0b", "", "things", "日本"])
 def test_any_other_name_is_refused_with_the_list(name: str) -> None:
     with pytest.raises(UserError, match=r"unknown dataset .* there are: cifar10") as caught:
         registry.dataset(name)

@@ -22,7 +22,7 @@ TYPED: list[tuple[str, str]] = [
     ("distill --dataset ./myimages", "for a folder: --dataset folder --data-dir PATH reads images of your own"),
     ("distill --dataset ~/images", "for a folder: --dataset folder"),
     ("distill --dataset imagefolder", "for a folder: --dataset folder"),
-    ("distill --dataset mnist", "there are: cifar10, cifar100, digits"),
+    ("distill --dataset emnist", "did you mean 'mnist'? there are: cifar10, cifar100, digits"),
     ("prepare --dataset ''", "unknown dataset ''; there are: "),
     ("prepare --dataset digits,cifar10", "unknown dataset 'digits,cifar10'; "),
     ("prepare --dataset digits --limit-per-class 0", "prepare.limit_per_class: input should be greater than 0, not 0"),
@@ -113,7 +113,7 @@ TYPED: list[tuple[str, str]] = [
     ("evaluate --dry-run --json", "leave --json out"),
     ("diagnose --gammas 5,ten", "write whole numbers"),
     ("diagnose --metric cosine", "choose l1 or l2"),
-    ("work --stage distil", "choose prepare, buffer, distill or evaluate"),
+    ("work --stage distil", "choose prepare, buffer, distill, evaluate or baselines"),
 ]
 
 FILES: list[tuple[str, str]] = [

@@ -202,7 +202,7 @@ def test_baselines_from_the_command_line(cli: Cli) -> None:
     assert "--snapshots scores no baselines; leave --baselines out" in told
     plan = cli.small("evaluate", "--baselines", "herding,whole", "--dry-run")
     assert "herding at 3 learning rates" in plan
-    assert "and 3 on all training images for 200" in plan
+    assert "and up to 3 on all training images for 200 epochs" in plan
 
 
 def test_a_training_on_all_images_that_diverges_is_told(make_run: MakeRun) -> None:
