@@ -89,7 +89,7 @@ def _examples(command: str) -> str:
 
 app = typer.Typer(
     name="attcli",
-    help="Distil an image dataset into a tiny synthetic one that trains networks almost as well.",
+    help="Distil an image dataset into a tiny synthetic one for training networks.",
     epilog=f"{_examples('')}\n\n{CODES}",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,

@@ -92,8 +92,8 @@ Artifacts = Annotated[Path | None, how("Folder for results. Default: artifacts (
 TimeLimit = Annotated[
     str | None,
     how(
-        "Stop after such a time, as 90s, 30m, 2h or 1:30:00, with everything saved, and exit with code 75; "
-        "the same command continues. Default: no limit.",
+        "Save everything and stop after this time, for example 90s, 30m, 2h or 1:30:00, with exit code 75; "
+        "run the same command again to continue. Default: no limit.",
         metavar="TIME",
     ),
 ]

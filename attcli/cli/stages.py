@@ -53,7 +53,7 @@ def prepare(
     force: Force = False,
     fresh: Fresh = False,
 ) -> None:
-    """Read a dataset, split it, fit what its images are standardised or whitened by, and write dataset.h5."""
+    """Read a dataset, split it, fit its normalisation (mean and deviation, or ZCA), and write dataset.h5."""
     with reporting():
         flags = given(
             prepare__dataset=dataset,
