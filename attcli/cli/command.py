@@ -164,7 +164,8 @@ def _announce(run: "Run", name: str, target: "Target", resolved: "Resolved") -> 
 
     settings = run.settings
     files = [origin for origin in resolved.origin.values() if origin == str(resolved.params)]
-    source = files[0] if files else f"recipe {resolved.recipe}"
+    scored = forecast.scored_file(run, name, target)
+    source = f"the set in {scored}" if scored else files[0] if files else f"recipe {resolved.recipe}"
     device = runtime.described(settings.runtime.device)
     networks = ", ".join(
         f"{network.name} ({cost.parameters(network):,} parameters)"

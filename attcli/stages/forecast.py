@@ -1,7 +1,7 @@
 """--dry-run: what a command would run, what exists already, and about how much disk, memory and time the rest needs."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attcli import baselines, registry
@@ -71,6 +71,16 @@ def stages_of(run: Run, command: str, target: Target | None = None) -> tuple[str
     return ORDER[: ORDER.index(command) + 1]
 
 
+def scored_file(run: Run, command: str, target: Target | None = None) -> Path | None:
+    """The file of the set that a command scores, or of the last snapshot; None where there is none yet."""
+    if command != "evaluate":
+        return None
+    if target and target.snapshots:
+        return next(reversed(synthetic.snapshots(run.snapshots)), None)
+    path = (target and target.file) or run.synthetic
+    return path if path.is_file() else None
+
+
 def networks_of(run: Run, command: str, target: Target | None = None) -> list[Architecture]:
     """The networks that a command trains: the experts' and students', or those that a set is scored with."""
     settings = run.settings
@@ -78,8 +88,7 @@ def networks_of(run: Run, command: str, target: Target | None = None) -> list[Ar
     if command != "evaluate":
         return [inputs.architecture(settings.network, about)]
     spec = settings.network.model_dump()
-    path = (target and target.file) or run.synthetic
-    if path.is_file() and not (target and target.snapshots):
+    if path := scored_file(run, command, target):
         kind = synthetic.SNAPSHOT if artefact.kind_of(path) == synthetic.SNAPSHOT else synthetic.KIND
         about = artefact.header(path, kind, synthetic.MAKER).about
         spec = about["network"]
@@ -190,6 +199,7 @@ def _evaluate(run: Run, target: Target) -> Plan:
     distilled = synthetic.read(path, kind=None) if target.file or path.is_file() else None
     if distilled:
         evaluate.check_asked(run, distilled, target.file)
+        run = replace(run, settings=of_a_set.settings_of(run, distilled))
     coresets = [name for name in settings.baselines if is_coreset(name)]
     rates = 1 + len(settings.random_lrs)
     each = {**dict.fromkeys(LEARNED, 1), **dict.fromkeys(coresets, rates)}
@@ -259,6 +269,8 @@ def _snapshots(run: Run, target: Target) -> Plan:
     if not files:
         raise UserError(f"{run.snapshots} holds no snapshots; run `{synthetic.MAKER}`")
     distilled = synthetic.read(files[-1], synthetic.SNAPSHOT)
+    run = replace(run, settings=of_a_set.settings_of(run, distilled))
+    settings = run.settings
     validated = len(files) if settings.prepare.validation else 0
     rows = 1 + validated + min(validated, len(LEARNED) * len(settings.evaluate.archs))
     rows += len(files) if target.literature else 0

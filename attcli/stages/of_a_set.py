@@ -4,6 +4,7 @@ from typing import Any
 
 from attcli.errors import UserError
 from attcli.scoring.protocol import Protocol
+from attcli.settings import Network, Prepare, Settings
 from attcli.stages.run import Run
 from attcli.store import dataset, synthetic
 
@@ -25,6 +26,16 @@ def dataset_for(run: Run, distilled: synthetic.SyntheticSet) -> dataset.Dataset:
                 f"hold its normaliser; use another folder (--artifacts DIR) and prepare the images as then"
             )
     return data
+
+
+def settings_of(run: Run, distilled: synthetic.SyntheticSet) -> Settings:
+    """The settings of a run with the images and the network of the set that it scores."""
+    about = distilled.about
+    kept = about.get("prepare") or {"dataset": about["dataset"], "normalise": about["normaliser"]["kind"]}
+    section = {name: value for name, value in kept.items() if name in Prepare.model_fields}
+    network = {name: value for name, value in about["network"].items() if name in Network.model_fields}
+    images = {"prepare": Prepare.model_validate(section), "network": Network.model_validate(network)}
+    return run.settings.model_copy(update=images)
 
 
 def protocol_for(run: Run, distilled: synthetic.SyntheticSet) -> Protocol:

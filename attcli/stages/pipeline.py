@@ -7,12 +7,12 @@ from typing import Any
 from loguru import logger
 
 from attcli.errors import OutOfTimeError
-from attcli.settings import Prepare
 from attcli.stages import buffer as experts_stage
 from attcli.stages import distill as distill_stage
 from attcli.stages import evaluate as evaluate_stage
 from attcli.stages import identity
 from attcli.stages import prepare as prepare_stage
+from attcli.stages.of_a_set import settings_of
 from attcli.stages.run import OTHERWISE, Run, differences, refuse
 from attcli.store import artefact, experts, synthetic
 
@@ -54,11 +54,7 @@ def _as_distilled(run: Run, path: Path) -> Run:
     """The same run with the dataset's settings that the set in a file was distilled with."""
     distilled = synthetic.read(path, kind=None)
     evaluate_stage.check_asked(run, distilled, path)
-    about = distilled.about
-    kept = about.get("prepare") or {"dataset": about["dataset"], "normalise": about["normaliser"]["kind"]}
-    section = {name: value for name, value in kept.items() if name in Prepare.model_fields}
-    settings = run.settings.model_copy(update={"prepare": Prepare.model_validate(section)})
-    return replace(run, settings=settings)
+    return replace(run, settings=settings_of(run, distilled))
 
 
 def evaluate(run: Run, path: Path | None = None) -> dict[str, Any]:

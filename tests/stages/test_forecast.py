@@ -118,6 +118,16 @@ def test_the_first_line_names_every_network_with_its_size(cli: Cli) -> None:
     assert "convnet; 1 repeat;" in said
 
 
+def test_a_plan_to_score_a_set_is_for_its_own_images_and_network(cli: Cli) -> None:
+    cli.small("distill")
+    words = ("evaluate", "--repeats", "1", "--archs", "convnet", "--baselines", "whole", "--set", "evaluate.epochs=4")
+    plan = cli(*words, "--dry-run")  # without the digits' settings: the recipe would be CIFAR-10's
+    assert "days" not in plan
+    assert " h" not in plan.split("times")[0]
+    said = cli.small_log("evaluate", "--snapshots", "--repeats", "1")
+    assert "evaluate: the set in artifacts/snapshots/iteration-0000006.h5, network convnet (1,026 parameters)" in said
+
+
 def test_the_networks_of_a_set_are_the_files(make_run: MakeRun) -> None:
     run = make_run()
     pipeline.distill(run)
