@@ -31,6 +31,7 @@ SHORT = {
     "network.width": 8,
     "buffer.experts": 1,
     "buffer.batch": 64,
+    "buffer.epochs": "auto",
     "distill.iterations": 1,
     "distill.save_every": 1,
     "distill.syn_steps": 2,
