@@ -83,6 +83,23 @@ def test_a_killed_prepare_goes_on_and_ends_the_same(of_folder: MakeRun, monkeypa
     assert len(calls) == 4 + 9 - 3 + 2 + 3  # 26 training images, 6 for validation, 8 for testing, three at a time
 
 
+def test_what_a_kill_leaves_of_decoded_images_is_deleted(of_folder: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = of_folder()
+    write = dataset.write
+
+    def killed(*parts: object) -> None:
+        write(*parts)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dataset, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.prepare(run)
+    folder = run.work("prepare", identity.prepare(run.settings)[0])
+    assert len(list(folder.glob("*decoded*"))) == 6
+    pipeline.prepare(run)
+    assert not list(folder.glob("*decoded*"))
+
+
 @pytest.mark.usefixtures("small_pieces")
 def test_unreadable_files_are_named_and_left_out(of_folder: MakeRun, tmp_path: Path) -> None:
     (tmp_path / "images" / "dog" / "3.png").write_bytes(b"")
