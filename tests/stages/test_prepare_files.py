@@ -161,7 +161,7 @@ def test_the_seed_counts_where_it_draws_the_test_images(make_run: MakeRun, tmp_p
 
 
 def test_the_plan_counts_the_disk_of_what_is_decoded(of_folder: MakeRun) -> None:
-    assert "up to 15 kB" in forecast(of_folder(), "prepare")  # 40 images of 192 bytes, twice
+    assert "up to 15 kB" in forecast(of_folder(), ["prepare"])  # 40 images of 192 bytes, twice
 
 
 def test_a_prepared_dataset_serves_without_its_files(make_run: MakeRun, tmp_path: Path) -> None:
