@@ -31,6 +31,9 @@ from attcli.store.spool import Spool, remove_spool
 
 Indices = NDArray[np.int64]
 
+NO_DEVIATION = 1e-9
+"""Deviations below it are rounding alone: one byte that differs among a billion pixels makes more than 1e-7."""
+
 SLOW_ZCA = 4000
 """Values per image above which it is said that ZCA takes its time."""
 
@@ -82,7 +85,13 @@ def _normaliser(settings: Settings, info: DatasetInfo, train: Rows) -> normalise
         return normalise.given(*info.literature)
 
     if settings.prepare.normalise == "standardise":
-        return normalise.fit_bytes(map(torch.from_numpy, train.pieces()), info.value_scale)
+        fitted = normalise.fit_bytes(map(torch.from_numpy, train.pieces()), info.value_scale)
+        if fitted.std is not None and fitted.std.min() < NO_DEVIATION:
+            raise UserError(
+                f"channel {int(fitted.std.argmin()) + 1} of {info.channels} is the same in all training images, so it "
+                f"has no deviation to divide by; set prepare.normalise=zca, or leave the channel out of the images"
+            )
+        return fitted
 
     def chunks() -> Iterator[Tensor]:
         for piece in train.pieces(normalise.chunk_size(info.values)):
