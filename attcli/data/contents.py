@@ -41,7 +41,7 @@ def _contents(listing: Listing, cache: Path) -> dict[str, Content]:
     kept = _read(kept_in)
     now = time.time_ns()
     stamps = {path: _stamp(f"{root}/{path}") for path, _ in listing.files}
-    missing = [path for path, stamp in stamps.items() if kept.get(path, [None])[0] != stamp]
+    missing = [path for path, stamp in stamps.items() if path not in kept or kept[path][0] != stamp]
     if missing:
         if len(missing) >= TOLD_FROM:
             logger.info("looking at {} files below {}, which is done once", len(missing), root)

@@ -19,7 +19,7 @@ from attcli.store.results import Key, Results
 HELD_OUT = 2000
 """Where there is no validation split, a coreset's learning rate is chosen on so many other training images."""
 
-Each = Callable[[Mapping[int, Any]], Iterator[tuple[int, Trained]]]
+Each = Callable[[Mapping[int, Any]], Iterator[tuple[int, Trained | None]]]
 """Runs trainings side by side, as `attcli.scoring.parallel` does."""
 
 
@@ -79,22 +79,31 @@ class Coresets:
         held_out = real.validation if selection.held_out is None else labelled(selection.held_out)
         return Coreset(*labelled(selection.indices), held_out)
 
-    def select(self, wanted: Sequence[tuple[str, int]], each: Each) -> None:
-        """Make and keep the selections of these baselines and repeats, after the trainings that they read."""
+    def select(self, wanted: Sequence[tuple[str, int]], each: Each, out_of_time: Callable[[], bool]) -> None:
+        """Make and keep the selections of these baselines and repeats, after the trainings that they read.
+
+        Where the time limit ends before the last one was begun, those that were begun are finished, and kept.
+        """
         missing = [(name, r) for name, r in wanted if baselines.load(name).reads and self._kept(name, r) is None]
         reads = {what for name, _ in missing for what in baselines.load(name).reads}
         repeats = range(self.runs if "forgotten" in reads else 1 if reads else 0)
-        jobs = {r: partial(self.whole.trained, self.architecture, r) for r in repeats}
-        jobs = {r: job for r, job in jobs.items() if self.whole.kept(self.architecture, r) is None}
+
+        def trained_in_time(repeat: int, stop: Callable[[], bool]) -> Trained | None:
+            return None if out_of_time() else self.whole.trained(self.architecture, repeat, stop)
+
+        jobs = {r: partial(trained_in_time, r) for r in repeats if self.whole.kept(self.architecture, r) is None}
+        if out_of_time():
+            return  # before step functions are made, which may take a minute
         if repeats:
             self.whole.prepare(self.architecture)
         if jobs:
             message = "training {} {} on all {} training images for {} epochs, to select images by"
             name, images = self.architecture.name, len(self.real.train_labels)
             logger.info(message, len(jobs), name, images, self.whole.protocol.epochs)
-        for _ in each(jobs):
-            pass  # each training is kept where it was made
-        for name, repeat in missing:
+        begun = [training is not None for _, training in each(jobs)]  # each is kept where it was made
+        for name, repeat in missing if all(begun) else ():
+            if out_of_time():
+                return
             selection = self._selected(name, repeat)
             held_out = None if selection.held_out is None else selection.held_out.tolist()
             self.results.add(self._key(name, repeat), {"indices": selection.indices.tolist(), "held_out": held_out})

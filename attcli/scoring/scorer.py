@@ -112,7 +112,7 @@ class Scorer:
                 progress.advance()
         with trained_apart(self.networks.device, self.cores) as each:
             selecting = [case for case in missing if is_coreset(case[1])]
-            self.coresets.select(list(dict.fromkeys(case[1:] for case in selecting)), each)
+            self.coresets.select(list(dict.fromkeys(case[1:] for case in selecting)), each, self.out_of_time)
             for arch in dict.fromkeys(case[0] for case in missing):
                 if self.out_of_time():
                     break  # before step functions are made, which may take a minute

@@ -8,8 +8,8 @@ from typing import Any
 
 from attcli.scoring.scorer import Result
 
-NUMBERS = re.compile(r"\[\s[^\[\]{}\"]*\]")
-"""A list of numbers alone, spread over lines."""
+NUMBERS = re.compile(r"\[\n[^\[\]{}\"]*\]")
+"""A list of numbers alone, spread over lines; no string of JSON has a line break."""
 
 
 def as_json(report: Mapping[str, Any]) -> str:

@@ -42,7 +42,7 @@ def prepare(settings: Settings) -> Identity:
     section = settings.prepare
     seeded = bool(section.validation or section.limit_per_class or sources.describe(settings.images).seeded)
     decisive: dict[str, object] = {
-        **content(settings, "prepare"),
+        **content(settings, "prepare", "allow_unreadable"),  # it decides whether there is a result, not which one
         "seed": settings.seed_of("prepare") if seeded else None,
     }
     return artefact.fingerprint("prepare", ALGORITHM["prepare"], decisive, _files(settings)), decisive

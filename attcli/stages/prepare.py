@@ -27,9 +27,12 @@ from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset
 from attcli.store.files import set_aside
 from attcli.store.publishing import publish
-from attcli.store.spool import Spool
+from attcli.store.spool import Spool, remove_spool
 
 Indices = NDArray[np.int64]
+
+NO_DEVIATION = 1e-9
+"""Deviations below it are rounding alone: one byte that differs among a billion pixels makes more than 1e-7."""
 
 SLOW_ZCA = 4000
 """Values per image above which it is said that ZCA takes its time."""
@@ -54,6 +57,8 @@ def run(run: Run) -> None:
             begun = time.perf_counter()
             _make(run.settings, folder, made, fingerprint, decisive)
             logger.info("prepared {} in {:.1f} s", run.settings.prepare.dataset, time.perf_counter() - begun)
+        for name in dataset.SPLITS:  # of a process that was killed before it could delete them, too
+            remove_spool(folder, _spooled(name))
         publish(made, run.dataset, force=run.force)
 
 
@@ -80,7 +85,13 @@ def _normaliser(settings: Settings, info: DatasetInfo, train: Rows) -> normalise
         return normalise.given(*info.literature)
 
     if settings.prepare.normalise == "standardise":
-        return normalise.fit_bytes(map(torch.from_numpy, train.pieces()), info.value_scale)
+        fitted = normalise.fit_bytes(map(torch.from_numpy, train.pieces()), info.value_scale)
+        if fitted.std is not None and fitted.std.min() < NO_DEVIATION:
+            raise UserError(
+                f"channel {int(fitted.std.argmin()) + 1} of {info.channels} is the same in all training images, so it "
+                f"has no deviation to divide by; set prepare.normalise=zca, or leave the channel out of the images"
+            )
+        return fitted
 
     def chunks() -> Iterator[Tensor]:
         for piece in train.pieces(normalise.chunk_size(info.values)):
@@ -99,8 +110,7 @@ def _make(settings: Settings, folder: Path, made: Path, fingerprint: str, decisi
         name: (source.train, index) for name, index in _split(source.train, settings).items()
     }
     parts["test"] = source.test, np.arange(len(source.test.labels))
-    spools: dict[str, Spool] = {}
-    rows = _rows(settings, info, parts, folder, spools)
+    rows = _rows(settings, info, parts, folder)
     counts = np.bincount(rows["train"].labels, minlength=len(source.classes))
     if not counts.all():
         raise UserError(
@@ -126,8 +136,11 @@ def _make(settings: Settings, folder: Path, made: Path, fingerprint: str, decisi
     logger.info("{}: {} images, {}", info.title, sizes, normaliser.kind)
     header = artefact.Header(dataset.KIND, fingerprint, dict(decisive), about, versions())
     dataset.write(made, header, arrays, normaliser)
-    for spool in spools.values():
-        spool.remove()
+
+
+def _spooled(part: str) -> str:
+    """The name of the spool that a part is decoded into."""
+    return f"{part}-decoded"
 
 
 def _rows(
@@ -135,14 +148,13 @@ def _rows(
     info: DatasetInfo,
     parts: dict[str, tuple[Split, Indices]],
     folder: Path,
-    spools: dict[str, Spool],
 ) -> dict[str, Rows]:
     """The images of each part; those in files are decoded, each part into a spool of its own."""
     shape = (info.channels, info.resolution, info.resolution)
     files = {name: (split, index) for name, (split, index) in parts.items() if isinstance(split, Files)}
     rows = {name: decoded.held(*part, shape) for name, part in parts.items() if name not in files}
     if files:
-        spools |= {name: Spool(folder, f"{name}-decoded", shape) for name in files}
+        spools = {name: Spool(folder, _spooled(name), shape) for name in files}
         _decode(files, spools, shape)
         rows |= {name: decoded.of_spool(*part, spools[name], shape) for name, part in files.items()}
         _check(settings, files, spools)

@@ -19,7 +19,7 @@ class Spool:
     """The blocks of images u8 (rows, C, H, W) that were decoded so far. What does not fit at the end is cut off."""
 
     def __init__(self, folder: Path, name: str, shape: tuple[int, ...]) -> None:
-        self._images, self._index = folder / f"{name}.images", folder / f"{name}.jsonl"
+        self._images, self._index = _files(folder, name)
         self._shape = shape
         self._row_bytes = int(np.prod(shape))
         self._blocks: list[dict[str, Any]] = []
@@ -84,10 +84,15 @@ class Spool:
         flat = np.fromfile(self._images, np.uint8, count * self._row_bytes, offset=first * self._row_bytes)
         return flat.reshape(count, *self._shape)[rows - first]
 
-    def remove(self) -> None:
-        """Delete the files: what they held is kept elsewhere now."""
-        self._images.unlink(missing_ok=True)
-        self._index.unlink(missing_ok=True)
+
+def remove_spool(folder: Path, name: str) -> None:
+    """Delete a spool's files, where they are there: what they held is kept elsewhere now."""
+    for file in _files(folder, name):
+        file.unlink(missing_ok=True)
+
+
+def _files(folder: Path, name: str) -> tuple[Path, Path]:
+    return folder / f"{name}.images", folder / f"{name}.jsonl"
 
 
 def _block(line: bytes) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ import pytest
 
 from attcli import registry
 from attcli.data import contents, imagefiles, sources
+from attcli.data.sources import folder as own
 from attcli.errors import MissingError, UserError
 from tests.data.pictures import OLD, classes, picture, request
 
@@ -110,6 +111,15 @@ def test_a_file_that_changed_just_now_is_looked_at_again(tmp_path: Path) -> None
     path.write_bytes(bytes(size))
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as if within one tick of the clock
     assert digest(root) != first
+
+
+def test_a_file_that_vanishes_is_unreadable(tmp_path: Path) -> None:
+    root = classes(tmp_path / "images")
+    asked = request(root)
+    listing = imagefiles.listing(asked, own._list)
+    (root / "cat" / "0.png").unlink()
+    assert contents.contents(listing, asked.work_dir)["cat/0.png"].sha256 == ""
+    assert digest(root)
 
 
 def test_damaged_memory_of_files_is_just_made_anew(tmp_path: Path) -> None:

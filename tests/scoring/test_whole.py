@@ -1,5 +1,7 @@
 """What is counted in trainings: forgetting, features, confusion."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -98,3 +100,8 @@ def test_rows_of_numbers_stand_on_one_line() -> None:
     text = as_json({"classes": ["a", "b"], "confusion": [[1, 20], [3, 4]], "per_class": [1.5, None], "mean": 2.0})
     assert "    [1, 20],\n    [3, 4]\n" in text
     assert '"per_class": [1.5, null]' in text
+
+
+def test_names_of_classes_keep_their_blanks() -> None:
+    report = {"classes": ["[ a  b ]", "c"], "n": [1, 2]}
+    assert json.loads(as_json(report)) == report

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from attcli.errors import UserError
+from attcli.errors import OutOfTimeError, UserError
 from attcli.scoring import networks
 from attcli.stages import pipeline, work
 from attcli.stages.run import Run
@@ -99,6 +99,23 @@ def test_an_interrupted_evaluation_goes_on(make_run: MakeRun, tmp_path: Path, mo
     monkeypatch.setattr(networks, "train", lambda *inputs: (begun.append(inputs[7]), real_train(*inputs))[1])
     assert pipeline.evaluate(run) == whole
     assert [key[1] for key in begun].count("whole") <= 1
+
+
+def test_a_time_limit_ends_the_trainings_that_select_too(
+    make_run: MakeRun, tmp_path: Path, trainings: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pipeline.evaluate(short(make_run, "forgetting", evaluate__forgetting_runs=3, folder=tmp_path / "at-once"))
+    run = short(make_run, "forgetting", evaluate__forgetting_runs=3, runtime__threads=1)
+    pipeline.distill(run)
+    trainings.clear()
+    for begun in (0, 1, 3):
+        monkeypatch.setattr(Run, "out_of_time", lambda self, begun=begun: len(trainings) >= begun)
+        with pytest.raises(OutOfTimeError, match="0 of 6 results are kept"):
+            pipeline.evaluate(run)
+        assert len(trainings) == begun
+    monkeypatch.setattr(Run, "out_of_time", lambda self: False)
+    assert pipeline.evaluate(run)["scores"] == whole["scores"]
+    assert [purpose for _, purpose in trainings].count("whole") == 3
 
 
 def test_the_images_are_selected_once_for_all_sets(

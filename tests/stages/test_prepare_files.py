@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from loguru import logger
+from PIL import Image
 
 from attcli.data.decoding import DecodedFiles
 from attcli.errors import UserError
@@ -83,6 +84,23 @@ def test_a_killed_prepare_goes_on_and_ends_the_same(of_folder: MakeRun, monkeypa
     assert len(calls) == 4 + 9 - 3 + 2 + 3  # 26 training images, 6 for validation, 8 for testing, three at a time
 
 
+def test_what_a_kill_leaves_of_decoded_images_is_deleted(of_folder: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = of_folder()
+    write = dataset.write
+
+    def killed(*parts: object) -> None:
+        write(*parts)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dataset, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.prepare(run)
+    folder = run.work("prepare", identity.prepare(run.settings)[0])
+    assert len(list(folder.glob("*decoded*"))) == 6
+    pipeline.prepare(run)
+    assert not list(folder.glob("*decoded*"))
+
+
 @pytest.mark.usefixtures("small_pieces")
 def test_unreadable_files_are_named_and_left_out(of_folder: MakeRun, tmp_path: Path) -> None:
     (tmp_path / "images" / "dog" / "3.png").write_bytes(b"")
@@ -111,6 +129,35 @@ def test_one_in_a_hundred_may_be_unreadable(of_folder: MakeRun, tmp_path: Path) 
     run = of_folder()
     pipeline.prepare(run)
     assert sum(len(labels) for labels in dataset.read(run.dataset).labels.values()) == 100
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_what_was_decoded_serves_where_unreadable_files_are_allowed_then(
+    of_folder: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images" / "dog" / "3.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"prepare\.allow_unreadable=true"):
+        pipeline.prepare(of_folder())
+    decoded_images = []
+    decode = DecodedFiles.decode
+    monkeypatch.setattr(DecodedFiles, "decode", lambda self, index: decoded_images.append(1) or decode(self, index))
+    run = of_folder(prepare__allow_unreadable=True)
+    pipeline.prepare(run)
+    assert not decoded_images
+    assert inputs.read_dataset(of_folder()).sha256 == dataset.read(run.dataset).sha256
+
+
+def test_a_channel_without_any_deviation_is_told(of_folder: MakeRun, tmp_path: Path) -> None:
+    for path in (tmp_path / "images").rglob("*.png"):
+        pixels = np.asarray(Image.open(path)).copy()
+        pixels[..., 1] = 7
+        Image.fromarray(pixels).save(path)
+    message = r"channel 2 of 3 is the same in all training images.* set prepare\.normalise=zca"
+    with pytest.raises(UserError, match=message):
+        pipeline.prepare(of_folder(prepare__normalise="standardise"))
+    run = of_folder(prepare__normalise="zca")
+    pipeline.prepare(run)
+    assert inputs.read_dataset(run).inputs("train").isfinite().all()
 
 
 def test_a_class_that_cannot_be_read_at_all(of_folder: MakeRun, tmp_path: Path) -> None:
@@ -144,7 +191,7 @@ def test_the_seed_counts_where_it_draws_the_test_images(make_run: MakeRun, tmp_p
 
 
 def test_the_plan_counts_the_disk_of_what_is_decoded(of_folder: MakeRun) -> None:
-    assert "up to 15 kB" in forecast(of_folder(), "prepare")  # 40 images of 192 bytes, twice
+    assert "up to 15 kB" in forecast(of_folder(), ["prepare"])  # 40 images of 192 bytes, twice
 
 
 def test_a_prepared_dataset_serves_without_its_files(make_run: MakeRun, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from attcli.data import normalise
 from attcli.errors import DamagedError
 from attcli.store import artefact, blocks, dataset
-from attcli.store.spool import Spool
+from attcli.store.spool import Spool, remove_spool
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 3, 4, 4), np.uint8)
 
@@ -115,5 +115,5 @@ def test_a_spool_goes_on_after_its_last_whole_block(tmp_path: Path) -> None:
         file.write(bytes([IMAGES[15].flat[0] ^ 1]))
     damaged = Spool(tmp_path, "train", (3, 4, 4))
     assert damaged.rows == 10
-    damaged.remove()
+    remove_spool(tmp_path, "train")
     assert not list(tmp_path.iterdir())
