@@ -130,8 +130,8 @@ def beside_published(report: dict[str, Any], published: dict[str, Any] | None) -
     """A recipe's score in one line, beside the published one."""
     if not published:
         return "nothing is published for this recipe"
-    found = report["scores"].get(published["network"], {})
-    ours = ", ".join(f"{kind} {_cell(found[kind])}" for kind in ("synthetic", "ema") if kind in found)
+    scores = report["scores"].get(published["network"], {})
+    ours = ", ".join(f"{kind} {_cell(scores[kind])}" for kind in ("synthetic", "ema") if kind in scores)
     spread = f" ± {published['sd']}" if published.get("sd") is not None else ""
     doubt = f"; unverified: {published['doubt']}" if published.get("doubt") else ""
     return printable(
