@@ -31,6 +31,9 @@ try:
 except ImportError:  # an older checkout
     from attcli.experts.training import Optimiser, train_epoch  # type: ignore[no-redef, import-not-found]
 
+step_functions_of: Any = getattr(execution, "step_functions", None) or execution.steps  # type: ignore[attr-defined]
+"""What makes step functions; an older checkout calls it otherwise."""
+
 CPU = torch.device("cpu")
 STEPS, EXPERT_IMAGES, PASSES, REPEATS, TESTED = 80, 5_000, 40, 5, 500
 
@@ -47,7 +50,7 @@ def matching(who: str) -> Act:
         return lambda: full_unroll(CONVNET.build(), start, target, x, labels, lr, batches, STEPS)
     work = execution.Work((3, 32, 32), 10, 10, 10, derivatives=True)
     student = execution.student(CONVNET.build, CPU, "float32")
-    step_functions = execution.step_functions(student, CONVNET.build, work, CPU, "compiled")
+    step_functions = step_functions_of(student, CONVNET.build, work, CPU, "compiled")
     match, targets = engine.load("adjoint"), probabilities(labels, 10).float()
     return lambda: match(
         step_functions, start, target, SyntheticBatches(x, targets, drawn), lr, lambda distances: STEPS
@@ -61,9 +64,11 @@ def expert(who: str) -> Act:
     if who == "reference":
         return lambda: train(module, x, y, 1, 512, lr=0.01, momentum=0.0, decay=0.0)
     theta = vector(module)
-    work = execution.Work((3, 32, 32), 10, 512, len(x), short=len(x) % 512)
+    is_older = "filled_up" in execution.Work.__dataclass_fields__
+    short: dict[str, Any] = {"filled_up": True} if is_older else {"short": len(x) % 512}
+    work = execution.Work((3, 32, 32), 10, 512, len(x), **short)
     student = execution.student(CONVNET.build, CPU, "float32")
-    step_functions = execution.step_functions(student, CONVNET.build, work, CPU, "compiled")
+    step_functions = step_functions_of(student, CONVNET.build, work, CPU, "compiled")
 
     def act() -> object:
         options: dict[str, Any] = {"classes": 10, "batch": 512, "strategy": DSA, "generator": stream(0, "benchmark")}
@@ -88,7 +93,7 @@ def scoring(who: str) -> Act:
     protocol = Protocol("exact", PASSES, 256, 0.9, 5e-4, DSA)
     student = execution.student(CONVNET.build, CPU, "float32")
     with trained_apart(CPU):
-        step_functions = execution.step_functions(
+        step_functions = step_functions_of(
             student, CONVNET.build, execution.Work((3, 32, 32), 10, 10, 10), CPU, "compiled"
         )
 
