@@ -148,8 +148,8 @@ def _whitening_of(chunks: Chunks, eps: float) -> Normaliser:
         centred = chunk.flatten(1).double().sub_(centre)
         gram += centred.T @ centred
         del centred
-    found, vectors = torch.linalg.eigh(gram.div_(count - 1))
+    eigenvalues, vectors = torch.linalg.eigh(gram.div_(count - 1))
     del gram
     return Normaliser(
-        "zca", centre.float().numpy(), vectors=vectors.float().numpy(), values=found.clamp(min=0).numpy(), eps=eps
+        "zca", centre.float().numpy(), vectors=vectors.float().numpy(), values=eigenvalues.clamp(min=0).numpy(), eps=eps
     )

@@ -88,14 +88,14 @@ def _looked_at(loaded: Loaded) -> dict[str, Content]:
     """Size and colour of the first training images."""
     from PIL import Image
 
-    found = {}
+    looked_at = {}
     for i in range(min(LOOKED_AT, len(loaded.train))):
         try:
             with Image.open(_file(loaded.train, loaded.image, i)) as image:
-                found[str(i)] = Content(0, "", image.size, image.mode not in GREY)
+                looked_at[str(i)] = Content(0, "", image.size, image.mode not in GREY)
         except Exception:
             continue
-    return found
+    return looked_at
 
 
 def describe(request: Request) -> DatasetInfo:
@@ -107,9 +107,9 @@ def describe(request: Request) -> DatasetInfo:
     counts = Counter(labels)
     if lacking := [name for number, name in enumerate(loaded.classes) if not counts[number]]:
         raise UserError(f"{request.name} has no training images of the class {lacking[0]}; choose another dataset")
-    found = _looked_at(loaded)
-    resolution = request.options.resolution or imagefiles.common_size(found)
-    grey = not any(content.colour for content in found.values())
+    looked_at = _looked_at(loaded)
+    resolution = request.options.resolution or imagefiles.common_size(looked_at)
+    grey = not any(content.colour for content in looked_at.values())
     channels = {"grey": 1, "colour": 3, None: 1 if grey else 3}[request.options.channels]
     test = None if loaded.test is None else len(loaded.test)
     return imagefiles.own_facts(counts, test, loaded.classes, request, request.name, request.name, channels, resolution)
