@@ -14,7 +14,7 @@ from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.scoring.parallel import in_this_thread
-from attcli.scoring.protocol import Protocol, accuracy, confusion, features, fresh, train
+from attcli.scoring.protocol import Protocol, accuracy, confusion, features, fresh, last_linear, train
 from attcli.scoring.real import Labelled
 from attcli.settings import Runtime
 
@@ -88,6 +88,10 @@ class Networks:
         student = self._student(architecture, theta, trained_on)
         counts = confusion(student, theta, *tested, architecture.classes)
         return {"accuracy": 100 * int(counts.trace()) / len(tested[1]), "confusion": counts.tolist()}
+
+    def check_has_features(self, architecture: Architecture) -> None:
+        """UserError for a network that `reader` does not read; its step functions are made."""
+        last_linear(self._students[architecture].module, architecture.classes)
 
     def reader(self, architecture: Architecture, theta: Tensor, trained_on: Inputs) -> Callable[[Inputs], Tensor]:
         """Takes images to what the last linear layer of such a network takes in for them, f64 (n, D) on the CPU."""

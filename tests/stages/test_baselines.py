@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from attcli.errors import OutOfTimeError, UserError
+from attcli.networks import mlp
 from attcli.scoring import networks, real
 from attcli.stages import pipeline, work
 from attcli.stages.run import Run
@@ -254,6 +256,20 @@ def test_a_training_on_all_images_that_diverges_is_told(make_run: MakeRun) -> No
     with pytest.raises(UserError, match=r"diverged; lower evaluate\.whole_lr"):
         pipeline.evaluate(run)
     assert not list(run.settings.runtime.work_dir.glob("baselines-*/*.npz"))
+
+
+def test_a_network_without_features_is_refused_before_it_is_trained(
+    make_run: MakeRun, trainings: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convolutions(channels: int, classes: int, resolution: int, **_: object) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(channels, classes, resolution), nn.Flatten())
+
+    monkeypatch.setattr(mlp, "build", convolutions)
+    run = short(make_run, "herding", evaluate__whole_arch="mlp")
+    pipeline.distill(run)
+    with pytest.raises(UserError, match=r"does not end in a linear layer.* --set evaluate\.whole_arch=convnet"):
+        pipeline.evaluate(run)
+    assert trainings == []
 
 
 def test_another_network_selects(make_run: MakeRun) -> None:
