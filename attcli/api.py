@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from attcli import runtime
+from attcli.data.inputs import in_batches, inputs_of
 from attcli.data.normalise import Normaliser
 from attcli.errors import UserError
 from attcli.matching.batches import probabilities
@@ -28,6 +29,9 @@ from attcli.settings import resolve as resolve_layers
 from attcli.stages import pipeline
 from attcli.stages.run import Run
 from attcli.store import synthetic
+
+TOGETHER = 250
+"""Images that a module with buffers is tested on at a time."""
 
 
 @dataclass(frozen=True)
@@ -115,11 +119,12 @@ class DistilledSet:
         images, labels = test
         scale = 1.0 if images.is_floating_point() else self.about["value_scale"]
         theta = vector(module)
-        inputs = self.normaliser.forward(images.float() * scale).to(theta)
+        inputs = inputs_of(images, scale, self.normaliser, theta.device, theta.dtype)
         if any(True for _ in module.buffers()):
+            module.eval()
             with torch.no_grad():
-                right = module.eval()(inputs).argmax(dim=1) == labels.to(theta.device)
-            return 100 * int(right.sum()) / len(labels)
+                answers = torch.cat([module(x).argmax(dim=1) for x in in_batches(inputs, TOGETHER)])
+            return 100 * int((answers == labels.to(theta.device)).sum()) / len(labels)
         return accuracy(Student.of(deepcopy(module)), theta, inputs, labels.to(theta.device))
 
 

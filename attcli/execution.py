@@ -204,14 +204,14 @@ def _forward_mode_is_exact(student: Student, build: Callable[[], torch.nn.Module
             return False
 
 
-def _executed(student: Student, name: str, device: torch.device, reverse: bool) -> StepFunctions:
+def _made(student: Student, name: str, device: torch.device, reverse: bool) -> StepFunctions:
     if name == "eager":
         return student
     functions: StepFunctions = Compiled(student, channels_last=True, reverse=reverse) if name == "compiled" else student
     return Graphed(functions) if device.type == "cuda" else functions
 
 
-def _warm_up(functions: StepFunctions, student: Student, work: Work, point: Point) -> None:
+def _warm_up(tried: StepFunctions, student: Student, work: Work, point: Point) -> None:
     """Call each function that will be used, which compiles or captures it, and compare it with the eager one.
 
     WrongResultError if they differ by more than rounding can explain.
@@ -220,9 +220,9 @@ def _warm_up(functions: StepFunctions, student: Student, work: Work, point: Poin
     tolerance = LOW_PRECISION if low else TOLERANCE[work.dtype]
     arguments = (point.theta, point.x, point.p, point.w)
     g = student.gradient(*arguments)
-    same = [agree(functions.gradient(*arguments).clone(), g, tolerance)]
+    same = [agree(tried.gradient(*arguments).clone(), g, tolerance)]
     if work.derivatives:
-        ours = functions.derivatives(*arguments, point.lam, labels=work.labels)
+        ours = tried.derivatives(*arguments, point.lam, labels=work.labels)
         theirs = student.derivatives(*arguments, point.lam, labels=work.labels)
         # <g, lambda> may cancel to almost nothing: what its terms could add up to is its measure.
         largest = (g.norm() * point.lam.norm()).double()
@@ -256,14 +256,14 @@ def step_functions(
     if reverse:
         logger.info("the network has layers that torch differentiates wrongly in forward mode; h is compiled otherwise")
     for attempt in dict.fromkeys([name, "graph" if device.type == "cuda" else "eager", "eager"]):
-        functions = _executed(student, attempt, device, reverse)
+        tried = _made(student, attempt, device, reverse)
         if attempt == "eager":
             break
         begun = time.monotonic()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                _warm_up(functions, student, work, Point.near(build, work, size, device))
+                _warm_up(tried, student, work, Point.near(build, work, size, device))
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             logger.warning("execution {} failed ({}); going on without it", attempt, reason)
@@ -271,5 +271,5 @@ def step_functions(
         logger.info("execution {}, {} images at a time, ready in {:.0f} s", attempt, size, time.monotonic() - begun)
         break
     if size < work.batch:
-        return MicroBatched(functions, size)
-    return unfilled(functions, student.module) if work.short else functions
+        return MicroBatched(tried, size)
+    return unfilled(tried, student.module) if work.short else tried

@@ -84,20 +84,20 @@ def snapshots_table(report: dict[str, Any]) -> str:
     """Accuracy of the snapshots by each rule, and where they were validated, of every one on the validation images."""
     columns = [(arch, kind) for arch, kinds in report["last"]["scores"].items() for kind in kinds]
 
-    def made(title: str, first: str) -> Table:
+    def empty(title: str, first: str) -> Table:
         table = Table(title=title, caption="accuracy in %")
         table.add_column(first)
         for arch, kind in columns:
             table.add_column(f"{arch} {kind}", justify="right")
         return table
 
-    rules = made("snapshots on test images", "rule")
+    rules = empty("snapshots on test images", "rule")
     for rule, text in RULES.items():
         if rule in report:
             rules.add_row(text, *(_cell(_scores(report[rule])[arch][kind]) for arch, kind in columns))
     if "snapshots" not in report:
         return _text(rules)
-    validated = made("snapshots on validation images", "iteration")
+    validated = empty("snapshots on validation images", "iteration")
     for row in report["snapshots"]:
         validated.add_row(str(row["iteration"]), *(_cell(row["scores"][arch][kind]) for arch, kind in columns))
     return _text(validated) + "\n" + _text(rules)

@@ -17,8 +17,8 @@ def _beginning(incomplete: str, names: Callable[[], Iterable[str]]) -> list[str]
 
 def _last_part(incomplete: str, separator: str, names: Callable[[], Iterable[str]]) -> list[str]:
     """The names that the last part of `a,b` or `a+b` may become, behind the parts before it."""
-    before, found, last = incomplete.rpartition(separator)
-    return [f"{before}{found}{name}" for name in _beginning(last, names)]
+    before, mark, last = incomplete.rpartition(separator)
+    return [f"{before}{mark}{name}" for name in _beginning(last, names)]
 
 
 def _choices(kind: str) -> Callable[[], Iterable[str]]:

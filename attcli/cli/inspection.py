@@ -155,7 +155,7 @@ def diagnose(
             raise UserError(f"--gammas {gammas}: write whole numbers, as 5,10,20")
         resolved = resolve_flags(given(runtime__artifacts=artifacts), None, None)
         history = file or resolved.settings.runtime.artifacts / "history.h5"
-        wanted = [int(part) for part in gammas.split(",")]
-        written = stage.run(history, out or history.parent / "diagnosis", metric, wanted, every)
+        windows = [int(part) for part in gammas.split(",")]
+        written = stage.run(history, out or history.parent / "diagnosis", metric, windows, every)
         for line in (*written.sentences, *written.files):
             typer.echo(str(line))

@@ -124,10 +124,10 @@ def _write(path: Path, kept: dict[str, list[Any]]) -> None:
 
 def digest(listing: Listing, cache: Path) -> str:
     """The SHA-256 of all images of a listing: parts, classes, names, sizes and bytes."""
-    found = contents(listing, cache)
+    by_path = contents(listing, cache)
     total = hashlib.sha256(json.dumps(listing.classes).encode())
     for part, files in (("train", listing.train), ("test", listing.test)):
         for path, label in files or []:
-            content = found[path]
+            content = by_path[path]
             total.update(f"{part} {label} {content.size} {content.sha256} ".encode() + os.fsencode(path) + b"\n")
     return total.hexdigest()

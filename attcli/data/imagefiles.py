@@ -56,9 +56,9 @@ def forget() -> None:
     _listings.clear()
 
 
-def common_size(looked_at: dict[str, Content]) -> int:
+def common_size(by_path: dict[str, Content]) -> int:
     """The side that all images have. UserError where they have several, or are not square."""
-    sizes = Counter(content.pixels for content in looked_at.values() if content.pixels)
+    sizes = Counter(content.pixels for content in by_path.values() if content.pixels)
     if len(sizes) == 1 and (size := next(iter(sizes)))[0] == size[1]:
         return size[0]
     if not sizes:

@@ -99,10 +99,10 @@ def in_batches(inputs: Inputs, size: int) -> Iterator[Tensor]:
 
 def of_each_class(labels: Tensor, counts: list[int], generator: torch.Generator) -> Tensor:
     """Indices of counts[c] different random images of each class c, class by class. ValueError if there are fewer."""
-    by_class = []
+    indices = []
     for c, count in enumerate(counts):
         (members,) = torch.nonzero(labels == c, as_tuple=True)
         if len(members) < count:
             raise ValueError(f"class {c} has {len(members)} images, fewer than {count}")
-        by_class.append(members[torch.randperm(len(members), generator=generator)[:count]])
-    return torch.cat(by_class)
+        indices.append(members[torch.randperm(len(members), generator=generator)[:count]])
+    return torch.cat(indices)

@@ -81,8 +81,8 @@ class Folder:
         """What a folder holds, by name, without what is hidden. UserError for links that lead out of the root."""
         self.stamps[str(folder)] = _stamp(str(folder))
         try:
-            with os.scandir(folder) as found:
-                entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda e: e.name)
+            with os.scandir(folder) as scanned:
+                entries = sorted((entry for entry in scanned if not entry.name.startswith(".")), key=lambda e: e.name)
         except PermissionError:
             raise UserError(
                 f"{folder} may not be read; give yourself the right to (chmod u+rx), or name another folder"
@@ -135,7 +135,7 @@ class Folder:
             logger.info("{} files in {} are no images by their names, such as {}", len(self.ignored), self.root, first)
 
 
-def by_class(folder: Folder, below: str, chosen: tuple[str, ...] | None) -> dict[str, list[str]]:
+def by_class(folder: Folder, below: str, wanted: tuple[str, ...] | None) -> dict[str, list[str]]:
     """The images of each class, a folder each in `below`: of all classes in the order of names, or of those chosen.
 
     UserError where there are no classes, just one, or none of a name that was chosen.
@@ -146,12 +146,12 @@ def by_class(folder: Folder, below: str, chosen: tuple[str, ...] | None) -> dict
         raise UserError(
             f"{place} holds no folders; put the images of each class into a folder of its own, as {place}/cats/1.jpg"
         )
-    if chosen is not None:
-        for name in chosen:
+    if wanted is not None:
+        for name in wanted:
             known("class in prepare.classes:", name, names, f"{place} has {_some(names)}")
-        if len(set(chosen)) < len(chosen):
+        if len(set(wanted)) < len(wanted):
             raise UserError("prepare.classes names a class twice; name each once")
-        names = list(chosen)
+        names = list(wanted)
     if len(names) == 1:
         raise UserError(f"{place} has a single class, {names[0]}; at least two are needed, a folder each")
     return {name: folder.images(f"{below}/{name}" if below else name) for name in names}

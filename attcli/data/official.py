@@ -12,7 +12,7 @@ def parts(name: str, data_dir: Path, base: str, make: Callable[[bool, bool], Any
 
     `base` is what the dataset's folder or files are called. UserError where they are neither there nor to be had.
     """
-    parts = []
+    both = []
     for train in (True, False):
         try:
             try:
@@ -26,5 +26,5 @@ def parts(name: str, data_dir: Path, base: str, make: Callable[[bool, bool], Any
                 f"{name} is {'incomplete or damaged' if is_there else 'not'} in {data_dir} and could not be downloaded "
                 f"({reason}); put its whole {base} there or name its parent with --data-dir"
             ) from None
-        parts.append(part)
-    return parts[0], parts[1]
+        both.append(part)
+    return both[0], both[1]

@@ -64,5 +64,5 @@ class Objective(Protocol):
 
 def load(name: str, inputs: Inputs) -> Objective:
     """The objective of that name, ready to be asked; this may compile its step functions."""
-    made: Objective = registry.module("objective", name).make(inputs)
-    return made
+    objective: Objective = registry.module("objective", name).make(inputs)
+    return objective

@@ -41,8 +41,8 @@ class Parameterisation(Protocol):
 
 def load(name: str, **options: object) -> Parameterisation:
     """The parameterisation of that name, with its options."""
-    made: Parameterisation = registry.module("parameterisation", name).make(**options)
-    return made
+    parameterisation: Parameterisation = registry.module("parameterisation", name).make(**options)
+    return parameterisation
 
 
 def pull_back(parameterisation: Parameterisation, coded: Coded, gradient: Tensor) -> dict[str, Tensor]:

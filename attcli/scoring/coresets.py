@@ -96,6 +96,8 @@ class Coresets:
             return  # before step functions are made, which may take a minute
         if repeats:
             self.whole.prepare(self.architecture)
+        if "features" in reads:
+            self.whole.networks.check_has_features(self.architecture)  # before any training
         if jobs:
             message = "training {} {} on all {} training images for {} epochs, to select images by"
             name, images = self.architecture.name, len(self.real.train_labels)

@@ -14,7 +14,7 @@ from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.scoring.parallel import in_this_thread
-from attcli.scoring.protocol import Protocol, accuracy, confusion, features, fresh, train
+from attcli.scoring.protocol import Protocol, accuracy, confusion, features, fresh, last_linear, train
 from attcli.scoring.real import Labelled
 from attcli.settings import Runtime
 
@@ -89,9 +89,14 @@ class Networks:
         counts = confusion(student, theta, *tested, architecture.classes)
         return {"accuracy": 100 * int(counts.trace()) / len(tested[1]), "confusion": counts.tolist()}
 
-    def features(self, architecture: Architecture, theta: Tensor, trained_on: Inputs, images: Inputs) -> Tensor:
-        """What the last linear layer of such a network takes in for images, f64 (n, D) on the CPU."""
-        return features(self._student(architecture, theta, trained_on), theta, images, architecture.classes)
+    def check_has_features(self, architecture: Architecture) -> None:
+        """UserError for a network that `reader` does not read; its step functions are made."""
+        last_linear(self._students[architecture].module, architecture.classes)
+
+    def reader(self, architecture: Architecture, theta: Tensor, trained_on: Inputs) -> Callable[[Inputs], Tensor]:
+        """Takes images to what the last linear layer of such a network takes in for them, f64 (n, D) on the CPU."""
+        student = self._student(architecture, theta, trained_on)
+        return lambda images: features(student, theta, images, architecture.classes)
 
     def _student(self, architecture: Architecture, theta: Tensor, trained_on: Inputs) -> Student:
         return calibrated(in_this_thread(self._students[architecture], self.device), theta, trained_on)

@@ -117,23 +117,25 @@ def confusion(student: Student, theta: Tensor, images: Inputs, labels: Tensor, c
     return torch.bincount(pairs.cpu(), minlength=classes**2).view(classes, classes)
 
 
-def features(student: Student, theta: Tensor, images: Inputs, classes: int) -> Tensor:
-    """What the last linear layer takes in for images (N, C, H, W), f64 (N, D) on the CPU.
-
-    UserError for a network that does not end in a linear layer with an output for each class.
-    """
-    linear = [part for part in student.module.modules() if isinstance(part, nn.Linear) and part.out_features == classes]
+def last_linear(module: nn.Module, classes: int) -> nn.Linear:
+    """A network's last linear layer. UserError where it does not end in one with an output for each class."""
+    linear = [part for part in module.modules() if isinstance(part, nn.Linear) and part.out_features == classes]
     if not linear:
         raise UserError(
             "the network that images are selected by does not end in a linear layer, whose inputs are its features; "
             "choose another one: --set evaluate.whole_arch=convnet"
         )
+    return linear[-1]
+
+
+def features(student: Student, theta: Tensor, images: Inputs, classes: int) -> Tensor:
+    """What the last linear layer takes in for images (N, C, H, W), f64 (N, D) on the CPU. UserError without one."""
     taken_in: list[Tensor] = []
 
     def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         taken_in.append(inputs[0].flatten(1).double().cpu())
 
-    handle = linear[-1].register_forward_pre_hook(note)
+    handle = last_linear(student.module, classes).register_forward_pre_hook(note)
     try:
         _answers(student, theta, images)
     finally:

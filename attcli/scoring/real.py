@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -21,7 +23,7 @@ class Real:
     train: Callable[[Tensor], Tensor]
     """Training images by their indices."""
     whole: Callable[[], Inputs]
-    """All training images."""
+    """All training images: the same object for all who ask, however many trainings run side by side."""
     train_labels: Tensor
     validation: Labelled
     test: Labelled
@@ -37,10 +39,19 @@ def load(data: Dataset, normaliser: Normaliser, split: str, device: torch.device
     def labelled(name: str) -> Labelled:
         return data.network_inputs(name, device, dtype, normaliser), data.labels[name].to(device)
 
-    validation = labelled("validation")
+    validation, lock = labelled("validation"), Lock()
+
+    @cache
+    def made_once() -> Inputs:
+        return data.network_inputs("train", device, dtype, normaliser)
+
+    def whole() -> Inputs:
+        with lock:
+            return made_once()
+
     return Real(
         train=lambda indices: inputs(data.images["train"][indices]),
-        whole=lambda: data.network_inputs("train", device, dtype, normaliser),
+        whole=whole,
         train_labels=data.labels["train"],
         validation=validation,
         test=validation if split == "validation" else labelled(split),

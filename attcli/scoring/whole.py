@@ -8,7 +8,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attcli.data.inputs import Inputs
+from attcli.data.normalise import chunk_size
 from attcli.errors import DivergedError
 from attcli.networks import Architecture
 from attcli.scoring.forgetting import Presentations
@@ -46,6 +48,7 @@ class Whole:
     lr: float
     seed: int
     folder: Path
+    _readers: dict[Architecture, Callable[[Inputs], Tensor]] = field(default_factory=dict)
 
     def prepare(self, architecture: Architecture) -> None:
         """Make the step functions for an architecture; the execution follows from one training, not from how many."""
@@ -88,10 +91,16 @@ class Whole:
         return result
 
     def features(self, architecture: Architecture, indices: Tensor) -> Tensor:
-        """What the last linear layer of the first repeat's network takes in, f64 (n, D) on the CPU."""
-        finished = self.kept(architecture, 0)
-        assert finished is not None
-        return self.networks.features(architecture, finished.theta, self.real.whole(), self.real.train(indices))
+        """What the last linear layer of the first repeat's network takes in, f64 (n, D) on the CPU.
+
+        The images are taken some at a time, as all of a class may be too many for memory.
+        """
+        if architecture not in self._readers:
+            finished = self.kept(architecture, 0)
+            assert finished is not None
+            self._readers[architecture] = self.networks.reader(architecture, finished.theta, self.real.whole())
+        read, size = self._readers[architecture], chunk_size(self.real.test[0].shape[1:].numel())
+        return torch.cat([read(self.real.train(part)) for part in indices.split(size)])
 
     def forgotten(self, architecture: Architecture, runs: int) -> Tensor:
         """How often each training image was forgotten, i64 (N,), in the first `runs` repeats together."""

@@ -33,9 +33,9 @@ def open_experts(run: Run, data: dataset.Dataset) -> experts.Experts:
     settings = run.settings
     trajectories = experts.open_experts(run.experts, settings.buffer.experts)
     try:
-        layout = _layout(run, data)
+        layout, wanted = _layout(run, data), identity.buffer(settings, data.sha256)
         for header in trajectories.headers:
-            _check_making(run, header, data)
+            _check_making(run, header, data, wanted)
             check_fit(run, header, data, layout)
         if trajectories.epochs < settings.read_epochs:
             raise UserError(
@@ -69,9 +69,12 @@ def check_fit(run: Run, header: artefact.Header, data: dataset.Dataset, wanted: 
         )
 
 
-def _check_making(run: Run, header: artefact.Header, data: dataset.Dataset) -> None:
-    """UserError, naming what differs, unless attcli made an expert with the network, trainer and dataset asked for."""
-    fingerprint, decisive = identity.buffer(run.settings, data.sha256)
+def _check_making(run: Run, header: artefact.Header, data: dataset.Dataset, wanted: identity.Identity) -> None:
+    """UserError, naming what differs, unless attcli made an expert with the network, trainer and dataset asked for.
+
+    `wanted` is their identity: to find it out for each expert anew takes a while where the dataset is of many files.
+    """
+    fingerprint, decisive = wanted
     if header.fingerprint == fingerprint:
         return
     differing = differences(header.settings, decisive)

@@ -47,19 +47,19 @@ def run(run: Run) -> None:
         logger.debug("{} is there already", run.dataset)
         return
     with run.working("prepare", fingerprint) as folder:
-        file = folder / "dataset.h5"
-        if file.exists():
+        target = folder / "dataset.h5"
+        if target.exists():
             try:
-                artefact.header(file, dataset.KIND, dataset.MAKER)
+                artefact.header(target, dataset.KIND, dataset.MAKER)
             except DamagedError as error:
-                set_aside(file, error)
-        if not file.exists():
+                set_aside(target, error)
+        if not target.exists():
             begun = time.perf_counter()
-            _make(run.settings, folder, file, fingerprint, decisive)
+            _make(run.settings, folder, target, fingerprint, decisive)
             logger.info("prepared {} in {:.1f} s", run.settings.prepare.dataset, time.perf_counter() - begun)
         for name in dataset.SPLITS:  # of a process that was killed before it could delete them, too
             remove_spool(folder, _spooled(name))
-        publish(file, run.dataset, force=run.force)
+        publish(target, run.dataset, force=run.force)
 
 
 def _split(train: Split, settings: Settings) -> dict[str, Indices]:
@@ -102,7 +102,7 @@ def _normaliser(settings: Settings, info: DatasetInfo, train: Rows) -> normalise
     return normalise.fit_chunks("zca", chunks, settings.prepare.zca_eps)
 
 
-def _make(settings: Settings, folder: Path, file: Path, fingerprint: str, decisive: dict[str, object]) -> None:
+def _make(settings: Settings, folder: Path, target: Path, fingerprint: str, decisive: dict[str, object]) -> None:
     """Write the dataset's file."""
     info = sources.describe(settings.images)
     source = sources.load(settings.images)
@@ -135,7 +135,7 @@ def _make(settings: Settings, folder: Path, file: Path, fingerprint: str, decisi
     sizes = ", ".join(f"{len(part.labels)} {name}" for name, part in rows.items())
     logger.info("{}: {} images, {}", info.title, sizes, normaliser.kind)
     header = artefact.Header(dataset.KIND, fingerprint, dict(decisive), about, versions())
-    dataset.write(file, header, arrays, normaliser)
+    dataset.write(target, header, arrays, normaliser)
 
 
 def _spooled(part: str) -> str:

@@ -34,8 +34,8 @@ class Storage(Protocol):
 
 def load(name: str, **options: object) -> Storage:
     """The storage of that name, with its options."""
-    made: Storage = registry.module("storage", name).make(**options)
-    return made
+    storage: Storage = registry.module("storage", name).make(**options)
+    return storage
 
 
 def straight_through(storage: Storage, numbers: Tensor) -> Tensor:

@@ -169,7 +169,7 @@ def open_file(path: Path, kind: str, maker: str) -> tuple[h5py.File, Header]:
             raise UserError(f"{path} is no file of attcli ({error}); name another one, or run `{maker}`") from None
         raise damaged(path, maker, error) from None
     try:
-        found = _header(file, path, kind, maker, is_sealed)
+        its_header = _header(file, path, kind, maker, is_sealed)
         if lacking := headers.missing(kind, datasets(file, kind, path)):
             raise BadFileError(f"it has no array {lacking}")
     except UserError:
@@ -178,7 +178,7 @@ def open_file(path: Path, kind: str, maker: str) -> tuple[h5py.File, Header]:
     except (BadFileError, OSError, KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
         file.close()
         raise damaged(path, maker, error) from None
-    return file, found
+    return file, its_header
 
 
 def _header(file: h5py.File, path: Path, kind: str, maker: str, is_sealed: bool) -> Header:
@@ -256,6 +256,6 @@ def require(path: Path, maker: str, fits: bool, problem: str) -> None:
 
 def header(path: Path, kind: str, maker: str) -> Header:
     """The header alone; the arrays are not read."""
-    file, found = open_file(path, kind, maker)
+    file, its_header = open_file(path, kind, maker)
     file.close()
-    return found
+    return its_header

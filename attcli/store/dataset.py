@@ -46,10 +46,10 @@ class Dataset:
     labels: dict[str, Tensor]
     sha256: str
 
-    def inputs(self, split: str, chosen: Tensor | None = None) -> Tensor:
+    def inputs(self, split: str, indices: Tensor | None = None) -> Tensor:
         """A split's images, or those with the chosen indices, as network inputs f32 (N, C, H, W) on the CPU."""
         images = self.images[split]
-        index = torch.arange(len(images)) if chosen is None else chosen
+        index = torch.arange(len(images)) if indices is None else indices
         return network_inputs(images[index], self.about["value_scale"], self.normaliser)
 
     def network_inputs(

@@ -171,16 +171,16 @@ def datasets(file: h5py.File, allowed: str, size: int) -> dict[str, h5py.Dataset
     Names have to match the pattern `allowed`. Links, data outside the file, virtual datasets, filters, types that are
     no numbers, and arrays that claim more bytes than the file's `size` are refused.
     """
-    arrays: dict[str, h5py.Dataset] = {}
-    _walk(file, "", re.compile(allowed), arrays)
-    claimed = sum(dataset.dtype.itemsize * dataset.size for dataset in arrays.values())
+    by_name: dict[str, h5py.Dataset] = {}
+    _walk(file, "", re.compile(allowed), by_name)
+    claimed = sum(dataset.dtype.itemsize * dataset.size for dataset in by_name.values())
     if claimed > size:
         raise BadFileError(f"its arrays claim {claimed} bytes, it has {size}")
-    return arrays
+    return by_name
 
 
-def _walk(group: h5py.Group, prefix: str, allowed: re.Pattern[str], arrays: dict[str, h5py.Dataset]) -> None:
-    if prefix.count("/") > DEEPEST or group.id.get_num_objs() + len(arrays) > MOST_NAMES:
+def _walk(group: h5py.Group, prefix: str, allowed: re.Pattern[str], by_name: dict[str, h5py.Dataset]) -> None:
+    if prefix.count("/") > DEEPEST or group.id.get_num_objs() + len(by_name) > MOST_NAMES:
         raise BadFileError("it holds more than it should")
     for index in range(group.id.get_num_objs()):
         raw = group.id.get_objname_by_idx(index)
@@ -189,9 +189,9 @@ def _walk(group: h5py.Group, prefix: str, allowed: re.Pattern[str], arrays: dict
             raise BadFileError(f"{name} is a link")
         kind = group.id.get_objtype_by_idx(index)
         if kind == low.h5g.GROUP:
-            _walk(group[raw], f"{name}/", allowed, arrays)
+            _walk(group[raw], f"{name}/", allowed, by_name)
         elif kind == low.h5g.DATASET and allowed.fullmatch(name):
-            arrays[name] = _plain(group[raw], name)
+            by_name[name] = _plain(group[raw], name)
         else:
             raise BadFileError(f"{name} does not belong there")
 

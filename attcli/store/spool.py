@@ -47,12 +47,12 @@ class Spool:
     @property
     def problems(self) -> dict[int, str]:
         """The rows that could not be read, and why."""
-        problems: dict[int, str] = {}
+        by_row: dict[int, str] = {}
         first = 0
         for block in self._blocks:
-            problems |= {first + int(row): reason for row, reason in block["problems"].items()}
+            by_row |= {first + int(row): reason for row, reason in block["problems"].items()}
             first += block["rows"]
-        return problems
+        return by_row
 
     @property
     def animated(self) -> int:

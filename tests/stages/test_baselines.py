@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from attcli.errors import OutOfTimeError, UserError
-from attcli.scoring import networks
+from attcli.networks import mlp
+from attcli.scoring import networks, real
 from attcli.stages import pipeline, work
 from attcli.stages.run import Run
 from attcli.store import dataset
@@ -116,6 +118,33 @@ def test_a_time_limit_ends_the_trainings_that_select_too(
     monkeypatch.setattr(Run, "out_of_time", lambda self: False)
     assert pipeline.evaluate(run)["scores"] == whole["scores"]
     assert [purpose for _, purpose in trainings].count("whole") == 3
+
+
+def test_training_images_are_held_once_however_many_trainings_read_them(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, few = ("herding", "whole"), {"distill__iterations": 2, "evaluate__epochs": 1, "runtime__threads": 2}
+    usual = pipeline.evaluate(short(make_run, *names, folder=tmp_path / "usual", **few))["scores"]
+    run = short(make_run, *names, **few)
+    pipeline.distill(run)
+    held: list[str] = []
+    most: list[int] = []
+    network_inputs, real_inputs = dataset.Dataset.network_inputs, real.network_inputs
+
+    def all_images(self: dataset.Dataset, split: str, *others: object) -> object:
+        held.append(split)
+        return network_inputs(self, split, *others)  # type: ignore[arg-type]
+
+    def some_images(images: torch.Tensor, *others: object) -> torch.Tensor:
+        most.append(len(images))
+        return real_inputs(images, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dataset.Dataset, "network_inputs", all_images)
+    monkeypatch.setattr(real, "network_inputs", some_images)
+    monkeypatch.setattr("attcli.scoring.whole.chunk_size", lambda values: 50)
+    assert pipeline.evaluate(run)["scores"] == usual
+    assert held.count("train") == 1
+    assert max(most) == 50
 
 
 def test_the_images_are_selected_once_for_all_sets(
@@ -227,6 +256,20 @@ def test_a_training_on_all_images_that_diverges_is_told(make_run: MakeRun) -> No
     with pytest.raises(UserError, match=r"diverged; lower evaluate\.whole_lr"):
         pipeline.evaluate(run)
     assert not list(run.settings.runtime.work_dir.glob("baselines-*/*.npz"))
+
+
+def test_a_network_without_features_is_refused_before_it_is_trained(
+    make_run: MakeRun, trainings: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convolutions(channels: int, classes: int, resolution: int, **_: object) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(channels, classes, resolution), nn.Flatten())
+
+    monkeypatch.setattr(mlp, "build", convolutions)
+    run = short(make_run, "herding", evaluate__whole_arch="mlp")
+    pipeline.distill(run)
+    with pytest.raises(UserError, match=r"does not end in a linear layer.* --set evaluate\.whole_arch=convnet"):
+        pipeline.evaluate(run)
+    assert trainings == []
 
 
 def test_another_network_selects(make_run: MakeRun) -> None:

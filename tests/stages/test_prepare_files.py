@@ -8,6 +8,7 @@ import pytest
 from loguru import logger
 from PIL import Image
 
+from attcli.data import contents
 from attcli.data.decoding import DecodedFiles
 from attcli.errors import UserError
 from attcli.settings import resolve
@@ -55,6 +56,21 @@ def test_a_folder_becomes_a_dataset_and_experts(of_folder: MakeRun) -> None:
     inputs_of_train = data.inputs("train")
     assert abs(float(inputs_of_train.mean())) < 1e-5
     assert not list(run.settings.runtime.work_dir.glob("prepare-*/*decoded*"))
+
+
+def test_the_files_of_a_dataset_are_not_gone_through_for_each_expert(
+    of_folder: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, calls = contents.digest, []
+    monkeypatch.setattr(contents, "digest", lambda *files: calls.append(files) or digest(*files))
+    counts = []
+    for experts in (1, 3):
+        run = of_folder(f"of {experts}", buffer__experts=experts)
+        pipeline.buffer(run)
+        calls.clear()
+        inputs.open_experts(run, inputs.read_dataset(run)).close()
+        counts.append(len(calls))
+    assert counts[0] == counts[1]
 
 
 def sha256(run: Run) -> str:

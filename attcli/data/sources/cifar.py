@@ -19,12 +19,12 @@ def load(data_dir: Path, name: str) -> Source:
     import numpy as np
     from torchvision import datasets
 
-    official_class = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    dataset = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
     parts = official.parts(
         name,
         data_dir,
-        official_class.base_folder,
-        lambda train, download: official_class(str(data_dir), train=train, download=download),
+        dataset.base_folder,
+        lambda train, download: dataset(str(data_dir), train=train, download=download),
     )
     train, test = (
         Images(np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, np.int64))

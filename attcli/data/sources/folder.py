@@ -53,10 +53,10 @@ def _list(request: Request) -> Listing:
     return Listing(folder.root, classes, train, test, folder.stamps)
 
 
-def _tests(folder: Folder, place: str, classes: tuple[str, ...], chosen: tuple[str, ...] | None) -> Labelled:
+def _tests(folder: Folder, place: str, classes: tuple[str, ...], wanted: tuple[str, ...] | None) -> Labelled:
     names = folder.folders(place)
     unknown = [name for name in names if name not in classes]
-    if unknown and chosen is None:
+    if unknown and wanted is None:
         raise UserError(
             f"{folder.root / place} has the class {unknown[0]}, which train/ has not; give both the same classes"
         )
@@ -73,9 +73,9 @@ def describe(request: Request) -> DatasetInfo:
     listing = imagefiles.listing(request, _list)
     resolution, channels = request.options.resolution, request.options.channels
     if resolution is None or channels is None:
-        looked_at = contents.contents(listing, request.work_dir)
-        resolution = resolution or imagefiles.common_size(looked_at)
-        channels = channels or ("colour" if any(content.colour for content in looked_at.values()) else "grey")
+        by_path = contents.contents(listing, request.work_dir)
+        resolution = resolution or imagefiles.common_size(by_path)
+        channels = channels or ("colour" if any(content.colour for content in by_path.values()) else "grey")
     name = listing.root.name
     return imagefiles.facts(
         listing, request, "folder", f"the images in {name}", 1 if channels == "grey" else 3, resolution

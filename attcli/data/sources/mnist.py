@@ -27,12 +27,9 @@ def load(data_dir: Path, name: str) -> Source:
     """The official split, read from `data_dir` or else downloaded to it. UserError if neither works."""
     from torchvision import datasets
 
-    official_class = {"mnist": datasets.MNIST, "fashionmnist": datasets.FashionMNIST}[name]
+    dataset = {"mnist": datasets.MNIST, "fashionmnist": datasets.FashionMNIST}[name]
     parts = official.parts(
-        name,
-        data_dir,
-        official_class.__name__,
-        lambda train, download: official_class(str(data_dir), train=train, download=download),
+        name, data_dir, dataset.__name__, lambda train, download: dataset(str(data_dir), train=train, download=download)
     )
     train, test = (Images(part.data.numpy()[:, None], part.targets.long().numpy()) for part in parts)
     return Source(train, test, list(parts[0].classes))
