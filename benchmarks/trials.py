@@ -32,8 +32,8 @@ SHORT = {
     "evaluate.epochs": 200,
 }
 TRIALS: dict[str, dict[str, Any]] = {
-    "cifar100": {"prepare.limit_per_class": 100},
-    "tinyimagenet": {},
+    "cifar100": {"prepare.limit_per_class": 100, "distill.iterations": 10, "evaluate.epochs": 50},
+    "tinyimagenet": {"distill.iterations": 5, "evaluate.epochs": 10},
     "imagewoof": {"buffer.batch": 32, "buffer.epochs": 4, "distill.iterations": 10},
     "folder": {
         "prepare.normalise": "standardise",
