@@ -72,7 +72,7 @@ def disturbed(folder: Path, stage: str, kills: int) -> int:
             assert process.exitcode == 0
             return done
         time.sleep((0.0, 0.013, 0.005, 0.03)[done % 4])
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.join()
         done += process.exitcode == -signal.SIGKILL
 
