@@ -44,9 +44,10 @@ class DistilledSet:
     labels: class numbers i64 (n,); for learned labels, the likeliest classes.
     probabilities: target probabilities f32 (n, K).
     lr: the learning rate that was learned with the set. classes: the names of the classes.
-    normaliser: `forward` takes images in [0, 1] (N, C, H, W) to network inputs, `inverse` takes them back; None where
-    it is too large to be kept in the file (a ZCA above 3,072 dimensions).
-    protocol: how the set is to be trained with. about: what else the file says.
+    normaliser: `forward` takes images in [0, 1] (N, C, H, W) to network inputs, `inverse` takes them back. A ZCA is
+    read from the normaliser.h5 beside the file, or the dataset.h5; None where there is none.
+    protocol: how the set is to be trained with. about: what else the file says. size: what the set costs, as
+    images_per_class, bytes_per_class and float32_ipc, the number of float32 images of as many bytes.
     """
 
     images: Tensor
@@ -58,6 +59,7 @@ class DistilledSet:
     protocol: Protocol
     variants: dict[str, Tensor]
     about: dict[str, Any]
+    size: dict[str, Any]
 
     def dataset(self, variant: str = "synthetic") -> TensorDataset:
         """(image, target) pairs for torch: targets are class numbers, or probabilities where labels were learned.
@@ -111,10 +113,10 @@ class DistilledSet:
         """The accuracy in percent on real images: of a trained module, or of a network by name, which is trained first.
 
         test: images (N, C, H, W), as integers as their dataset stores them or in [0, 1], and classes (N,).
-        UserError where the set's file does not hold its normaliser.
+        UserError where the set's normaliser is not at hand.
         """
         if self.normaliser is None:
-            raise UserError("the set's file does not hold its normaliser; score it with `attcli evaluate FILE`")
+            raise UserError("the set's normaliser is missing: put the normaliser.h5 that was made with it beside it")
         module = self.train(network, seed=seed) if isinstance(network, str) else network
         images, labels = test
         scale = 1.0 if images.is_floating_point() else self.about["value_scale"]
@@ -146,6 +148,7 @@ def load(path: str | Path) -> DistilledSet:
         protocol=Protocol(name=own.get("protocol") or plain.name, **numbers),
         variants=distilled.variants,
         about=about,
+        size=distilled.size,
     )
 
 

@@ -1,59 +1,191 @@
-"""From learned numbers to images and back, and to the bytes of a file: a parameterisation and a storage together."""
+"""From learned numbers to images and back, and to the bytes of a file: a parameterisation and a storage together.
+
+The currency is bytes. `ipc` is a budget: the bytes of so many float32 images per class. As many units of learned
+numbers as fit into it are kept, but never fewer than ipc, and the images per class follow. What the set has once,
+whatever its size (masks, scales that all units share, the student's learning rate), and labels come on top; all of it
+is counted in the bytes that are reported. Nothing here imports torch before it needs it.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
-
-from attcli import parameterisations, storage
-from attcli.parameterisations import Coded, Parameterisation
+from attcli import parameterisations, registry, storage
+from attcli.parameterisations import Coded, Parameterisation, Space
 from attcli.storage import Storage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from attcli.storage import Scales
+
+Choices = dict[str, dict[str, object]]
+"""For `parameterisation` and `storage`, and for `labels` if they are rounded: a choice's `name` and its options."""
+
+AS_THEY_ARE = "float32"
+"""The storage of learned labels that does nothing to them."""
+
+PLAIN: Choices = {"parameterisation": {"name": "pixels"}, "storage": {"name": "float32"}}
+"""Pixels in float32: what files hold that do not say."""
+
+FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Coding:
-    """How a set is learned (`parameterisation`) and kept (`storage`)."""
+    """How a set is learned (`parameterisation`) and kept (`storage`).
+
+    label_storage: how learned labels are kept; None where they are kept as they are.
+    """
 
     parameterisation: Parameterisation
     storage: Storage
+    label_storage: Storage | None
+    space: Space
 
-    def images(self, coded: Coded) -> Tensor:
+    def images_per_class(self, ipc: int) -> int:
+        """How many images per class the bytes of `ipc` float32 images pay for."""
+        shapes = self.parameterisation.unit(self.space.channels, self.space.side)
+        bits = sum(self.storage.bits(shape) for shape in shapes.values())
+        budget = 8 * FLOAT32_BYTES * ipc * self.space.channels * self.space.side**2
+        return max(ipc, budget // bits) * self.parameterisation.images_per_unit
+
+    def counted_bytes(self, ipc: int, classes: int, soft_labels: bool) -> int:
+        """The bytes of a set for `ipc`, before any compression: as a file will hold it, without its normaliser."""
+        per_class = self.images_per_class(ipc)
+        units = classes * per_class // self.parameterisation.images_per_unit
+        shapes = self.parameterisation.unit(self.space.channels, self.space.side).values()
+        numbers = sum(self.storage.size((units, *shape)) for shape in shapes)
+        labels = (classes * per_class, classes)
+        as_they_are = FLOAT32_BYTES * classes**2 * per_class
+        of_labels = self.label_storage.size(labels) if self.label_storage else as_they_are
+        constants = classes * self.parameterisation.constant_bytes(self.space.side)
+        return numbers + constants + (of_labels if soft_labels else 0) + FLOAT32_BYTES
+
+    def encode(self, images: Tensor, labels: Tensor) -> Coded:
+        """The numbers that stand for network inputs (n, C, H, W) with classes (n,)."""
+        return self.parameterisation.encode(images, labels, self.space)
+
+    def fit(self, learned: Mapping[str, Tensor]) -> dict[str, Scales]:
+        """The scales of each learned tensor that has some."""
+        limits = self.parameterisation.limits
+        scales = {name: self.storage.fit(x, limits.get(name)) for name, x in learned.items()}
+        return {name: parts for name, parts in scales.items() if parts}
+
+    def fit_labels(self, logits: Tensor) -> Scales:
+        """The scales of learned labels."""
+        return self.label_storage.fit(logits, None) if self.label_storage else {}
+
+    def labels(self, logits: Tensor, scales: Scales) -> Tensor:
+        """Learned labels (n, K) as the file would hold them."""
+        return self.label_storage.rounded(logits, scales) if self.label_storage else logits
+
+    def images(self, coded: Coded, scales: Mapping[str, Scales]) -> Tensor:
         """The images (n, C, H, W) that networks see: decoded from the numbers as the file would hold them."""
-        return self.parameterisation.decode(self._rounded(coded))
+        return self.parameterisation.decode(self._rounded(coded, scales), self.space)
 
-    def pull_back(self, coded: Coded, gradient: Tensor) -> dict[str, Tensor]:
+    def pull_back(self, coded: Coded, scales: Mapping[str, Scales], gradient: Tensor) -> dict[str, Tensor]:
         """The gradients in the learned tensors of a loss with this gradient (n, C, H, W) in the images.
 
-        The derivative is taken at the rounded numbers, and passes through the rounding itself unchanged.
+        The derivative is taken at the rounded numbers. It passes through the rounding itself unchanged, and is zero for
+        numbers out of the range that can be kept.
         """
-        return parameterisations.pull_back(self.parameterisation, self._rounded(coded), gradient)
+        rounded = self._rounded(coded, scales)
+        gradients = parameterisations.pull_back(self.parameterisation, rounded, self.space, gradient)
+        inside = {name: self.storage.inside(x, scales.get(name, {})) for name, x in coded.learned.items()}
+        return {name: g if (kept := inside[name]) is None else g * kept for name, g in gradients.items()}
 
-    def _rounded(self, coded: Coded) -> Coded:
-        return Coded({name: self.storage.rounded(x) for name, x in coded.learned.items()}, coded.constants)
+    def pull_back_labels(self, logits: Tensor, scales: Scales, gradient: Tensor) -> Tensor:
+        """The gradient (n, K) in learned labels, of a loss with this gradient in the labels as they are kept."""
+        inside = self.label_storage.inside(logits, scales) if self.label_storage else None
+        return gradient if inside is None else gradient * inside
 
-    def pack(self, learned: Mapping[str, Tensor]) -> dict[str, NDArray[np.generic]]:
+    def _rounded(self, coded: Coded, scales: Mapping[str, Scales]) -> Coded:
+        rounded = {name: self.storage.rounded(x, scales.get(name, {})) for name, x in coded.learned.items()}
+        return Coded(rounded, coded.constants)
+
+    def pack(self, learned: Mapping[str, Tensor], scales: Mapping[str, Scales]) -> dict[str, NDArray[np.generic]]:
         """The arrays of a file for these tensors, named `tensor/part`."""
-        packed = {name: self.storage.pack(value.detach().cpu()) for name, value in learned.items()}
+        packed = {
+            name: self.storage.pack(x.detach().cpu(), on_cpu(scales.get(name, {}))) for name, x in learned.items()
+        }
         return {f"{name}/{part}": array for name, parts in packed.items() for part, array in parts.items()}
 
-    def unpack(self, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, Tensor]:
-        """The tensors again, from the arrays that `pack` made."""
+    def unpack(self, arrays: Mapping[str, NDArray[np.generic]], images: int) -> dict[str, Tensor]:
+        """The tensors of a set of so many images again, from the arrays that `pack` made.
+
+        ValueError or KeyError where the arrays do not fit.
+        """
         parts: dict[str, dict[str, NDArray[np.generic]]] = {}
         for key, array in arrays.items():
             name, _, part = key.rpartition("/")
             parts.setdefault(name, {})[part] = array
-        return {name: self.storage.unpack(packed) for name, packed in parts.items()}
+        shapes = self.parameterisation.unit(self.space.channels, self.space.side)
+        if parts.keys() != shapes.keys() or images % self.parameterisation.images_per_unit:
+            raise ValueError("its learned numbers are not those of its parameterisation")
+        units = images // self.parameterisation.images_per_unit
+        return {name: self.storage.unpack(parts[name], (units, *shape)) for name, shape in shapes.items()}
 
 
-def load(parameterisation: Mapping[str, object], stored: Mapping[str, object]) -> Coding:
-    """The coding of two choices, each a mapping of its `name` and its options."""
+def on_cpu(scales: Scales) -> Scales:
+    """The same scales on the CPU."""
+    return {name: x.cpu() for name, x in scales.items()}
+
+
+def choices(distill: Any) -> Choices:
+    """How a set is learned and kept by the settings of `distill`, as its file says it."""
+
+    def choice(kind: str, name: str) -> dict[str, object]:
+        return {"name": name, **distill.model_dump(mode="json", include=set(registry.options(kind, name)))}
+
+    made = {
+        "parameterisation": choice("parameterisation", distill.parameterisation),
+        "storage": choice("storage", distill.storage),
+    }
+    if distill.labels == "learned" and distill.label_storage != AS_THEY_ARE:
+        made["labels"] = choice("storage", distill.label_storage)
+    return made
+
+
+def load(chosen: Mapping[str, Mapping[str, object]], space: Space) -> Coding:
+    """The coding of these choices, for images of this space; choices that are not said are the plain ones."""
 
     def options(choice: Mapping[str, object]) -> dict[str, object]:
         return {key: value for key, value in choice.items() if key != "name"}
 
+    whole = {**PLAIN, **chosen}
+    image, number, label = whole["parameterisation"], whole["storage"], whole.get("labels")
     return Coding(
-        parameterisations.load(str(parameterisation["name"]), **options(parameterisation)),
-        storage.load(str(stored["name"]), **options(stored)),
+        parameterisations.load(str(image["name"]), **options(image)),
+        storage.load(str(number["name"]), **options(number)),
+        storage.load(str(label["name"]), **options(label)) if label else None,
+        space,
+    )
+
+
+def planned(distill: Any, channels: int, side: int) -> Coding:
+    """The coding by the settings of `distill`, to count by: it has no normaliser."""
+    return load(choices(distill), Space(channels, side))
+
+
+def images_per_class(distill: Any, channels: int, side: int) -> int:
+    """How many images per class the settings of `distill` pay for. UserError where images of this size don't fit."""
+    return planned(distill, channels, side).images_per_class(distill.ipc)
+
+
+def size(per_class: float, channels: int, side: int, images_per_class: int) -> dict[str, Any]:
+    """What a set costs, as it is reported: images and bytes per class, and the float32 images of as many bytes."""
+    ipc = per_class / (FLOAT32_BYTES * channels * side**2)
+    return {"images_per_class": images_per_class, "bytes_per_class": round(per_class, 1), "float32_ipc": round(ipc, 4)}
+
+
+def in_words(size: dict[str, Any]) -> str:
+    """A set's size in a line, as `16 images per class in 12,288.8 bytes (1.00 float32 images)`."""
+    return (
+        f"{size['images_per_class']} image{'' if size['images_per_class'] == 1 else 's'} per class in "
+        f"{size['bytes_per_class']:,g} bytes ({size['float32_ipc']:.2f} float32 images)"
     )

@@ -51,7 +51,7 @@ KINDS = {
     "method": Kind("methods", "distill.method"),
     "objective": Kind("objectives", "distill.objective"),
     "parameterisation": Kind("parameterisations", "distill.parameterisation"),
-    "storage": Kind("storage", "distill.storage"),
+    "storage": Kind("storage", "distill.storage", ("floats", "affine")),
     "baseline": Kind("baselines", "evaluate.baselines"),
 }
 

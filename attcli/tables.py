@@ -10,6 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from attcli import coding
+
 if TYPE_CHECKING:
     from attcli.settings.recipes import Recipe
 
@@ -58,6 +60,8 @@ def scores_table(report: dict[str, Any]) -> str:
     """Accuracy in percent, mean ± sample standard deviation: a row for each set, a column for each architecture."""
     about, protocol = report["set"], report["protocol"]
     title = f"{about['method']} {about['dataset']} ipc {about['ipc']}, iteration {about['iteration']}"
+    if "bytes_per_class" in about:
+        title += f"\n{coding.in_words(about)}"
     table = Table(title=title, caption=f"accuracy in %, {protocol['epochs']} epochs, protocol {protocol['name']}")
     table.add_column("trained on")
     for arch in report["scores"]:

@@ -1,7 +1,9 @@
 """The real images that a set is compared with: one file for each way to choose them, found by its name.
 
-A module's BASELINE says how it chooses. Networks are trained on its images by the set's own protocol, at the best of
-several learning rates, so all baselines are measured as random images are.
+A module's BASELINE says how it chooses, and what networks see of the chosen images. Networks are trained on them by the
+set's own protocol, at the best of several learning rates, so all baselines are measured as random images are. The
+currency is bytes: as many float32 images are chosen as the set's budget pays for, or as many as the same bytes hold in
+another form.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from attcli import registry
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from attcli.coding import Coding
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,36 @@ Select = Callable[[Candidates, "torch.Generator"], "Tensor"]
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What the set costs that real images are compared with: its ipc, and what its file really holds.
+
+    images and bytes are per class. coding says how the set is kept, and has the normaliser.
+    """
+
+    ipc: int
+    images: int
+    bytes: float
+    coding: Coding
+
+
+def paid(budget: Budget) -> int:
+    """As many float32 images of each class as the budget is called after."""
+    return budget.ipc
+
+
+@dataclass(frozen=True)
 class Baseline:
     """How real images are chosen; `select` is None where all training images are taken.
 
     reads: which of the candidates' features and forgotten it calls; each takes trainings on all images.
+    per_class: how many images of each class it chooses. kept: takes their network inputs (n, C, H, W) and classes (n,)
+    to those that networks see, where that is something else.
     """
 
     select: Select | None
     reads: tuple[Literal["features", "forgotten"], ...] = ()
+    per_class: Callable[[Budget], int] = paid
+    kept: Callable[[Tensor, Tensor, Budget], tuple[Tensor, Tensor]] | None = None
 
 
 def load(name: str) -> Baseline:

@@ -21,7 +21,8 @@ class Method:
     trainer: how experts are trained (sgd, or ftd's flat trajectories); select: the student's step that is matched
     (last, nearest); window: where start epochs are drawn from (fixed, expanding); labels: hard, learned as logits, or
     the target expert's (teacher); init: real images, noise, or images that experts get right (correct); max_loss: the
-    matching loss above which an update is rejected; engine: how the gradient is computed.
+    matching loss above which an update is rejected; engine: how the gradient is computed; parameterisation: how learned
+    numbers become images; storage: how each number is kept.
     """
 
     trainer: str
@@ -31,6 +32,8 @@ class Method:
     init: str
     max_loss: float | None
     engine: str
+    parameterisation: str = "pixels"
+    storage: str = "float32"
 
     def settings(self) -> dict[str, object]:
         """The choices by the settings' dotted names."""

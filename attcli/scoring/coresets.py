@@ -11,6 +11,7 @@ from loguru import logger
 from torch import Tensor
 
 from attcli import baselines, runtime
+from attcli.baselines import Budget
 from attcli.networks import Architecture
 from attcli.scoring.real import Labelled, Real
 from attcli.scoring.whole import Trained, Whole, spec_of
@@ -47,14 +48,15 @@ class Coreset:
 class Coresets:
     """The selections of all baselines and repeats. Those that take a training are kept in `results`.
 
-    architecture: the network that images are selected by. runs: the trainings in which forgetting is counted.
+    architecture: the network that images are selected by. budget: what the set costs that they are compared with. runs:
+    the trainings in which forgetting is counted.
     """
 
     real: Real
     whole: Whole
     results: Results
     architecture: Architecture
-    per_class: int
+    budget: Budget
     seed: int
     runs: int
 
@@ -77,7 +79,13 @@ class Coresets:
             return real.train(indices), real.train_labels[indices].to(device)
 
         held_out = real.validation if selection.held_out is None else labelled(selection.held_out)
-        return Coreset(*labelled(selection.indices), held_out)
+        images, labels = labelled(selection.indices)
+        kept = baselines.load(name).kept
+        return Coreset(*(kept(images, labels, self.budget) if kept else (images, labels)), held_out)
+
+    def per_class(self, name: str) -> int:
+        """How many images of each class a baseline selects."""
+        return baselines.load(name).per_class(self.budget)
 
     def select(self, wanted: Sequence[tuple[str, int]], each: Each, out_of_time: Callable[[], bool]) -> None:
         """Make and keep the selections of these baselines and repeats, after the trainings that they read.
@@ -111,7 +119,7 @@ class Coresets:
             self.results.add(self._key(name, repeat), {"indices": selection.indices.tolist(), "held_out": held_out})
 
     def _key(self, name: str, repeat: int) -> Key:
-        decisive = {**self.identity(name), "per_class": self.per_class}
+        decisive = {**self.identity(name), "per_class": self.per_class(name)}
         return ("selection", name, str(repeat), json.dumps(decisive, sort_keys=True))
 
     def _kept(self, name: str, repeat: int) -> Selection | None:
@@ -129,7 +137,7 @@ class Coresets:
         labels = self.real.train_labels
         candidates = baselines.Candidates(
             labels=labels,
-            per_class=self.per_class,
+            per_class=self.per_class(name),
             classes=self.architecture.classes,
             features=partial(self.whole.features, self.architecture),
             forgotten=partial(self.whole.forgotten, self.architecture, self.runs),

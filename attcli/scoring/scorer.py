@@ -66,7 +66,6 @@ class Scored:
     labels: Tensor
     learned_lr: float
     lr: float
-    per_class: int
     about: dict[str, Any]
 
     def architecture(self, arch: str) -> Architecture:

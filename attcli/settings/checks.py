@@ -1,6 +1,6 @@
 """What no single setting can be wrong about: checks across settings, before any work starts."""
 
-from attcli import registry
+from attcli import coding, registry
 from attcli.data import sources
 from attcli.errors import UserError
 from attcli.options import LARGEST_ZCA, DatasetInfo
@@ -16,7 +16,7 @@ def check(settings: Settings) -> None:
     registry.check_network(settings.network.arch, info.resolution, settings.network.model_dump())
     for arch in filter(None, (*settings.evaluate.archs, settings.evaluate.whole_arch)):
         registry.check_network(arch, info.resolution, {})
-    for name in settings.evaluate.baselines:
+    for name in settings.evaluate.baselines or ():
         registry.module("baseline", name)
     for kind in ("trainer", "parameterisation", "storage"):
         section, name = registry.KINDS[kind].setting.split(".")
@@ -78,14 +78,16 @@ def _counts(settings: Settings, info: DatasetInfo) -> None:
         )
     if prepare.validation:
         smallest -= -(-prepare.validation * smallest // total)
-    if distill.init != "noise" and distill.ipc > smallest:
+    per_class = coding.images_per_class(distill, info.channels, info.resolution)
+    if distill.init != "noise" and per_class > smallest:
+        pays_for = "" if per_class == distill.ipc else f" pays for {per_class} images per class, which"
         raise UserError(
-            f"distill.ipc {distill.ipc} is more than the {smallest} training images of the smallest class of "
+            f"distill.ipc {distill.ipc}{pays_for} is more than the {smallest} training images of the smallest class of "
             f"{info.name}; lower it or set distill.init=noise"
         )
     if settings.buffer.batch > total - prepare.validation:
         left = total - prepare.validation
         raise UserError(f"buffer.batch {settings.buffer.batch} is more than the {left} training images; lower it")
-    images = distill.ipc * info.classes
+    images = per_class * info.classes
     if distill.batch_syn and distill.batch_syn > images:
         raise UserError(f"distill.batch_syn {distill.batch_syn} is more than the set's {images} images; set it to null")

@@ -99,7 +99,9 @@ class Distill(_with_options("parameterisation", "storage")):  # type: ignore[mis
     """The method, and how the synthetic set is initialised and optimised."""
 
     method: str = Field("att", description="matching method, or several joined by +, as att+datm")
-    ipc: Annotated[int, Field(ge=1, le=1_000_000)] = Field(1, description="images per class")
+    ipc: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        1, description="images per class; with another parameterisation or storage, the bytes of so many float32 ones"
+    )
     iterations: Annotated[int, Field(ge=1, le=10**9)] = Field(6000, description="updates of the synthetic set, exactly")
     syn_steps: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         80, description="N_S: the student's steps (for ATT the most)"
@@ -122,6 +124,9 @@ class Distill(_with_options("parameterisation", "storage")):  # type: ignore[mis
     )
     lr_labels: NonNegativeFloat = Field(2.0, description="learned labels: learning rate of the logits")
     momentum_labels: float = Field(0.9, ge=0, lt=1, description="learned labels: momentum of the logits")
+    label_storage: Literal["float32", "float16", "bfloat16", "uint8"] = Field(
+        "float32", description="learned labels: how each logit is kept"
+    )
     init: Literal["real", "noise", "correct"] = Field(
         "real", description="initial images: random real ones, noise, or real ones that experts get right"
     )
@@ -175,10 +180,11 @@ class Evaluate(Section):
         (0.01, 0.03),
         description="learning rates tried for random and other selected images, beside the learned one",
     )
-    baselines: Annotated[Names, AfterValidator(_each_once)] = Field(
-        ("random",),
-        description="real images that the set is compared with: random, herding, k-center, forgetting (as many as the "
-        "set has), whole (all of them)",
+    baselines: Annotated[Names, AfterValidator(_each_once)] | None = Field(
+        None,
+        description="real images that the set is compared with: random, herding, k-center, forgetting (as many as ipc "
+        "says), random-kept, random-webp (as many as the same bytes hold), whole (all of them); default: random and, "
+        "for a set of other numbers than float32 pixels, random-kept and random-webp",
     )
     whole_epochs: PositiveInt = Field(
         200, description="passes over all training images, for whole and for the networks that images are selected by"

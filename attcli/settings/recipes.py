@@ -86,7 +86,7 @@ def _of_file(path: Path) -> dict[str, Recipe]:
 
 def _of(method: str, dataset: str) -> dict[str, Recipe]:
     """The recipes of a method on a dataset, by name; a file holds them. None for names that nothing has."""
-    if method not in registry.names("method") or dataset not in registry.names("dataset"):
+    if not set(method.split("+")) <= set(registry.names("method")) or dataset not in registry.names("dataset"):
         return {}
     module = registry.datasets_of_this_package().get(dataset, "").rpartition(".")[2]
     for name in (dataset, module):  # a family of datasets shares a file, as it shares a module

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from attcli import execution, runtime
+from attcli import coding, execution, runtime
 from attcli.data import sources
 from attcli.data.inputs import held_bytes
 from attcli.data.normalise import chunk_size
@@ -118,7 +118,7 @@ def buffer(settings: Settings, epochs: int) -> Cost:
 def distill(settings: Settings, iterations: int) -> Cost:
     """What so many iterations take."""
     network, distilling = inputs.architecture(settings.network, images_about(settings)), settings.distill
-    images = distilling.ipc * network.classes
+    images = network.classes * coding.images_per_class(distilling, network.channels, network.resolution)
     batch = min(distilling.batch_syn or images, images)
     seen = batch * distilling.syn_steps * iterations
     work = Work(_shape(network), network.classes, batch, seen, derivatives=True)

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from loguru import logger
 
-from attcli import execution, objectives, registry, runtime
+from attcli import coding, execution, objectives, runtime
 from attcli.coding import Coding
 from attcli.objectives import Objective
+from attcli.parameterisations import Space
 from attcli.progress import track
 from attcli.settings import Distill, Settings
 from attcli.stages import identity, initial, inputs
@@ -42,18 +43,6 @@ def run(run: Run) -> None:
         trajectories.close()
 
 
-def _choices(settings: Distill) -> dict[str, dict[str, object]]:
-    """How the set is learned and kept, as its file says it."""
-
-    def choice(kind: str, name: str) -> dict[str, object]:
-        return {"name": name, **settings.model_dump(mode="json", include=set(registry.options(kind, name)))}
-
-    return {
-        "parameterisation": choice("parameterisation", settings.parameterisation),
-        "storage": choice("storage", settings.storage),
-    }
-
-
 def _header(
     settings: Settings, data: dataset.Dataset, fingerprint: str, decisive: dict[str, object]
 ) -> artefact.Header:
@@ -66,15 +55,15 @@ def _header(
         "weight_decay": own.weight_decay,
         "augment": own.augment or settings.distill.augment,
     }
-    choices = _choices(settings.distill)
-    parameterisation = synthetic.coding_of({"coding": choices}).parameterisation
+    distill = settings.distill
+    per_class = coding.images_per_class(distill, data.about["channels"], data.about["resolution"])
     about = {
         **data.about,
         "dataset_sha256": data.sha256,
-        "method": settings.distill.method,
-        "ipc": settings.distill.ipc,
-        "images_per_class": parameterisation.images_per_class(settings.distill.ipc),
-        "coding": choices,
+        "method": distill.method,
+        "ipc": distill.ipc,
+        "images_per_class": per_class,
+        "coding": coding.choices(distill),
         "network": identity.network(settings),
         "protocol": protocol,
         "prepare": identity.prepare(settings)[1],
@@ -94,8 +83,8 @@ class Loop:
     def iterate(self, state: synthetic.State, drawn: Any) -> tuple[synthetic.State, history.Record]:
         """The state after one more iteration, and what the history keeps of it."""
         begun = time.perf_counter()
-        images = self.coding.images(state.coded())
-        slope = self.objective.slope(images, state.labels, state.lr, drawn)
+        images = self.coding.images(state.coded(), state.scales)
+        slope = self.objective.slope(images, synthetic.labels_as_kept(self.coding, state), state.lr, drawn)
         after, moved = self.updates.apply(state, slope)
         record = history.Record(
             iteration=state.iteration,
@@ -116,8 +105,9 @@ def begin(
     execution.set_precision(settings.distill.precision)
     architecture = inputs.architecture(settings.network, trajectories.about)
     student = execution.student(architecture.build, device, settings.distill.precision)
-    coding = synthetic.coding_of({"coding": _choices(settings.distill)})
-    state = resumed or initial.begin(settings, data, trajectories, student, coding.parameterisation, device)
+    space = Space(data.about["channels"], data.about["resolution"], data.normaliser)
+    decoder = coding.load(coding.choices(settings.distill), space)
+    state = resumed or initial.begin(settings, data, trajectories, student, decoder, device)
     state = state.to(device)
     objective = objectives.load(
         settings.distill.objective,
@@ -128,10 +118,10 @@ def begin(
             architecture=architecture,
             student=student,
             experts=trajectories,
-            images=coding.images(state.coded()),
+            images=decoder.images(state.coded(), state.scales),
         ),
     )
-    return Loop(coding, objective, Updates(settings.distill, coding)), state
+    return Loop(decoder, objective, Updates(settings.distill, decoder)), state
 
 
 def _distill(

@@ -9,18 +9,19 @@ from typing import Any
 
 from loguru import logger
 
-from attcli import runtime
+from attcli import coding, runtime
+from attcli.baselines import Budget
 from attcli.errors import UserError
 from attcli.progress import track
 from attcli.scoring import real
 from attcli.scoring.coresets import Coresets
 from attcli.scoring.networks import Networks
 from attcli.scoring.protocol import Protocol
-from attcli.scoring.scorer import LEARNED, Result, Scored, Scorer, is_coreset, is_entire
+from attcli.scoring.scorer import LEARNED, Result, Scored, Scorer, is_entire
 from attcli.scoring.summary import as_json, summary, with_classes
 from attcli.scoring.whole import Whole
 from attcli.stages import identity
-from attcli.stages.of_a_set import dataset_for, protocol_for
+from attcli.stages.of_a_set import baselines_for, dataset_for, protocol_for
 from attcli.stages.run import Run, differences
 from attcli.store import artefact, dataset, synthetic
 from attcli.store.files import set_aside, write_text
@@ -39,7 +40,7 @@ def run(run: Run, path: Path | None = None) -> dict[str, Any]:
     check_asked(run, distilled, path)
     evaluation = _Evaluation(run, distilled)
     scorer = evaluation.scorer(distilled, "test")
-    kinds = _kinds(scorer, run.settings.evaluate.baselines)
+    kinds = _kinds(scorer, baselines_for(run.settings.evaluate, distilled.about.get("coding") or coding.PLAIN))
     report = {
         "scores": evaluation.scores(scorer, kinds, "networks", with_classes),
         "protocol": scorer.description(kinds),
@@ -135,7 +136,6 @@ class _Evaluation:
             labels=distilled.labels.to(networks.device),
             learned_lr=distilled.lr,
             lr=settings.lr or distilled.lr,
-            per_class=len(distilled.labels) // len(distilled.about["classes"]),
             about=distilled.about,
         )
         protocol = protocol_for(run, distilled)
@@ -145,7 +145,7 @@ class _Evaluation:
             whole=whole,
             results=Results(whole.folder / "results.jsonl"),
             architecture=scored.architecture(settings.whole_arch or distilled.about["network"]["arch"]),
-            per_class=scored.per_class,
+            budget=self._budget(distilled),
             seed=run.settings.seed_of("evaluate"),
             runs=settings.forgetting_runs,
         )
@@ -165,6 +165,12 @@ class _Evaluation:
             cores=threads if isinstance(threads, int) else runtime.cores(),
             out_of_time=run.out_of_time,
         )
+
+    def _budget(self, distilled: synthetic.SyntheticSet) -> Budget:
+        """What the set costs, for real images that are compared with it."""
+        size, normaliser = distilled.size, distilled.normaliser or self.data.normaliser
+        decoder = synthetic.coding_of(distilled.about, normaliser)
+        return Budget(distilled.about["ipc"], size["images_per_class"], size["bytes_per_class"], decoder)
 
     def _whole(self, distilled: synthetic.SyntheticSet, images: real.Real, of_the_set: Protocol) -> Whole:
         """The trainings on all training images: by the set's protocol, but for their epochs and learning rate."""
@@ -223,13 +229,17 @@ def results_of(run: Run, distilled: synthetic.SyntheticSet, split: str, dataset_
 
 
 def _kinds(scorer: Scorer, asked: Sequence[str]) -> tuple[str, ...]:
-    """What is scored: coresets only where every class has as many images as the set, and some are left."""
-    per_class, classes = scorer.scored.per_class, len(scorer.scored.about["classes"])
-    if real.has_enough(scorer.real, per_class, classes) or not any(map(is_coreset, asked)):
-        return (*LEARNED, *asked)
+    """What is scored: coresets only where every class has enough images for them, and some are left."""
+    classes = len(scorer.scored.about["classes"])
     smallest = int(scorer.real.train_labels.bincount(minlength=classes).min())
-    logger.warning("a class has {} training images: too few for a baseline of {} of them", smallest, per_class)
-    return (*LEARNED, *filter(is_entire, asked))
+    kinds: list[str] = [*LEARNED]
+    for name in asked:
+        if is_entire(name) or real.has_enough(scorer.real, scorer.coresets.per_class(name), classes):
+            kinds.append(name)
+            continue
+        per_class = scorer.coresets.per_class(name)
+        logger.warning("a class has {} training images: too few for the baseline {} of {}", smallest, name, per_class)
+    return tuple(kinds)
 
 
 def check_asked(run: Run, distilled: synthetic.SyntheticSet, path: Path | None) -> None:
@@ -277,7 +287,8 @@ def _plain(results: list[Result]) -> dict[str, Any]:
 
 def _describe(distilled: synthetic.SyntheticSet) -> dict[str, Any]:
     names = ("dataset", "classes", "method", "ipc", "iteration", "network", "seed")
-    return {**{name: distilled.about[name] for name in names}, "lr": distilled.lr, "sha256": distilled.sha256}
+    named = {name: distilled.about[name] for name in names}
+    return {**named, **distilled.size, "lr": distilled.lr, "sha256": distilled.sha256}
 
 
 def _write(path: Path, report: dict[str, Any]) -> None:

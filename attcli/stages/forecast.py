@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
-from attcli import baselines, registry
+from attcli import baselines, coding, registry
 from attcli.data import sources
 from attcli.errors import MissingError, UserError
 from attcli.networks import Architecture
+from attcli.options import DatasetInfo
 from attcli.progress import duration
 from attcli.scoring.protocol import Protocol
 from attcli.scoring.scorer import LEARNED, Case, is_coreset, is_entire, result_key, spec_by_name
@@ -158,10 +160,12 @@ def _distill(run: Run) -> Plan:
     settings = run.settings
     info = sources.describe(settings.images)
     wanted, every = settings.distill.iterations, settings.distill.save_every
-    set_size = 4 * settings.distill.ipc * info.classes * info.channels * info.resolution**2
+    size, set_size = _size(settings, info)
     disk = -(-wanted // every) * 3 * set_size + wanted * (8 * settings.distill.syn_steps + 48) * 2
     done = _kept_iterations(run)
     what = f"{settings.distill.method}, ipc {settings.distill.ipc}, {settings.distill.syn_steps} steps"
+    if size:
+        what += f"; {size}"
     if done == wanted:
         return Plan(f"nothing to do: {wanted} iterations ({what}) are done")
     header = _header(run.synthetic, synthetic.KIND)
@@ -169,6 +173,19 @@ def _distill(run: Run) -> Plan:
     words = f"would run {wanted - done} of {wanted} iterations ({what}){_overwriting(run, other)}"
     disk_words = f"up to {size_in_words(disk)} of disk with its snapshots"
     return Plan(f"{words}: {disk_words}", cost.distill(settings, wanted - done))
+
+
+def _size(settings: Settings, info: DatasetInfo) -> tuple[str, int]:
+    """What the set costs, in words where it is not ipc images of float32 pixels; and the bytes of a saved state."""
+    plan = coding.planned(settings.distill, info.channels, info.resolution)
+    total = plan.counted_bytes(settings.distill.ipc, info.classes, settings.distill.labels != "hard")
+    per_class = plan.images_per_class(settings.distill.ipc)
+    size = coding.size(total / info.classes, info.channels, info.resolution, per_class)
+    plain = coding.choices(settings.distill) == coding.PLAIN
+    units = info.classes * per_class // plan.parameterisation.images_per_unit
+    shapes = plan.parameterisation.unit(info.channels, info.resolution).values()
+    state = coding.FLOAT32_BYTES * units * sum(prod(shape) for shape in shapes)
+    return "" if plain else coding.in_words(size), state
 
 
 def _kept_iterations(run: Run) -> int:
@@ -200,7 +217,9 @@ def _evaluate(run: Run, target: Target) -> Plan:
     if distilled:
         evaluate.check_asked(run, distilled, target.file)
         run = replace(run, settings=of_a_set.settings_of(run, distilled))
-    coresets = [name for name in settings.baselines if is_coreset(name)]
+    choices = (distilled.about.get("coding") or coding.PLAIN) if distilled else coding.choices(run.settings.distill)
+    asked = of_a_set.baselines_for(settings, choices)
+    coresets = [name for name in asked if is_coreset(name)]
     rates = 1 + len(settings.random_lrs)
     each = {**dict.fromkeys(LEARNED, 1), **dict.fromkeys(coresets, rates)}
     cases = [(arch, kind, r) for arch in settings.archs for kind in each for r in range(settings.repeats)]
@@ -211,7 +230,7 @@ def _evaluate(run: Run, target: Target) -> Plan:
     kinds = ", ".join(each) + (f" at {rates} learning rates" if coresets else "")
     repeats = f"{settings.repeats} repeat{'s' if settings.repeats > 1 else ''}"
     what = f"{', '.join(settings.archs)}; {repeats}; {kinds}; {_protocol(run, distilled).epochs} epochs"
-    whole = _trainings_on_all(run)
+    whole = _trainings_on_all(run, asked)
     if not left and not whole:
         return Plan(f"nothing to do: {everything} networks ({what}) are trained and tested")
     number = f"{left} of {everything}" if left < everything else f"up to {everything}"
@@ -222,12 +241,12 @@ def _evaluate(run: Run, target: Target) -> Plan:
     return Plan(words, price)
 
 
-def _trainings_on_all(run: Run) -> int:
+def _trainings_on_all(run: Run, asked: Iterable[str]) -> int:
     """The trainings on all training images that the baselines take; which of them are kept is not looked at."""
-    settings = run.settings.evaluate
-    reads = {what for name in settings.baselines for what in baselines.load(name).reads}
+    settings, names = run.settings.evaluate, list(asked)
+    reads = {what for name in names for what in baselines.load(name).reads}
     selecting = settings.forgetting_runs if "forgotten" in reads else int(bool(reads))
-    return selecting + len(settings.archs) * settings.repeats * any(map(is_entire, settings.baselines))
+    return selecting + len(settings.archs) * settings.repeats * any(map(is_entire, names))
 
 
 def _kept_cases(run: Run, distilled: synthetic.SyntheticSet | None, cases: list[Case]) -> set[Case]:
@@ -257,7 +276,8 @@ def _scoring_cost(run: Run, distilled: synthetic.SyntheticSet | None, counts: di
         about, images = distilled.about, len(distilled.labels)
         networks = {arch: Architecture.of(spec_by_name(arch, about), about) for arch in counts}
     else:
-        images = settings.distill.ipc * sources.describe(settings.images).classes
+        info = sources.describe(settings.images)
+        images = info.classes * coding.images_per_class(settings.distill, info.channels, info.resolution)
         networks = dict(zip(settings.evaluate.archs, networks_of(run, "evaluate"), strict=True))
     trainings = [(networks[arch], count) for arch, count in counts.items()]
     return cost.evaluate(settings, trainings, images, protocol.batch, protocol.epochs)

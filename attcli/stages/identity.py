@@ -16,6 +16,10 @@ from attcli.store import artefact, dataset
 ALGORITHM = {"prepare": 1, "buffer": 1, "distill": 2, "evaluate": 1}
 """Raise a stage's number when a change of the code alters its results, so that old work is not taken for new."""
 
+LATER = {"distill.label_storage": "float32"}
+"""Settings that are younger than the results of their stage, with the value by which all of those were computed: where
+they have it they are no part of an identity, so that older results are still found."""
+
 Identity = tuple[str, dict[str, object]]
 """The fingerprint, and the settings that it hashes."""
 
@@ -24,7 +28,7 @@ def content(settings: Settings, section: str, *left_out: str) -> dict[str, Any]:
     """A section's settings as plain values, without those that nothing reads, or that are no part of an identity."""
     unread = {name.partition(".")[2] for name in idle(settings) if name.startswith(f"{section}.")}
     values: dict[str, Any] = getattr(settings, section).model_dump(mode="json", exclude={*left_out, *unread, "seed"})
-    return values
+    return {name: value for name, value in values.items() if LATER.get(f"{section}.{name}", ...) != value}
 
 
 def network(settings: Settings) -> dict[str, object]:

@@ -7,12 +7,12 @@ from loguru import logger
 from torch import Tensor
 
 from attcli import execution, runtime
+from attcli.coding import Coding
 from attcli.data.inputs import of_each_class
 from attcli.errors import UserError
 from attcli.matching import outer
 from attcli.matching.statistics import calibrated
 from attcli.matching.student import Student, has_batch_statistics
-from attcli.parameterisations import Parameterisation
 from attcli.settings import Settings
 from attcli.stages import update
 from attcli.store import dataset, experts, synthetic
@@ -29,7 +29,7 @@ def begin(
     data: dataset.Dataset,
     trajectories: experts.Experts,
     student: Student,
-    parameterisation: Parameterisation,
+    decoder: Coding,
     device: torch.device,
 ) -> synthetic.State:
     """The state before the first iteration, on the CPU: images class by class, as many of each as ipc pays for.
@@ -38,7 +38,7 @@ def begin(
     """
     distill = settings.distill
     generator = runtime.stream(settings.seed_of("distill"), "initial-images")
-    classes, per_class = len(data.about["classes"]), parameterisation.images_per_class(distill.ipc)
+    classes, per_class = len(data.about["classes"]), decoder.images_per_class(distill.ipc)
     hard = torch.arange(classes).repeat_interleave(per_class)
     judges = _Judges(trajectories, settings.label_epoch, student, device, data)
     if distill.init == "noise":
@@ -54,13 +54,17 @@ def begin(
             raise UserError(f"{error} of distill.ipc; lower it or set distill.init=noise") from None
         images = data.inputs("train", picked)
     dtype = execution.dtype(distill.precision)
-    images = images.to(dtype)
-    labels = hard if distill.labels == "hard" else judges.soft_labels(images, hard)
-    coded = parameterisation.encode(images, hard)
+    coded = decoder.encode(images.to(dtype), hard)
+    scales = decoder.fit(coded.learned)
+    labels = hard
+    if distill.labels != "hard":
+        labels = judges.soft_labels(decoder.images(coded, scales), hard)
     learned = {**coded.learned, synthetic.LR: torch.tensor(distill.lr_init, dtype=dtype)}
     constants = dict(coded.constants)
     if distill.labels == "learned":
         learned[synthetic.LOGITS] = labels
+        if of_labels := decoder.fit_labels(labels):
+            scales[synthetic.LOGITS] = of_labels
     else:
         constants[synthetic.LABELS] = labels
     optimiser = outer.OPTIMISERS[distill.optimiser]()
@@ -71,6 +75,7 @@ def begin(
         averages={name: x.clone() for name, x in coded.learned.items()},
         moments={name: optimiser.begin(x) for name, x in learned.items()},
         counts=dict.fromkeys(update.COUNTS, 0),
+        scales=scales,
     )
 
 

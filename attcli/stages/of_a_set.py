@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from attcli import coding
 from attcli.errors import UserError
 from attcli.scoring.protocol import Protocol
-from attcli.settings import Network, Prepare, Settings
+from attcli.settings import Evaluate, Network, Prepare, Settings
 from attcli.stages.run import Run
 from attcli.store import dataset, synthetic
 
@@ -22,8 +23,8 @@ def dataset_for(run: Run, distilled: synthetic.SyntheticSet) -> dataset.Dataset:
         kept, wanted = data.about["normaliser"][what], about["normaliser"][what]
         if kept != wanted:
             raise UserError(
-                f"{run.dataset} is normalised with {what} {kept}, the set with {wanted}, and the set's file does not "
-                f"hold its normaliser; use another folder (--artifacts DIR) and prepare the images as then"
+                f"{run.dataset} is normalised with {what} {kept}, the set with {wanted}, whose normaliser.h5 is not "
+                f"beside it; put it there, or use another folder (--artifacts DIR) and prepare the images as then"
             )
     return data
 
@@ -36,6 +37,14 @@ def settings_of(run: Run, distilled: synthetic.SyntheticSet) -> Settings:
     network = {name: value for name, value in about["network"].items() if name in Network.model_fields}
     images = {"prepare": Prepare.model_validate(section), "network": Network.model_validate(network)}
     return run.settings.model_copy(update=images)
+
+
+def baselines_for(settings: Evaluate, choices: coding.Choices) -> tuple[str, ...]:
+    """The real images that a set is compared with: those asked for, or what suits how it is learned and kept."""
+    if settings.baselines is not None:
+        return tuple(settings.baselines)
+    plain = {**choices, "labels": None} == {**coding.PLAIN, "labels": None}
+    return ("random",) if plain else ("random", "random-kept", "random-webp")
 
 
 def protocol_for(run: Run, distilled: synthetic.SyntheticSet) -> Protocol:

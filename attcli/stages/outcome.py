@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from loguru import logger
 
+from attcli.data.normalise import Normaliser
 from attcli.errors import DamagedError
 from attcli.stages.run import Run, may_write
-from attcli.store import artefact, dataset, history, synthetic
+from attcli.store import artefact, dataset, history, normaliser, synthetic
 from attcli.store.files import atomic, move_aside, set_aside
 from attcli.store.publishing import publish
 
@@ -23,10 +24,10 @@ GRID_PIXELS = 48
 """Small images are enlarged to at least this many pixels a side in the picture."""
 
 
-def _read(file: Path) -> synthetic.State | None:
+def _read(file: Path, space_of: Normaliser) -> synthetic.State | None:
     """A saved state; a damaged one is set aside, and distilling resumes from the one before it."""
     try:
-        return synthetic.read_snapshot(file)
+        return synthetic.read_snapshot(file, space_of)
     except DamagedError as error:
         set_aside(file, error)
         return None
@@ -42,7 +43,7 @@ class Outcome:
         self._latest = folder / "latest.h5"
         self._history_written, self._history_length = 0.0, 0
         self._published = -1
-        self._coding = synthetic.coding_of(header.about)
+        self._coding = synthetic.coding_of(header.about, data.normaliser)
         self.records: list[history.Record] = []
         """The records since the last save."""
         self.machine: dict[str, Any] = {}
@@ -95,7 +96,7 @@ class Outcome:
         """
         every = self._run.settings.distill.save_every
         saved = {synthetic.iteration_of(file): file for file in synthetic.snapshots(self._snapshots)}
-        latest = _read(self._latest) if self._latest.exists() else None
+        latest = _read(self._latest, self._data.normaliser) if self._latest.exists() else None
         state, gap, usable = self._resumable(saved, iterations)
         if latest is not None and latest.iteration not in saved and latest.iteration <= min(gap, iterations):
             if latest.iteration % every == 0 or latest.iteration == iterations:  # this snapshot could not be written
@@ -120,7 +121,7 @@ class Outcome:
             usable = [i for i in sorted(saved) if i <= iterations and i < gap]
             if not usable:
                 return None, gap, usable
-            state = _read(saved[usable[-1]])
+            state = _read(saved[usable[-1]], self._data.normaliser)
             if state is not None:
                 return state, gap, usable
             del saved[usable[-1]]
@@ -182,6 +183,7 @@ class Outcome:
 
     def _publish_set(self, state: synthetic.State) -> None:
         synthetic.write(self._run.synthetic, self._header, state, self._data.normaliser)
+        normaliser.write(self._run.normaliser, self._data.about, self._header.versions, self._data.normaliser)
         self._draw_grid(state)
         self._published = state.iteration
 
@@ -203,7 +205,9 @@ class Outcome:
         """The moving average's images as a person would see them: a row per class, at most ten of each."""
         from torchvision.utils import save_image
 
-        images = self._data.normaliser.inverse(self._coding.images(state.coded(averaged=True)).detach().cpu())
+        scales = self._coding.fit(state.averages)
+        averaged = self._coding.images(state.coded(averaged=True), scales)
+        images = self._data.normaliser.inverse(averaged.detach().cpu())
         classes = len(self._data.about["classes"])
         each = images.view(classes, -1, *images.shape[1:])[:, :GRID_COLUMNS]
         enlarge = max(1, -(-GRID_PIXELS // images.shape[-1]))

@@ -69,6 +69,11 @@ class Run:
         return self._out / "synthetic.h5"
 
     @property
+    def normaliser(self) -> Path:
+        """The normaliser of the distilled set."""
+        return self._out / "normaliser.h5"
+
+    @property
     def snapshots(self) -> Path:
         """The folder of the distillation's snapshots."""
         return self._out / "snapshots"

@@ -1,5 +1,6 @@
 """One update of a synthetic set: a step of the outer optimiser on every learned tensor, or none and the reason."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -36,9 +37,9 @@ class Updates:
     def apply(self, state: State, slope: Slope) -> tuple[State, bool]:
         """The state after the iteration, and whether its tensors have moved."""
         settings = self._settings
-        gradients = {**self._coding.pull_back(state.coded(), slope.images), LR: slope.lr}
+        gradients = {**self._coding.pull_back(state.coded(), state.scales, slope.images), LR: slope.lr}
         if slope.logits is not None:
-            gradients[LOGITS] = slope.logits
+            gradients[LOGITS] = self._coding.pull_back_labels(state.labels, state.scales.get(LOGITS, {}), slope.logits)
         paces = {name: self._paces.get(name, self._images_pace) for name in state.learned}
         learned, moments = outer.step(self._optimiser, state.learned, gradients, state.moments, paces)
         checks = torch.stack([slope.loss.isfinite(), *(x.isfinite().all() for x in learned.values())])
@@ -54,17 +55,29 @@ class Updates:
             learned[LR] = learned[LR].clamp(min=settings.min_lr)
         coded = Coded({name: learned[name] for name in state.averages}, state.coded().constants)
         learned |= self._coding.parameterisation.project(coded).learned
+        iteration = state.iteration + 1
         constants = {**state.constants, **({} if LOGITS in learned else {LABELS: slope.labels})}
         moved = replace(
             state,
-            iteration=state.iteration + 1,
+            iteration=iteration,
             learned=learned,
             constants=constants,
             averages={n: self._averaged(average, learned[n]) for n, average in state.averages.items()},
             moments=moments,
             counts=counts,
+            scales={**state.scales, **self._refitted(learned, iteration)},
         )
         return moved, True
+
+    def _refitted(self, learned: Mapping[str, Tensor], iteration: int) -> dict[str, dict[str, Tensor]]:
+        """The scales that are fitted anew after so many iterations."""
+        scales = {}
+        if self._coding.storage.refits(iteration):
+            scales = self._coding.fit({name: x for name, x in learned.items() if name not in (LR, LOGITS)})
+        kept_as = self._coding.label_storage
+        if LOGITS in learned and kept_as and kept_as.refits(iteration):
+            scales[LOGITS] = self._coding.fit_labels(learned[LOGITS])
+        return scales
 
     def _averaged(self, average: Tensor, x: Tensor) -> Tensor:
         return outer.averaged(average, x, self._settings.ema_decay)

@@ -1,7 +1,9 @@
 """How each learned number is kept on the disk: one file per choice, found by its name.
 
 The student trains on what the file can hold: numbers are rounded in the forward pass, and the gradient passes through
-the rounding as if it were not there (the straight-through estimate).
+the rounding as if it were not there (the straight-through estimate), except where a number lies outside the range that
+can be kept: it is kept as the end of the range then, and its gradient is zero. Storages of few bits round to a grid,
+whose scales follow the numbers: they are fitted anew every so many iterations. Modules are imported without torch.
 """
 
 from __future__ import annotations
@@ -18,32 +20,44 @@ if TYPE_CHECKING:
     Packed = dict[str, NDArray[np.generic]]
     """The arrays that stand for one tensor in a file, by name."""
 
+    Scales = dict[str, Tensor]
+    """What a tensor's numbers are rounded by, beside themselves; nothing for a floating-point type."""
+
+    Limits = tuple[float, float]
+
 
 class Storage(Protocol):
-    """What a choice offers; its module's `make(**options)` returns one."""
+    """What a choice offers; its module's `make(**options)` returns one. Tensors are (n, …): n units, of equal shape."""
 
-    def rounded(self, numbers: Tensor) -> Tensor:
+    def bits(self, shape: tuple[int, ...]) -> int:
+        """The bits that a unit of this shape takes, before any compression; scales that all units share are apart."""
+
+    def size(self, shape: tuple[int, ...]) -> int:
+        """The bytes of all arrays that `pack` makes of a tensor of this shape (n, …), before any compression."""
+
+    def fit(self, numbers: Tensor, limits: Limits | None) -> Scales:
+        """The scales for these numbers, whose smallest and largest allowed values are `limits` if they have any."""
+
+    def refits(self, iteration: int) -> bool:
+        """Whether scales are fitted anew after so many iterations."""
+
+    def rounded(self, numbers: Tensor, scales: Scales) -> Tensor:
         """The numbers that `unpack` would give back, in the type of `numbers`; no gradient flows through this."""
 
-    def pack(self, numbers: Tensor) -> Packed:
+    def inside(self, numbers: Tensor, scales: Scales) -> Tensor | None:
+        """Which numbers lie in the range that can be kept (bool, of their shape); None where all do."""
+
+    def pack(self, numbers: Tensor, scales: Scales) -> Packed:
         """The arrays that the file holds for a tensor (on the CPU); their bytes are what the set costs."""
 
-    def unpack(self, packed: Packed) -> Tensor:
-        """The tensor again, equal to `rounded` of what was packed, bit for bit."""
+    def unpack(self, packed: Packed, shape: tuple[int, ...]) -> Tensor:
+        """The tensor of that shape again, equal to `rounded` of what was packed, bit for bit.
+
+        ValueError or KeyError where the arrays do not fit it.
+        """
 
 
 def load(name: str, **options: object) -> Storage:
     """The storage of that name, with its options."""
     storage: Storage = registry.module("storage", name).make(**options)
     return storage
-
-
-def straight_through(storage: Storage, numbers: Tensor) -> Tensor:
-    """The rounded numbers, with the derivative of the numbers themselves."""
-    import torch
-
-    with torch.no_grad():
-        rounded = storage.rounded(numbers)
-    if rounded is numbers or not numbers.requires_grad:
-        return rounded
-    return numbers + (rounded - numbers).detach()

@@ -1,10 +1,8 @@
 """float64: eight bytes per number, for checks of the mathematics together with `distill.precision=float64`."""
 
-from attcli.storage.float32 import Floats
+from attcli.storage.floats import Floats
 
 
 def make() -> Floats:
     """Eight bytes per number."""
-    import torch
-
-    return Floats(torch.float64)
+    return Floats("float64", 64)

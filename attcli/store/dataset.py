@@ -15,6 +15,7 @@ from attcli import runtime
 from attcli.data.inputs import Inputs, inputs_of, network_inputs
 from attcli.data.normalise import Normaliser
 from attcli.store import artefact, hdf5
+from attcli.store import normaliser as normaliser_file
 from attcli.store.blocks import FileImages, digests_of, rows_of_a_block
 
 KIND = "dataset"
@@ -59,18 +60,6 @@ class Dataset:
         return inputs_of(self.images[split], self.about["value_scale"], normaliser or self.normaliser, device, dtype)
 
 
-def normaliser_arrays(normaliser: Normaliser) -> artefact.Arrays:
-    """A normaliser's arrays under their names in files."""
-    parts = {name: getattr(normaliser, name) for name in ("mean", "std", "vectors", "values")}
-    return {f"normaliser/{name}": part for name, part in parts.items() if part is not None}
-
-
-def normaliser_of(about: dict[str, Any], arrays: artefact.Arrays) -> Normaliser:
-    """The normaliser stored in a file."""
-    parts = {name: arrays.get(f"normaliser/{name}") for name in ("mean", "std", "vectors", "values")}
-    return Normaliser(kind=about["normaliser"]["kind"], eps=about["normaliser"]["eps"], **parts)  # type: ignore[arg-type]
-
-
 def write(
     path: Path,
     header: artefact.Header,
@@ -80,7 +69,7 @@ def write(
     """Write `arrays` (train/images, train/labels, …) and the normaliser; returns the checksum."""
     shape = arrays[TRAIN].shape
     digested = {TRAIN: rows_of_a_block(shape)} if int(np.prod(shape)) > LARGE else None
-    return artefact.write(path, header, {**arrays, **normaliser_arrays(normaliser)}, digested=digested)
+    return artefact.write(path, header, {**arrays, **normaliser_file.arrays_of(normaliser)}, digested=digested)
 
 
 def read(path: Path) -> Dataset:
@@ -93,7 +82,7 @@ def read(path: Path) -> Dataset:
     _check(path, header.about, arrays)
     return Dataset(
         about=header.about,
-        normaliser=normaliser_of(header.about, arrays),
+        normaliser=normaliser_file.of(header.about, arrays),
         images={split: torch.from_numpy(arrays[f"{split}/images"]) for split in SPLITS},
         labels={split: torch.from_numpy(arrays[f"{split}/labels"]) for split in SPLITS},
         sha256=header.sha256,
@@ -125,7 +114,7 @@ def _in_file(path: Path, file: h5py.File, header: artefact.Header) -> Dataset:
 
     return Dataset(
         about=header.about,
-        normaliser=normaliser_of(header.about, arrays),
+        normaliser=normaliser_file.of(header.about, arrays),
         images={split: images(split) for split in SPLITS},
         labels={split: torch.from_numpy(arrays[f"{split}/labels"]) for split in SPLITS},
         sha256=header.sha256,
@@ -149,21 +138,4 @@ def _check(path: Path, about: dict[str, Any], arrays: artefact.Arrays) -> None:
         require(labels.dtype == np.int64 and labels.ndim == 1, f"{split} labels are no class numbers")
         in_range = not labels.size or (labels.min() >= 0 and labels.max() < len(about["classes"]))
         require(in_range, f"{split} labels are out of range")
-    check_normaliser(path, MAKER, about, arrays)
-
-
-def check_normaliser(path: Path, maker: str, about: dict[str, Any], arrays: artefact.Arrays) -> None:
-    """UserError unless a file's normaliser is what its header says, and can be divided by."""
-    kept = {name.removeprefix("normaliser/"): x for name, x in arrays.items() if name.startswith("normaliser/")}
-    values = about["channels"] * about["resolution"] ** 2
-    shapes: dict[str, dict[str, tuple[int, ...]]] = {
-        "standardise": {"mean": (about["channels"],), "std": (about["channels"],)}
-    }
-    shapes["zca"] = {"mean": (values,), "vectors": (values, values), "values": (values,)}
-    wanted = shapes[about["normaliser"]["kind"]]
-    fits = {name: x.shape for name, x in kept.items()} == wanted and all(np.isfinite(x).all() for x in kept.values())
-    artefact.require(path, maker, fits, "its normaliser is not what the header says")
-    positive = (
-        (kept["std"] > 0).all() if "std" in kept else bool((kept["values"] + about["normaliser"]["eps"] > 0).all())
-    )
-    artefact.require(path, maker, bool(positive), "its normaliser divides by zero")
+    normaliser_file.check(path, MAKER, about, arrays)

@@ -67,6 +67,7 @@ class Coding(About):
 
     parameterisation: Choice
     storage: Choice
+    labels: Choice | None = None
 
 
 class Protocol(About):
@@ -118,12 +119,13 @@ MODELS: dict[str, type[About]] = {
     "synthetic": Synthetic,
     "snapshot": Synthetic,
     "history": History,
+    "normaliser": Dataset,
 }
 
 REQUIRED = {
     "dataset": [r"(train|validation|test)/images", r"(train|validation|test)/labels", "normaliser/mean"],
     "expert": ["parameters", "digests", "loss", "accuracy"],
-    "synthetic": ["labels", "lr", r"images|synthetic/.*", r"ema(/.*)?"],
+    "synthetic": [r"labels(/.*)?", "lr", r"images|synthetic/.*", r"ema(/.*)?"],
     "snapshot": [
         r"lr|learned/lr",
         r"labels|constants/labels|learned/logits",
@@ -131,15 +133,18 @@ REQUIRED = {
         r"ema|averages/.*",
     ],
     "history": ["iteration", "step", "l1", "l2"],
+    "normaliser": ["normaliser/mean"],
 }
 """What each kind has to hold: of each of these patterns at least one array."""
 
 ARRAYS = {
     "dataset": r"(train|validation|test)/(images|labels)|train/digests|normaliser/(mean|std|vectors|values)",
     "expert": r"parameters|loss|accuracy|digests|velocity",
-    "synthetic": r"images|ema|labels|lr|(synthetic|ema)/\w+/\w+|constants/\w+|normaliser/(mean|std|vectors|values)",
-    "snapshot": r"images|ema|labels|lr|momentum_\w+|(learned|constants|averages)/\w+|moments/\w+/\w+",
+    "synthetic": r"images|ema|labels(/\w+)?|lr|(synthetic|ema)/\w+/\w+|constants/\w+|"
+    r"normaliser/(mean|std|vectors|values)",
+    "snapshot": r"images|ema|labels|lr|momentum_\w+|(learned|constants|averages)/\w+|(moments|scales)/\w+/\w+",
     "history": r"iteration|expert|start_epoch|step|loss|lr|seconds|accepted|l1|l2",
+    "normaliser": r"normaliser/(mean|std|vectors|values)",
 }
 """The names of the arrays that each kind may hold, as patterns."""
 

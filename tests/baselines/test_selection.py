@@ -100,7 +100,8 @@ def test_random_images_are_the_repeats_own() -> None:
 
 
 def test_baselines_are_choices_found_by_name() -> None:
-    assert set(registry.names("baseline")) == {"forgetting", "herding", "k-center", "random", "whole"}
+    names = {"forgetting", "herding", "k-center", "random", "random-kept", "random-webp", "whole"}
+    assert set(registry.names("baseline")) == names
     assert load("whole").select is None
     with pytest.raises(UserError, match="unknown baseline 'k-centre'; did you mean 'k-center'"):
         load("k-centre")

@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from attcli import coding
 from attcli.errors import DivergedError
 from attcli.matching import engine
 from attcli.matching.student import Student
 from attcli.objectives.trajectory import TrajectoryMatching
-from attcli.parameterisations.pixels import Pixels
+from attcli.parameterisations import Space
 from attcli.stages import initial, inputs, pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, dataset, experts, history, synthetic
@@ -33,7 +34,8 @@ def test_noise_initialisation_and_sub_batches(make_run: MakeRun) -> None:
 
 def begun(run: Run, data: dataset.Dataset) -> synthetic.State:
     """What a distillation from real images with hard labels starts from; no expert is asked."""
-    return initial.begin(run.settings, data, None, None, Pixels(), torch.device("cpu"))
+    space = Space(data.about["channels"], data.about["resolution"], data.normaliser)
+    return initial.begin(run.settings, data, None, None, coding.load({}, space), torch.device("cpu"))
 
 
 def test_real_initialisation_is_class_by_class(make_run: MakeRun) -> None:

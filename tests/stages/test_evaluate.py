@@ -146,7 +146,7 @@ def test_a_set_is_scored_by_its_own_protocol(make_run: MakeRun, tmp_path: Path) 
 def test_a_recipes_protocol_is_in_the_sets_file() -> None:
     flags = {"distill.method": "datm", "prepare.dataset": "cifar10", "distill.ipc": 50}
     settings = resolve(flags, environ={}, ignore_params=True).settings
-    data = dataset.Dataset({}, None, {}, {}, "0" * 64)  # type: ignore[arg-type]
+    data = dataset.Dataset({"channels": 3, "resolution": 32}, None, {}, {}, "0" * 64)  # type: ignore[arg-type]
     assert distill._header(settings, data, "f", {}).about["protocol"]["batch"] == settings.evaluate.batch == 128
 
 
@@ -167,12 +167,14 @@ def test_other_rates_for_the_baseline_repeat_the_baseline_alone(
     assert {kind: after[kind] for kind in ("synthetic", "ema")} == {kind: before[kind] for kind in ("synthetic", "ema")}
 
 
-def test_another_whitening_is_noticed(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthetic, "LARGEST_KEPT_NORMALISER", 10)
+def test_another_whitening_is_noticed(make_run: MakeRun) -> None:
     run = make_run(prepare__normalise="zca")
     pipeline.distill(run)
+    run.normaliser.unlink()
     pipeline.prepare(make_run(prepare__normalise="zca", prepare__validation=50, force=True))
-    with pytest.raises(UserError, match=r"is normalised with sha256 .*, the set with .* does not hold its normaliser"):
+    with pytest.raises(
+        UserError, match=r"is normalised with sha256 .*, the set with .*, whose normaliser\.h5 is not beside"
+    ):
         pipeline.evaluate(make_run(prepare__normalise="zca", prepare__validation=50))
 
 

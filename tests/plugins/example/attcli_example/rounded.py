@@ -1,21 +1,45 @@
 """A storage: numbers in steps of a hundredth, in two bytes each."""
 
+from math import prod
+
 
 class Rounded:
     """Hundredths as 16-bit integers."""
 
-    def rounded(self, numbers):
+    def bits(self, shape):
+        """Sixteen per number."""
+        return 16 * prod(shape)
+
+    def size(self, shape):
+        """Two bytes per number."""
+        return 2 * prod(shape)
+
+    def fit(self, numbers, limits):
+        """No scales."""
+        return {}
+
+    def refits(self, iteration):
+        """Never."""
+        return False
+
+    def rounded(self, numbers, scales):
         """The nearest hundredth."""
         return ((numbers * 100).round().clamp(-32000, 32000) / 100).to(numbers.dtype)
 
-    def pack(self, numbers):
+    def inside(self, numbers, scales):
+        """Those below 320."""
+        return numbers.abs() <= 320
+
+    def pack(self, numbers, scales):
         """One array of hundredths."""
         return {"hundredths": (numbers * 100).round().clamp(-32000, 32000).short().numpy()}
 
-    def unpack(self, packed):
+    def unpack(self, packed, shape):
         """The numbers."""
         import torch
 
+        if packed["hundredths"].shape != shape:
+            raise ValueError("its learned numbers have another shape than it says")
         return torch.from_numpy(packed["hundredths"]).float() / 100
 
 

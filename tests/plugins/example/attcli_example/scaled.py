@@ -14,22 +14,29 @@ class Options(Section):
 class Scaled:
     """One learned tensor, the images divided by the unit."""
 
-    def __init__(self, unit):
-        self.unit = unit
+    images_per_unit = 1
+    needs_normaliser = False
 
-    def images_per_class(self, ipc):
-        """As many as are paid for."""
-        return ipc
+    def __init__(self, scale):
+        self.scale, self.limits = scale, {}
 
-    def encode(self, images, labels):
+    def unit(self, channels, side):
+        """An image."""
+        return {"scaled": (channels, side, side)}
+
+    def constant_bytes(self, side):
+        """There are no constants."""
+        return 0
+
+    def encode(self, images, labels, space):
         """The images in these units."""
         from attcli.parameterisations import Coded
 
-        return Coded({"scaled": images / self.unit})
+        return Coded({"scaled": images / self.scale})
 
-    def decode(self, coded):
+    def decode(self, coded, space):
         """The images."""
-        return coded.learned["scaled"] * self.unit
+        return coded.learned["scaled"] * self.scale
 
     def project(self, coded):
         """No limits."""

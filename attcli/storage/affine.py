@@ -1,0 +1,48 @@
+"""What storages of few bits share: a number x is kept as a code q in 0 … top, and stands for low + step q.
+
+q = round((x - low) / step). All in float32, so that what is read is what the student saw, bit for bit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from attcli.options import Section
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Options(Section):
+    """When scales are fitted anew."""
+
+    scales_every: int = Field(50, ge=1, description="uint8, codes: scales are fitted anew every so many iterations")
+    scales_until: int = Field(
+        4000, ge=0, description="uint8, codes: after so many iterations scales stay as they are; two thirds are usual"
+    )
+
+
+def refits(iteration: int, every: int, until: int) -> bool:
+    """Whether scales are fitted anew after so many iterations."""
+    return iteration % every == 0 and iteration <= until
+
+
+def codes_of(numbers: Tensor, low: Tensor, step: Tensor, top: int) -> Tensor:
+    """The codes u8 of numbers; those out of range get the nearest code, and all get 0 where the step is 0."""
+    import torch
+
+    places = (numbers.float() - low) / torch.where(step > 0, step, 1.0)
+    return places.round().clamp(0, top).to(torch.uint8)
+
+
+def numbers_of(codes: Tensor, low: Tensor, step: Tensor) -> Tensor:
+    """The numbers f32 that codes stand for."""
+    return low + step * codes.float()
+
+
+def within(numbers: Tensor, low: Tensor, step: Tensor, top: int) -> Tensor:
+    """Which numbers lie in the range that codes reach, half a step beyond the last ones included."""
+    places = numbers.float() - low
+    return (places >= -step / 2) & (places <= step * (top + 0.5))

@@ -1,0 +1,118 @@
+"""`python -m benchmarks.coded [VARIANT …]`: what a set is made of, for equal bytes, on a small part of CIFAR-10.
+
+Every variant gets the bytes of one float32 image per class, the same experts, and the same number of iterations with
+batches of ten images, so that an iteration costs the same. A variant is a method with its own settings. Image learning
+rates are tuned on the validation images (`--split validation`), never on those that a table is made from.
+"""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attcli import progress, runtime
+from attcli.settings import resolve
+from attcli.settings.layers import assignment
+from attcli.stages import evaluate, pipeline
+from attcli.stages.run import Run
+from attcli.store import synthetic
+from benchmarks.timing import machine
+
+SHARED: dict[str, Any] = {
+    "prepare.dataset": "cifar10",
+    "prepare.limit_per_class": 500,
+    "prepare.validation": 1000,
+    "network.width": 32,
+    "buffer.experts": 6,
+    "buffer.epochs": 20,
+    "buffer.batch": 128,
+    "distill.ipc": 1,
+    "distill.iterations": 200,
+    "distill.syn_steps": 60,
+    "distill.expert_epochs": 4,
+    "distill.max_start_epoch": 2,
+    "distill.batch_syn": 10,
+    "distill.ema_decay": 0.99,
+    "distill.save_every": 50,
+    "distill.scales_every": 20,
+    "distill.scales_until": 140,
+    "distill.max_loss": None,
+    "evaluate.archs": "convnet",
+    "evaluate.repeats": 3,
+}
+LABELS = {"distill.labels": "learned", "distill.label_storage": "float16", "distill.lr_labels": 2.0}
+LATE = {"distill.max_start_epoch": 14}
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "pixels": {"distill.method": "att", "distill.lr_img": 100.0},
+    "pixels, float16": {"distill.method": "att", "distill.storage": "float16", "distill.lr_img": 100.0},
+    "pixels, uint8": {"distill.method": "att+uint8", "distill.lr_img": 200.0},
+    "multiformation": {"distill.method": "att+multiformation", "distill.lr_img": 100.0},
+    "multiformation, uint8": {"distill.method": "att+multiformation+uint8", "distill.lr_img": 400.0},
+    "multiformation, 4 bits": {"distill.method": "att+multiformation+codes", "distill.lr_img": 800.0},
+    "multiformation, 2 bits": {
+        "distill.method": "att+multiformation+codes",
+        "distill.code_bits": 2,
+        "distill.lr_img": 1600.0,
+    },
+    "frequency": {"distill.method": "att+fred", "distill.lr_img": 1600.0},
+    "frequency, uint8": {"distill.method": "att+fred+uint8", "distill.lr_img": 3200.0},
+}
+VARIANTS |= {f"{name}, labels": {**VARIANTS[name], **LABELS} for name in ("multiformation, uint8",)}
+VARIANTS |= {
+    f"{name}, late": {**VARIANTS[name], **LATE}
+    for name in ("pixels", "multiformation", "multiformation, uint8", "multiformation, 4 bits", "frequency, uint8")
+}
+
+
+def main(
+    variants: Annotated[list[str] | None, typer.Argument(help="Names of variants; default: all.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="Settings of all runs, as key=value.")] = None,
+    split: Annotated[str, typer.Option(help="Images that are scored on: test, or validation for tuning.")] = "test",
+    baselines: Annotated[bool, typer.Option(help="Score random real images too.")] = True,
+    folder: Annotated[Path, typer.Option(help="Where results are kept; an interrupted table goes on.")] = Path("coded"),
+    data_dir: Annotated[Path, typer.Option(help="Where CIFAR-10 lies.")] = Path("data"),
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here, after every row.")] = None,
+) -> None:
+    """Distil and score the variants; a row each, with the bytes that were measured."""
+    given = dict(assignment(text) for text in sets or [])
+    rows: dict[str, Any] = {}
+    for name in variants or VARIANTS:
+        changes = {**SHARED, **VARIANTS[name], **given, "runtime.data_dir": str(data_dir)}
+        row = _row(folder, name, changes, split, baselines)
+        rows[name] = {"settings": {**VARIANTS[name]}, **row}
+        shown = "  ".join(f"{kind} {entry['mean']:.1f}" for kind, entry in row["scores"]["convnet"].items())
+        typer.echo(f"{name:32} {row['images_per_class']:4} images, {row['bytes_per_class']:9,.1f} bytes  {shown}")
+        if json_file:
+            about = {"machine": machine("cpu"), "shared": {**SHARED, **given}, "split": split, "rows": rows}
+            json_file.write_text(json.dumps(about, indent=2) + "\n")
+
+
+def _row(folder: Path, name: str, changes: dict[str, Any], split: str, baselines: bool) -> dict[str, Any]:
+    key = "-".join(f"{name}={value}" for name, value in sorted(changes.items()) if SHARED.get(name, ...) != value)
+    flags = {
+        **changes,
+        "runtime.artifacts": str(folder / _hashed(key)),
+        "runtime.work_dir": str(folder / ".attcli"),
+        "runtime.verbosity": "quiet",
+    }
+    run = Run(resolve(flags, ignore_params=True).settings)
+    progress.configure("quiet")
+    runtime.configure(run.settings.runtime.threads, run.settings.runtime.deterministic)
+    pipeline.distill(run)
+    size = synthetic.read(run.synthetic).size
+    if split == "test" and baselines:
+        return {**size, "scores": pipeline.evaluate(run)["scores"]}
+    row = evaluate.row(run, synthetic.snapshots(run.snapshots)[-1], split)
+    return {**size, "scores": row["scores"]}
+
+
+def _hashed(key: str) -> str:
+    """A folder's name for the settings of a run."""
+    return sha256(key.encode()).hexdigest()[:12]
+
+
+if __name__ == "__main__":
+    typer.run(main)
