@@ -140,7 +140,7 @@ def records_table(rows: list[dict[str, Any]]) -> str:
             number(row["iterations"], ",d"),
             *(_learned(row, rule) for rule in ("last", "selected", "largest")),
             number(row["random"], ".1f"),
-            number(row["published"], ".1f"),
+            ", ".join(f"{accuracy:.1f} {method}" for method, accuracy in row["published"].items()) or "-",
         )
     return _text(table, WIDEST)
 

@@ -112,7 +112,7 @@ class Run(NamedTuple):
     last: dict[str, Score]
     selected: dict[str, Score] | None = None
     largest: dict[str, Score] | None = None
-    published: Published | None = None
+    published: list[Published] | None = None
 
 
 def _runs_of_old_form(records: Records) -> Iterator[Run]:
@@ -149,7 +149,7 @@ def runs(records: Records, folder: Path) -> str:
 
 def _row(run: Run) -> list[str]:
     images, size, float32 = run.size
-    published = run.published and f"{number(run.published.accuracy, run.published.sd)}, `{run.published.method}`"
+    values = [f"{number(value.accuracy, value.sd)}, `{value.method}`" for value in run.published or []]
     return [
         f"[{run.title}](../benchmarks/records/{run.file})",
         shown(run.dataset),
@@ -161,7 +161,7 @@ def _row(run: Run) -> list[str]:
         *(_score(run.last, kind) for kind in ("synthetic", "ema")),
         *("–" if rule is None else f"{_score(rule, 'synthetic')} / {_score(rule, 'ema')}" for rule in run[7:9]),
         _score(run.last, "random"),
-        published or "–",
+        "; ".join(values) or "–",
     ]
 
 

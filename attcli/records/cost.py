@@ -4,9 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from attcli.records.model import Machine, Students, Time, Times
 from attcli.records.results import Results, Trained, dataset_of
 from attcli.store import artefact, history, times
+
+COLUMNS = ("iteration", "step", "seconds")
+"""What is read of a history."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +79,15 @@ def _sum(lines: list[dict[str, Any]]) -> Time:
 
 
 def _history(results: Results) -> tuple[Mapping[str, Any], artefact.Arrays] | None:
-    """What the distillation ran on, and its history; None where it is gone or another distillation's."""
+    """What the distillation ran on, and its history without distances; None where it is gone or another run's."""
     path = results.folder / "history.h5"
     if not path.exists():
         return None
-    header, arrays = artefact.read(path, history.KIND, history.MAKER)
-    if header.fingerprint != results.header.fingerprint:
-        return None
-    return header.about.get("machine", {}), arrays
+    file, header = artefact.open_file(path, history.KIND, history.MAKER)
+    with file:  # whose distances may be large
+        arrays: artefact.Arrays = {name: np.asarray(file[name][()]) for name in COLUMNS if name in file}
+    same = header.fingerprint == results.header.fingerprint
+    return (header.about.get("machine", {}), arrays) if same else None
 
 
 def _is_whole(results: Results, arrays: artefact.Arrays) -> bool:

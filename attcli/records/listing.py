@@ -9,9 +9,10 @@ NETWORK = "convnet"
 
 
 def row(record: Record) -> dict[str, Any]:
-    """A record as a row: name, dataset, sizes, iterations; `last`, `selected` and `largest` by kind; random, published.
+    """A record as a row: name, dataset, sizes, iterations, and accuracies.
 
-    Accuracies are means in percent. A rule is None where it was not applied, as is every value that is not known.
+    `last`, `selected` and `largest` are by kind, `published` is by method. Accuracies are means in percent. A rule is
+    None where it was not applied, as is every value that is not known.
     """
     of_network = record.scores.get(NETWORK)
     rules = {name: getattr(of_network, name, None) for name in ("last", "selected", "largest")}
@@ -25,7 +26,7 @@ def row(record: Record) -> dict[str, Any]:
         "iterations": record.iterations,
         **{rule: _means(entries) for rule, entries in rules.items()},
         "random": random.mean if random else None,
-        "published": record.published.accuracy if record.published else None,
+        "published": {value.method: value.accuracy for value in record.published},
     }
 
 

@@ -1,8 +1,9 @@
 """A record of what a results folder holds: the set, its experts and history, and its scores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -31,12 +32,15 @@ def make(name: str, folder: Path, works: Sequence[Path], note: str = "") -> Reco
     spent = cost.spent(results, trained, scored.work)
     learned_lr = float(results.arrays["lr"])
     resting_on = changes(results, trained, scored, learned_lr)
+    parameterisation, storage = _coding(about)
     try:
         return Record(
             name=name,
             note=note,
             date=datetime.fromtimestamp(file.stat().st_mtime, UTC).date().isoformat(),
             **{key: about[key] for key in ("dataset", "method", "ipc", "seed")},
+            parameterisation=parameterisation,
+            storage=storage,
             iterations=about["iteration"],
             set_sha256=header.sha256,
             recipe=resting_on.recipe,
@@ -51,7 +55,7 @@ def make(name: str, folder: Path, works: Sequence[Path], note: str = "") -> Reco
             learned_lr=learned_lr,
             protocol=scored.protocol,
             scores=scored.scores,
-            published=published.find(about["method"], about["dataset"], about["ipc"]),
+            published=published.beside(about["method"], parameterisation, about["dataset"], about["ipc"]),
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -59,6 +63,12 @@ def make(name: str, folder: Path, works: Sequence[Path], note: str = "") -> Reco
         raise UserError(
             f"{folder} makes no record ({where}: {first['msg']}); score the set again: `attcli evaluate --fresh`"
         ) from None
+
+
+def _coding(about: Mapping[str, Any]) -> tuple[str, str]:
+    """The names of the parameterisation and the storage; files that do not say hold pixels in float32."""
+    coding = about.get("coding")
+    return (coding["parameterisation"]["name"], coding["storage"]["name"]) if coding else ("pixels", "float32")
 
 
 def _size(results: Results) -> Size:

@@ -159,7 +159,10 @@ class Record(Part):
     """The day that the set was written, UTC."""
     dataset: str
     method: str
+    parameterisation: str
+    storage: str
     ipc: PositiveInt
+    """Images per class that were asked for; a parameterisation makes more of them from as many numbers."""
     iterations: NonNegativeInt
     seed: NonNegativeInt
     set_sha256: str
@@ -179,5 +182,5 @@ class Record(Part):
     """How the networks were trained and tested."""
     scores: dict[str, Scores]
     """By architecture."""
-    published: Published | None
-    """What the run is compared with."""
+    published: list[Published]
+    """What the run is compared with, at the same number of images per class: the method, and its parameterisation."""

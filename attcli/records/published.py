@@ -30,3 +30,9 @@ def find(method: str, dataset: str, ipc: int) -> Published | None:
     values = {(value.method, value.dataset, value.ipc): value for value in all_values()}
     names = dict.fromkeys([method, *reversed(method.split("+"))])
     return next((values[key] for name in names if (key := (name, dataset, ipc)) in values), None)
+
+
+def beside(method: str, parameterisation: str, dataset: str, ipc: int) -> list[Published]:
+    """What a run is compared with: the value of its method, then those of methods with the same parameterisation."""
+    names = [name for name, entry in _content().items() if entry.get("parameterisation") == parameterisation]
+    return [value for name in (method, *names) if (value := find(name, dataset, ipc)) is not None]

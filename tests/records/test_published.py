@@ -1,6 +1,6 @@
 """Published values: complete, and those of the recipes."""
 
-from attcli.records.published import all_values, find
+from attcli.records.published import all_values, beside, find
 from attcli.settings.recipes import all_recipes
 
 SETS = ("cifar10", "cifar100", "tinyimagenet")
@@ -34,3 +34,10 @@ def test_joined_methods_are_compared_with_the_last_one_that_has_a_value() -> Non
     assert value is not None
     assert value.method == "datm"
     assert find("att", "digits", 1) is None
+
+
+def test_parameterised_sets_are_compared_with_such_sets_too() -> None:
+    values = beside("att", "frequency", "cifar10", 1)
+    assert [(value.method, value.accuracy) for value in values] == [("att", 48.3), ("fred", 60.6)]
+    assert [value.method for value in beside("att", "multiformation", "cifar100", 1)] == ["att"]
+    assert [value.method for value in beside("mine", "pixels", "cifar10", 1)] == []

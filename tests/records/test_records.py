@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from attcli.cli import app
 from attcli.records import files, listing
 from attcli.records.model import Record
+from attcli.records.published import beside
 from tests.conftest import SMALL, Cli
 
 
@@ -57,6 +58,8 @@ def refused(cli: Cli, *words: str) -> str:
 def test_a_record_holds_what_the_files_of_the_run_say(folder: Path, cli: Cli) -> None:
     record = added(cli, "small", "--note", "a small run")
     assert (record.dataset, record.method, record.ipc, record.iterations) == ("digits", "att", 1, 6)
+    assert (record.parameterisation, record.storage) == ("pixels", "float32")
+    assert record.published == []
     assert record.note == "a small run"
     assert record.recipe == "att/digits/ipc1"
     expected = {name: value for name, value in SMALL.items() if name in record.changes}
@@ -193,7 +196,9 @@ def test_the_table_shows_what_records_hold(folder: Path, cli: Cli) -> None:
     record = added(cli, "small")
     larger = record.model_copy(update={"name": "larger", "ipc": 10})
     files.write(Path("records"), larger)
-    files.write(Path("records"), record.model_copy(update={"name": "first", "dataset": "cifar10"}))
+    values = beside("att", "frequency", "cifar10", 1)
+    first = {"name": "first", "dataset": "cifar10", "published": values}
+    files.write(Path("records"), record.model_copy(update=first))
     table = cli("records")
     assert table == cli("records", "list") == cli("records", "records")
     lines = [line.split() for line in table.splitlines() if "digits" in line or "cifar10" in line]
@@ -201,6 +206,7 @@ def test_the_table_shows_what_records_hold(folder: Path, cli: Cli) -> None:
     means = listing.row(record)
     last = f"{means['last']['synthetic']:.1f} / {means['last']['ema']:.1f}"
     selected = f"{means['selected']['synthetic']:.1f} / {means['selected']['ema']:.1f}"
+    assert " ".join(lines[0]).endswith("48.3 att, 60.6 fred")
     shown = " ".join(lines[1])
     assert shown.startswith(f"small digits 1 - - 6 {last} {selected} ")
     assert shown.endswith(f" {means['random']:.1f} -")
