@@ -63,9 +63,10 @@ def _ours(results: Results, trained: Trained | None, scored: Scored, learned_lr:
 
 def _theirs(settings: Settings) -> dict[str, Any]:
     """The same settings as the recipe has them."""
-    evaluate = settings.evaluate
-    protocol = {name: getattr(evaluate, name, None) for name in OF_PROTOCOL}
-    protocol |= {"name": evaluate.protocol or Protocol().name, "augment": evaluate.augment or settings.distill.augment}
+    evaluate, plain = settings.evaluate, Protocol()  # whose values hold where the settings leave them open
+    stated = {name: getattr(evaluate, "protocol" if name == "name" else name) for name in OF_PROTOCOL}
+    stated["augment"] = stated["augment"] or settings.distill.augment
+    protocol = {name: getattr(plain, name) if value is None else value for name, value in stated.items()}
     sections = {
         **identity.distillation(settings),
         "prepare": identity.content(settings, "prepare", "allow_unreadable"),

@@ -66,6 +66,7 @@ def test_a_record_holds_what_the_files_of_the_run_say(folder: Path, cli: Cli) ->
     assert {name: record.changes[name] for name in expected} == expected
     assert record.changes["distill.syn_steps"] == 5
     assert record.changes["evaluate.repeats"] == 2
+    assert set(record.changes) <= {*SMALL, "buffer.epochs"}  # which follows from others
     assert "prepare.dataset" not in record.changes
     assert "network.depth" not in record.changes  # the recipe has the same
     with h5py.File("artifacts/history.h5") as history:
