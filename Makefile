@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test lint bench deps lock clean
+.PHONY: repro test lint bench results deps lock clean
 
 # The environment is made anew whenever the lock or the project's metadata change.
 .venv/done: requirements.lock pyproject.toml
@@ -34,6 +34,10 @@ test: lint
 
 bench: .venv/done
 	$(BIN)/python -m benchmarks
+
+# Writes docs/results.md from its template and benchmarks/records.
+results: .venv/done
+	$(BIN)/python -m benchmarks.results
 
 # Writes the modules that each stage imports into dvc.yaml.
 deps: .venv/done

@@ -189,7 +189,7 @@ def distill(settings: Settings, *, force: bool = False) -> DistilledSet:
 def evaluate(settings: Settings, path: str | Path | None = None) -> dict[str, Any]:
     """Score the results' set, or the one in `path`, as `attcli evaluate` does.
 
-    Returns {"scores": {network: {kind: {"mean", "sd", "n", "per_class", "confusion"}}}, "protocol", "set"}, accuracies
-    in percent; docs/scores.md says what each is.
+    Returns {"scores": {network: {kind: {"mean", "sd", "n", "accuracies", "per_class", "confusion"}}}, "protocol",
+    "set", "work"}, accuracies in percent; docs/scores.md says what each is.
     """
     return pipeline.evaluate(_run(settings, False), None if path is None else Path(path))

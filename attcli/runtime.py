@@ -86,6 +86,14 @@ def cores() -> int:
     return min(allowed, int(wanted)) if wanted.isdecimal() and int(wanted) else allowed
 
 
+def cpu_model() -> str:
+    """The name of the CPU as the system tells it."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line for line in lines if line.startswith("model name")).partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 def free_memory() -> int:
     """The bytes of memory that this process may still take: what the machine has left, within a container's limit."""
     free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 WIDTH = 100
 """Columns that texts and tables are wrapped to."""
 
+WIDEST = 200
+"""Columns that a table of many columns may take; a narrower terminal wraps its lines."""
+
 SOURCE_AT = 44
 """The column at which the sources of a recipe's values begin."""
 
@@ -40,11 +43,11 @@ def _has(characters: str, encoding: str) -> bool:
     return True
 
 
-def _text(table: Table) -> str:
-    """A table as text; its lines are ASCII characters where stdout's encoding has no others."""
-    if not _has("┏━┃", sys.stdout.encoding or "utf-8"):
+def _text(table: Table, width: int = WIDTH) -> str:
+    """A table as text, at most so wide; its lines are ASCII characters where stdout's encoding has no others."""
+    if not _has("┏━┃─", sys.stdout.encoding or "utf-8"):
         table.box = box.ASCII
-    console = Console(file=io.StringIO(), width=WIDTH)
+    console = Console(file=io.StringIO(), width=width)
     console.print(table)
     file = console.file
     assert isinstance(file, io.StringIO)
@@ -105,6 +108,45 @@ def snapshots_table(report: dict[str, Any]) -> str:
     for row in report["snapshots"]:
         validated.add_row(str(row["iteration"]), *(_cell(row["scores"][arch][kind]) for arch, kind in columns))
     return _text(validated) + "\n" + _text(rules)
+
+
+def _learned(row: dict[str, Any], rule: str) -> str:
+    """The means of the set and of its moving average by a rule; `-` where that rule was not applied."""
+    entries = row[rule] or {}
+    means = [f"{entries[kind]:.1f}" if kind in entries else "-" for kind in ("synthetic", "ema")]
+    return " / ".join(means) if entries else "-"
+
+
+def records_table(rows: list[dict[str, Any]]) -> str:
+    """A row for each record: how large its set is, and a ConvNet's accuracy by each rule, beside what was published."""
+
+    def number(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    table = Table(
+        title="records of runs",
+        caption="accuracy of ConvNets on test images in %, as synthetic / ema; `selected` on validation images,\n"
+        "`largest` on the test images themselves; published values are of their own protocols",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("name")
+    table.add_column("dataset")
+    numbers = ("images/\nclass", "bytes/\nclass", "float32\nipc", "iterations")
+    for column in (*numbers, "last", "selected", "largest", "random", "published"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            row["dataset"],
+            number(row["images_per_class"], ",d"),
+            number(row["bytes_per_class"], ",d"),
+            number(row["float32_ipc"], ".2f"),
+            number(row["iterations"], ",d"),
+            *(_learned(row, rule) for rule in ("last", "selected", "largest")),
+            number(row["random"], ".1f"),
+            ", ".join(f"{accuracy:.1f} {method}" for method, accuracy in row["published"].items()) or "-",
+        )
+    return _text(table, WIDEST)
 
 
 def recipe_text(recipe: "Recipe") -> str:

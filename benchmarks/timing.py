@@ -10,22 +10,16 @@ from typing import Any
 
 import torch
 
-from attcli.runtime import keep_freed_memory
+from attcli.runtime import cpu_model, keep_freed_memory
 
 
 def machine(device: torch.device | str) -> dict[str, Any]:
     """What the figures were measured on."""
     device = torch.device(device)
-    model = next((line.split(":")[1].strip() for line in _cpu() if line.startswith("model name")), platform.processor())
-    found = {"device": str(device), "cpu": model, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    found = {"device": str(device), "cpu": cpu_model(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     if device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)
     return {**found, "python": platform.python_version()}
-
-
-def _cpu() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def _finish() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from attcli import __version__
-from attcli.cli import inspection, recipes, stages, work
+from attcli.cli import inspection, recipes, records, stages, work
 from attcli.cli.command import reporting
 
 RUN, LOOK = "Commands that compute", "Commands that look"
@@ -77,6 +77,21 @@ EXAMPLES = {
         "attcli recipes use datm/cifar10/ipc50",
         "attcli recipes use att/digits/ipc1 --force",
     ),
+    "records": (
+        "attcli records",
+        "attcli records add my-run",
+        "attcli records benchmarks/records/runs --json",
+    ),
+    "records list": (
+        "attcli records list",
+        "attcli records list other-records",
+        "attcli records list --json",
+    ),
+    "records add": (
+        "attcli records add my-run",
+        "attcli records add my-run --artifacts other --to other-records",
+        'attcli records add my-run --note "a second seed" --force',
+    ),
 }
 """Lines for each command's help."""
 
@@ -108,6 +123,12 @@ app.add_typer(recipes_app, name="recipes", epilog=_examples("recipes"), rich_hel
 recipes_app.callback()(recipes.list_recipes)
 for name, function in OF_RECIPES.items():
     recipes_app.command(name, epilog=_examples(f"recipes {name}"))(function)
+
+records_app = typer.Typer(cls=records.ListByDefault, help="Make a record of a run, or list the records of a folder.")
+app.add_typer(records_app, name="records", epilog=_examples("records"), rich_help_panel=LOOK)
+OF_RECORDS: dict[str, Callable[..., None]] = {"list": records.list_records, "add": records.add}
+for name, function in OF_RECORDS.items():
+    records_app.command(name, epilog=_examples(f"records {name}"))(function)
 
 
 def _version(value: bool) -> None:

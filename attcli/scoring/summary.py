@@ -22,11 +22,12 @@ def as_json(report: Mapping[str, Any]) -> str:
 
 
 def summary(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and sample standard deviation (none for a single value) of accuracies in percent."""
+    """Mean and sample standard deviation (none for a single value) of accuracies in percent, and the accuracies."""
     return {
         "mean": round(mean(values), 4),
         "sd": round(stdev(values), 4) if len(values) > 1 else None,
         "n": len(values),
+        "accuracies": [round(value, 4) for value in values],
     }
 
 

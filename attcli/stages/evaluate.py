@@ -45,9 +45,10 @@ def run(run: Run, path: Path | None = None) -> dict[str, Any]:
         "scores": evaluation.scores(scorer, kinds, "networks", with_classes),
         "protocol": scorer.description(kinds),
         "set": _describe(distilled),
+        "work": scorer.results.folder.name,
     }
     if path is None:
-        about = {name: report[name] for name in ("protocol", "set")}
+        about = {name: report[name] for name in ("protocol", "set", "work")}
         _write(run.scores, {"scores": report["scores"]})
         _write(run.scores.with_name("scores-about.json"), about)
         logger.info("the scores are in {}, how they were made in scores-about.json beside it", run.scores)
@@ -61,14 +62,19 @@ def run_snapshots(run: Run, *, literature: bool = False) -> dict[str, Any]:
 
     `last`: the last snapshot, tested. `selected`: for each architecture and kind the snapshot that is best on the
     validation images, tested once; left out where there are none. With `literature` also `literature_maximum`: the
-    best of the tests of all snapshots, which chooses on the test images, as the literature reports it. UserError where
-    nothing can be scored.
+    best of the tests of all snapshots, which chooses on the test images, as the literature reports it. `protocol` and
+    `set` say how the snapshots were scored, and what the last one is. UserError where nothing can be scored.
     """
     files = synthetic.snapshots(run.snapshots)
     if not files:
         raise UserError(f"{run.snapshots} holds no snapshots; run `{synthetic.MAKER}`")
-    evaluation = _Evaluation(run, _snapshot(run, files[-1]))
-    report: dict[str, Any] = {"last": evaluation.row(files[-1], "test")}
+    last = _snapshot(run, files[-1])
+    evaluation = _Evaluation(run, last)
+    report: dict[str, Any] = {
+        "protocol": evaluation.scorer(last, "test").description(LEARNED),
+        "set": _describe(last),
+        "last": evaluation.row(files[-1], "test"),
+    }
     if len(evaluation.data.labels["validation"]):
         rows = [evaluation.row(file, "validation") for file in files]
         report |= {"snapshots": rows, "selected": _best(rows, lambda i: evaluation.row(files[i], "test"))}

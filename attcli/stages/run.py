@@ -13,7 +13,7 @@ from loguru import logger
 
 from attcli.errors import UserError
 from attcli.settings import Settings
-from attcli.store import artefact
+from attcli.store import artefact, times
 from attcli.store.files import LOCK, locked, sweep
 
 OTHERWISE = "--force overwrites it, --artifacts DIR writes elsewhere"
@@ -123,13 +123,14 @@ class Run:
 
     @contextmanager
     def working_at(self, folder: Path, stage: str) -> Iterator[Path]:
-        """A stage's work folder alone, for work that is not published as it is."""
+        """A stage's work folder alone, for work that is not published as it is. What the work takes is kept there."""
         with locked(folder, wait=lambda: not self.out_of_time()):
             for part in (folder, folder / "snapshots", folder / "history"):
                 sweep(part)
             if self.fresh == stage:
                 self._forget(stage, folder)
-            yield folder
+            with times.measured(folder, self.settings.runtime.device):
+                yield folder
 
     def _forget(self, stage: str, folder: Path) -> None:
         """Set aside what is kept of a stage and what is published of it, once in an invocation."""

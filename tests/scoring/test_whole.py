@@ -91,7 +91,7 @@ def test_summaries_of_confusion() -> None:
     entry = with_classes([first, second])
     assert entry["confusion"] == [[3, 1, 0], [2, 2, 0], [0, 0, 0]]
     assert entry["per_class"] == [75.0, 50.0, None]
-    assert {name: entry[name] for name in ("mean", "sd", "n")} == summary([50.0, 75.0])
+    assert {name: entry[name] for name in ("mean", "sd", "n", "accuracies")} == summary([50.0, 75.0])
     of_old = with_classes([{"accuracy": 50.0}, second])
     assert (of_old["mean"], of_old["per_class"], of_old["confusion"]) == (62.5, None, None)
 

@@ -31,7 +31,7 @@ def test_scores_have_the_stated_form(make_run: MakeRun) -> None:
     for row in report["scores"].values():
         assert set(row) == {"synthetic", "ema", "random"}
         for entry in row.values():
-            assert set(entry) == {"mean", "sd", "n", "per_class", "confusion"}
+            assert set(entry) == {"mean", "sd", "n", "accuracies", "per_class", "confusion"}
             assert 0 <= entry["mean"] <= 100
             assert entry["n"] == 2
     assert report["protocol"]["epochs"] == 4
@@ -50,8 +50,10 @@ def test_another_learning_rate_is_for_the_set_alone(make_run: MakeRun, monkeypat
 
 
 def test_sd_is_that_of_a_sample() -> None:
-    assert evaluate.summary([1.0, 2.0, 4.0]) == {"mean": 2.3333, "sd": 1.5275, "n": 3}
-    assert evaluate.summary([5.0]) == {"mean": 5.0, "sd": None, "n": 1}
+    assert evaluate.summary([1.0, 2.0, 4.0]) == {
+        "mean": 2.3333, "sd": 1.5275, "n": 3, "accuracies": [1.0, 2.0, 4.0],
+    }  # fmt: skip
+    assert evaluate.summary([5.0]) == {"mean": 5.0, "sd": None, "n": 1, "accuracies": [5.0]}
 
 
 def test_a_set_is_scored_from_its_file_alone(make_run: MakeRun, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Scores of snapshots: which are scored, on which images, and which one is selected."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.stages.observed import logged
 MakeRun = Callable[..., Run]
 
 
-def test_snapshots_are_scored_on_validation(make_run: MakeRun) -> None:
+def test_snapshots_are_scored_on_validation(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run()
     pipeline.distill(run)
     report = pipeline.evaluate_snapshots(run)
@@ -22,14 +23,17 @@ def test_snapshots_are_scored_on_validation(make_run: MakeRun) -> None:
     assert {row["split"] for row in report["snapshots"]} == {"validation"}
     assert report["last"]["iteration"] == 6
     assert report["last"]["split"] == "test"
+    scores = pipeline.evaluate(run)["scores"]["convnet"]
     assert report["last"]["scores"]["convnet"] == {
-        kind: {name: pipeline.evaluate(run)["scores"]["convnet"][kind][name] for name in ("mean", "sd", "n")}
-        for kind in ("synthetic", "ema")
+        kind: {name: scores[kind][name] for name in ("mean", "sd", "n", "accuracies")} for kind in ("synthetic", "ema")
     }
     selected = report["selected"]["convnet"]["synthetic"]
     best = max(report["snapshots"], key=lambda row: row["scores"]["convnet"]["synthetic"]["mean"])
     assert selected["iteration"] == best["iteration"]
     assert "literature_maximum" not in report
+    assert report["set"]["iteration"] == 6
+    about = json.loads((tmp_path / "artifacts" / "scores-about.json").read_text())
+    assert json.loads(json.dumps(report["protocol"])) == about["protocol"]  # of the set, which is the last snapshot
     assert pipeline.evaluate_snapshots(make_run()) == report
 
 
@@ -50,7 +54,7 @@ def test_without_validation_no_snapshot_is_selected(make_run: MakeRun) -> None:
     run = make_run(prepare__validation=0)
     pipeline.distill(run)
     with logged() as lines:
-        assert set(pipeline.evaluate_snapshots(run)) == {"last"}
+        assert set(pipeline.evaluate_snapshots(run)) == {"protocol", "set", "last"}
     assert "has no validation images, so that none is selected" in lines[0]
 
 

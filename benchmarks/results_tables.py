@@ -1,0 +1,198 @@
+"""The tables of docs/results.md, in Markdown, from the records."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from attcli.records import files
+from attcli.records.model import Published, Score
+
+Records = dict[str, dict[str, Any]]
+
+METHODS = ("mtt", "ftd", "datm", "att", "att+datm")
+BASELINES = ("random", "herding", "k-center", "forgetting")
+SHOWN = {"digits": "digits", "cifar10": "CIFAR-10", "convnet": "ConvNet", "vgg11": "VGG11"}
+"""How names of datasets and networks stand in the page."""
+
+COMBINATIONS = 25
+"""The combinations of learning rates in the test of stability."""
+
+
+def shown(name: str) -> str:
+    """A dataset's or network's name as the page has it."""
+    return SHOWN.get(name, name)
+
+
+def table(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table in Markdown."""
+
+    def line(cells: Iterable[str]) -> str:
+        return "".join(("|", *(f" {cell} |" if cell else " |" for cell in cells)))
+
+    names = list(heading)
+    return "\n".join((line(names), f"|{'---|' * len(names)}", *map(line, rows)))
+
+
+def number(mean: float, *spreads: float | None) -> str:
+    """A mean, with the spreads that are known in brackets."""
+    known = [f"{spread:.1f}" for spread in spreads if spread is not None]
+    return f"{mean:.1f} ({', '.join(known)})" if known else f"{mean:.1f}"
+
+
+class Column(NamedTuple):
+    """One record of a matrix: its dataset, images per class and network, and the scores in it."""
+
+    dataset: str
+    ipc: int
+    arch: str
+    results: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """What stands above the column."""
+        return f"{shown(self.dataset)} {self.ipc}, {shown(self.arch)}"
+
+
+def _columns(records: Records, part: str) -> list[Column]:
+    """The records whose name has that part, by dataset (digits first), images per class and network."""
+    columns = [
+        Column(record["about"]["dataset"], record["about"]["ipc"], arch, results)
+        for name, record in records.items()
+        if part in name
+        for arch, results in record["results"].items()
+    ]
+    return sorted(columns, key=lambda column: (column.dataset != "digits", *column[:3]))
+
+
+def methods(records: Records) -> str:
+    """Every method by every record of a matrix; in brackets the spread over networks and that over distillations."""
+
+    def cell(column: Column, row: str, kind: str) -> str:
+        entry = column.results[row][kind]
+        return number(entry["mean"], entry["sd_networks"], entry["sd_distillations"])
+
+    columns = _columns(records, "-methods")
+    rows = [["random real images", *(cell(column, "random", "real") for column in columns)]]
+    rows += [[f"`{method}`", *(cell(column, method, "synthetic") for column in columns)] for method in METHODS]
+    return table(["", *(column.title for column in columns)], rows)
+
+
+def baselines(records: Records) -> str:
+    """Coresets and all training images beside two methods, for ConvNets; in brackets the spread over seeds."""
+    columns = _columns(records, "-baselines")
+    distilled = {(c.dataset, c.ipc): c.results for c in _columns(records, "-methods") if c.arch == "convnet"}
+
+    def title(column: Column) -> str:
+        excerpt = ", 500 images per class," if column.dataset == "cifar10" else ""
+        return f"{shown(column.dataset)}{excerpt} {column.ipc}"
+
+    def of_baseline(name: str) -> list[str]:
+        return [number(c.results[name]["mean"], c.results[name]["sd_seeds"]) for c in columns]
+
+    def of_method(name: str) -> list[str]:
+        entries = [distilled[column.dataset, column.ipc][name]["synthetic"] for column in columns]
+        return [number(entry["mean"], entry["sd_distillations"]) for entry in entries]
+
+    rows = [["random real images" if name == "random" else name, *of_baseline(name)] for name in BASELINES]
+    rows += [[f"`{name}` (three networks for each seed)", *of_method(name)] for name in ("mtt", "att")]
+    rows.append(["all training images (`whole`)", *of_baseline("whole")])
+    return table(["trained on", *map(title, columns)], rows)
+
+
+class Run(NamedTuple):
+    """A distillation scored on one network: where its record is, what it was, and its scores by the three rules."""
+
+    file: str
+    title: str
+    dataset: str
+    size: tuple[int, int | None, float | None]
+    """Images per class, bytes per class, float32 images per class."""
+    iterations: int
+    arch: str
+    last: dict[str, Score]
+    selected: dict[str, Score] | None = None
+    largest: dict[str, Score] | None = None
+    published: list[Published] | None = None
+
+
+def _runs_of_old_form(records: Records) -> Iterator[Run]:
+    """Scores as `attcli evaluate` wrote them, in records from before those of runs had a form."""
+    for name, record in records.items():
+        reports = record.get("runs", [record] if "scores" in record else [])
+        for report in reports:
+            about = report["set"]
+            title = f"{name}, seed {about['seed']}" if len(reports) > 1 else name
+            size = (about["ipc"], None, None)
+            for arch, kinds in report["scores"].items():
+                last = {kind: Score(**entry) for kind, entry in kinds.items()}
+                yield Run(f"{name}.json", title, about["dataset"], size, about["iteration"], arch, last)
+
+
+def _runs(folder: Path) -> Iterator[Run]:
+    """The records of runs."""
+    for record in files.read_all(folder):
+        size = (record.size.images_per_class, record.size.bytes_per_class, record.size.float32_ipc)
+        for arch, scores in record.scores.items():
+            rules = (scores.last, scores.selected, scores.largest)
+            published = record.published if arch == "convnet" else None
+            file = f"runs/{record.name}.json"
+            yield Run(file, record.name, record.dataset, size, record.iterations, arch, *rules, published)
+
+
+def runs(records: Records, folder: Path) -> str:
+    """A row for each distillation and network."""
+    every = sorted([*_runs_of_old_form(records), *_runs(folder)], key=lambda run: (run.dataset != "digits", run.title))
+    heading = ["run", "dataset", "images per class", "bytes per class", "float32 ipc", "iterations", "network"]
+    heading += ["synthetic", "ema", "selected", "largest", "random", "published"]
+    return table(heading, map(_row, every))
+
+
+def _row(run: Run) -> list[str]:
+    images, size, float32 = run.size
+    values = [f"{number(value.accuracy, value.sd)}, `{value.method}`" for value in run.published or []]
+    return [
+        f"[{run.title}](../benchmarks/records/{run.file})",
+        shown(run.dataset),
+        f"{images:,}",
+        "–" if size is None else f"{size:,}",
+        "–" if float32 is None else f"{float32:.2f}",
+        f"{run.iterations:,}",
+        shown(run.arch),
+        *(_score(run.last, kind) for kind in ("synthetic", "ema")),
+        *("–" if rule is None else f"{_score(rule, 'synthetic')} / {_score(rule, 'ema')}" for rule in run[7:9]),
+        _score(run.last, "random"),
+        "; ".join(values) or "–",
+    ]
+
+
+def _score(scores: dict[str, Score], kind: str) -> str:
+    return number(scores[kind].mean, scores[kind].sd) if kind in scores else "–"
+
+
+def trials(records: Records) -> str:
+    """Runs of a few minutes on other datasets."""
+    rows = [row for name, record in records.items() if "-trials-" in name for row in record["rows"]]
+    heading = ["dataset", "CPU seconds of all stages", "synthetic", "ema", "random"]
+    return table(
+        heading,
+        (
+            [
+                row["dataset"],
+                f"{sum(stage['cpu_s'] for stage in row['stages']):.0f}",
+                *(f"{row['accuracy_percent']['convnet'][kind]:.1f}" for kind in ("synthetic", "ema", "random")),
+            ]
+            for row in rows
+        ),
+    )
+
+
+def stability(records: Records) -> dict[str, str]:
+    """The numbers that the page tells of the stability test, by marker."""
+    (record,) = [record for name, record in records.items() if "-stability" in name]
+    texts = {}
+    for method, result in record["results"].items():
+        fast = [accuracy for rates, accuracy in result["accuracy"].items() if rates.endswith("/10")]
+        texts[f"{method} near best"] = f"{round(result['share'] * COMBINATIONS)} of {COMBINATIONS}"
+        texts[f"{method} lowest"] = f"{int(min(result['accuracy'].values()))}"
+        texts[f"{method} fast"] = f"{min(fast):.0f} to {max(fast):.0f}"
+    return texts
