@@ -50,7 +50,7 @@ def make(name: str, folder: Path, works: Sequence[Path], note: str = "") -> Reco
             times=spent.times,
             experts=trained.trained if trained else None,
             students=cost.students(results),
-            size=_size(results),
+            size=Size(classes=len(about["classes"]), **synthetic.read(file).size),
             normaliser=_normaliser(results),
             learned_lr=learned_lr,
             protocol=scored.protocol,
@@ -69,16 +69,6 @@ def _coding(about: Mapping[str, Any]) -> tuple[str, str]:
     """The names of the parameterisation and the storage; files that do not say hold pixels in float32."""
     coding = about.get("coding")
     return (coding["parameterisation"]["name"], coding["storage"]["name"]) if coding else ("pixels", "float32")
-
-
-def _size(results: Results) -> Size:
-    about = results.about
-    return Size(
-        classes=len(about["classes"]),
-        images_per_class=results.images_per_class,
-        bytes_per_class=about.get("bytes_per_class"),
-        float32_ipc=about.get("float32_ipc"),
-    )
 
 
 def _normaliser(results: Results) -> Normaliser:

@@ -87,7 +87,7 @@ class Size(Part):
 
     classes: PositiveInt
     images_per_class: PositiveInt
-    bytes_per_class: PositiveInt | None = None
+    bytes_per_class: NonNegativeFloat | None = None
     float32_ipc: NonNegativeFloat | None = None
 
 

@@ -180,3 +180,18 @@ def test_scores_stand_beside_random_images_of_the_same_bytes(shared: Path) -> No
     assert size["images_per_class"] == 16
     plain = run_in(shared, "scored-plain")
     assert list(pipeline.evaluate(plain)["scores"]["convnet"]) == ["synthetic", "ema", "random"]
+
+
+@pytest.mark.parametrize("kept_as", ["uint8", "codes"])
+def test_scales_follow_the_numbers_and_then_stay(shared: Path, kept_as: str) -> None:
+    run = run_in(shared, f"pixels-{kept_as}", **LEARNED, distill__parameterisation="pixels", distill__storage=kept_as)
+    pipeline.distill(run)
+    second, fourth, sixth = (synthetic.read_snapshot(path) for path in synthetic.snapshots(run.snapshots))
+    assert second.scales.keys() == fourth.scales.keys() == sixth.scales.keys() == {"images", "logits"}
+    for name, parts in fourth.scales.items():
+        assert any(not torch.equal(second.scales[name][part], x) for part, x in parts.items())
+        assert all(torch.equal(sixth.scales[name][part], x) for part, x in parts.items())
+    for state in (second, fourth):  # in whose iterations scales were fitted
+        decoder = synthetic.coding_of(synthetic.read(run.synthetic).about, None)
+        fitted = decoder.fit(state.coded().learned)["images"]
+        assert all(torch.equal(state.scales["images"][part], x) for part, x in fitted.items())
