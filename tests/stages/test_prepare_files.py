@@ -241,5 +241,7 @@ def test_a_folder_on_the_command_line(cli: Cli) -> None:
     classes(cli.folder / "images")
     assert "from the images in images" in cli(*words, "--dry-run")
     cli(*words, "--set", "prepare.classes=dog,cat")
-    assert dataset.read(cli.folder / "artifacts" / "dataset.h5").about["classes"] == ["dog", "cat"]
+    prepared = dataset.read(cli.folder / "artifacts" / "dataset.h5")
+    assert prepared.about["classes"] == ["dog", "cat"]
+    assert prepared.normaliser.kind == "standardise"
     assert "classes is ['dog', 'cat'] there" in cli(*words, code=2)
