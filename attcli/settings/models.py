@@ -236,6 +236,11 @@ class Settings(Section):
         return Request(self.prepare.dataset, where.data_dir, self.prepare, self.seed_of("prepare"), where.work_dir)
 
     @property
+    def prepared(self) -> Path:
+        """Where the prepared dataset lies among the results."""
+        return self.runtime.artifacts / "dataset.h5"
+
+    @property
     def matched_epochs(self) -> int:
         """The epochs of an expert that matching can read: the last start epoch plus the matched span."""
         return self.distill.max_start_epoch - 1 + self.distill.expert_epochs
