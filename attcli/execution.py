@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import torch
 from loguru import logger
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from attcli import runtime
 from attcli.errors import UserError
@@ -101,6 +100,8 @@ def flops(build: Callable[[], torch.nn.Module], work: Work) -> float:
 
 def _sweep(device: str, build: Callable[[], torch.nn.Module], work: Work) -> float:
     """The floating-point operations of a forward sweep over one image."""
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton
+
     with torch.device(device), FlopCounterMode(display=False) as counter:
         network = runtime.seeded(build, 0, "flops")
         network.eval()(torch.zeros(1, *work.image))  # a norm may refuse a single image in training mode

@@ -26,7 +26,8 @@ class DatasetInfo:
     """The facts of a dataset: its training set's classes, sizes, and shape of its images (channels, side, side).
 
     `literature` is the mean and the deviation of each channel that published experiments standardise it with. `seeded`
-    says that its split into training and test images is drawn with the seed.
+    says that its split into training and test images is drawn with the seed. `normalise` is the value of
+    `prepare.normalise` where neither the user nor a recipe has one.
     """
 
     name: str
@@ -40,6 +41,7 @@ class DatasetInfo:
     value_scale: float = 1 / 255
     literature: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     seeded: bool = False
+    normalise: str = "standardise"
 
     @property
     def values(self) -> int:

@@ -115,7 +115,9 @@ def configure(threads: int | str | None, deterministic: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
-    torch.use_deterministic_algorithms(deterministic)
+    # What `use_deterministic_algorithms` does for eager kernels. That one also imports the compiler, which takes two
+    # seconds; compiled.py calls it before it compiles.
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 

@@ -2,6 +2,8 @@
 
 import ctypes
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -40,3 +42,22 @@ def test_the_cores_that_openmp_may_use(value: str, expected: int, monkeypatch: p
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", value)
     assert runtime.cores() == expected
+
+
+CONFIGURED = """
+import sys
+from attcli import runtime
+from attcli.stages import pipeline
+import torch
+runtime.configure(1, True)
+assert torch.are_deterministic_algorithms_enabled()
+slow = {"torch._inductor", "torch._dynamo", "triton"} & set(sys.modules)
+assert not slow, slow
+from attcli.matching.compiled import _compile
+_compile(torch.neg)
+assert torch._inductor.config.deterministic
+"""
+
+
+def test_the_compiler_is_loaded_only_where_it_compiles_and_is_reproducible_then() -> None:
+    subprocess.run([sys.executable, "-c", CONFIGURED], check=True)

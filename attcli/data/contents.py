@@ -83,8 +83,8 @@ def _look(path: str) -> list[Any]:
     from PIL import Image
 
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        with open(path, "rb", buffering=0) as file:
+            data = file.readall()
     except OSError:
         return ["", None, None]
     digest = hashlib.sha256(data).hexdigest()

@@ -24,7 +24,8 @@ class UnreadableError(Exception):
     """Why an image cannot be read, in a few words."""
 
 
-ImageFile = Path | io.BytesIO
+ImageFile = str | Path | bytes
+"""An image's path, or its bytes."""
 
 
 def decode(file: ImageFile, channels: int, resolution: int, fit: str) -> tuple[NDArray[np.uint8], bool]:
@@ -34,15 +35,16 @@ def decode(file: ImageFile, channels: int, resolution: int, fit: str) -> tuple[N
     palettes become colours. `fit` is squeeze (both sides to the side), crop (the middle) or pad (with black).
     """
     try:
-        if not (file.stat().st_size if isinstance(file, Path) else file.getbuffer().nbytes):
+        if not (data := file if isinstance(file, bytes) else _bytes(file)):
             raise UnreadableError("it is empty")
-        with Image.open(file) as image:
+        # From memory: Pillow reads files in many small pieces, and maps some, of which it gets turned TIFFs wrong.
+        with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise UnreadableError(f"it has {image.width} x {image.height} pixels, which is too many")
             animated = bool(getattr(image, "is_animated", False))
             image.seek(0)
-            plain = _plain(ImageOps.exif_transpose(image), channels)
-            pixels = np.asarray(_fitted(plain, resolution, fit))
+            ImageOps.exif_transpose(image, in_place=True)
+            pixels = np.asarray(_fitted(_plain(image, channels), resolution, fit))
     except UnreadableError:
         raise
     except UnidentifiedImageError:
@@ -56,6 +58,12 @@ def decode(file: ImageFile, channels: int, resolution: int, fit: str) -> tuple[N
     return (pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)), animated
 
 
+def _bytes(path: str | Path) -> bytes:
+    """All bytes of a file."""
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
+
+
 def _plain(image: Image.Image, channels: int) -> Image.Image:
     """An image in grey or colour, of 8 bits, with nothing transparent."""
     if image.mode in WIDE:
@@ -67,7 +75,8 @@ def _plain(image: Image.Image, channels: int) -> Image.Image:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return image.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _fitted(image: Image.Image, side: int, fit: str) -> Image.Image:

@@ -1,8 +1,8 @@
 """What all datasets of image files share: their options, facts from a listing, the split, and the listing's memory."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, PositiveInt
@@ -140,9 +140,10 @@ def source(files: Listing, request: Request, info: DatasetInfo) -> Source:
 
     def split(labelled: Labelled) -> DecodedFiles:
         labels = np.array([label for _, label in labelled], np.int64)
+        root = os.fspath(files.root)
 
-        def file(i: int) -> Path:
-            return files.root / labelled[i][0]
+        def file(i: int) -> str:
+            return f"{root}/{labelled[i][0]}"
 
         size = info.channels, info.resolution, request.options.fit
         return DecodedFiles(file, lambda i: labelled[i][0], labels, *size)

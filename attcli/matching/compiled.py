@@ -128,4 +128,6 @@ def agree(a: Tensor, b: Tensor, tolerance: float) -> bool:
 def _compile(function: Any) -> Any:
     # Torch counts the programs of one piece of code, over all students of the process, and gives up beyond eight.
     torch._dynamo.config.recompile_limit = PROGRAMS
+    # runtime.configure told eager kernels alone whether they have to be reproducible; this tells the compiler.
+    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
     return torch.compile(function, fullgraph=True, dynamic=False)

@@ -2,7 +2,7 @@
 
 from attcli import coding, registry
 from attcli.data import sources
-from attcli.errors import UserError
+from attcli.errors import MissingError, UserError
 from attcli.options import LARGEST_ZCA, DatasetInfo
 from attcli.settings.models import Settings
 
@@ -12,10 +12,12 @@ OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 def check(settings: Settings) -> None:
     """UserError, in one line with the remedy, for the first thing that cannot work."""
     registry.dataset(settings.prepare.dataset)
-    info = sources.describe(settings.images)
-    registry.check_network(settings.network.arch, info.resolution, settings.network.model_dump())
-    for arch in filter(None, (*settings.evaluate.archs, settings.evaluate.whole_arch)):
-        registry.check_network(arch, info.resolution, {})
+    try:
+        check_images(settings, sources.describe(settings.images))
+    except MissingError:
+        if not settings.prepared.exists():
+            raise
+        # The stages check it against what was prepared from the files: only they may read it.
     for name in settings.evaluate.baselines or ():
         registry.module("baseline", name)
     for kind in ("trainer", "parameterisation", "storage"):
@@ -31,6 +33,14 @@ def check(settings: Settings) -> None:
         if strategy is not None and strategy != "none":
             for operation in strategy.split("_"):
                 registry.known(f"augmentation in {name}:", operation, OPERATIONS, f"{listing}, or none")
+    _spans(settings)
+
+
+def check_images(settings: Settings, info: DatasetInfo) -> None:
+    """UserError, in one line with the remedy, for the first setting that does not suit the images."""
+    registry.check_network(settings.network.arch, info.resolution, settings.network.model_dump())
+    for arch in filter(None, (*settings.evaluate.archs, settings.evaluate.whole_arch)):
+        registry.check_network(arch, info.resolution, {})
     if settings.prepare.normalise == "literature" and info.literature is None:
         raise UserError(f"prepare.normalise literature: there are no such figures for {info.name}; use standardise")
     if settings.prepare.normalise == "zca" and info.values > LARGEST_ZCA:
@@ -39,7 +49,6 @@ def check(settings: Settings) -> None:
             f"large; set prepare.normalise=standardise, or a prepare.resolution of at most "
             f"{int((LARGEST_ZCA / info.channels) ** 0.5)}"
         )
-    _spans(settings)
     _counts(settings, info)
 
 

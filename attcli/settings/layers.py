@@ -1,7 +1,7 @@
 """Where every setting comes from.
 
 Each value is that of the first layer that has one: flags, ATTCLI_* variables (runtime settings only), the params file,
-the recipe, the method's own choices, the defaults.
+the recipe, the method's own choices, what the dataset's module declares, the defaults.
 """
 
 import os
@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from attcli import registry
 from attcli.errors import UserError, brief
 from attcli.settings import messages, recipes
 from attcli.settings.checks import check
@@ -31,8 +32,8 @@ SELECTORS = ("distill.method", "prepare.dataset", "distill.ipc")
 class Resolved:
     """The settings, and where each value (by dotted name) came from.
 
-    origin: for each dotted name `flag`, `environment`, the path of the params file, `recipe NAME`, `method NAME` or
-    `default`.
+    origin: for each dotted name `flag`, `environment`, the path of the params file, `recipe NAME`, `method NAME`,
+    `dataset NAME` or `default`.
     recipe: the name of the recipe that the settings rest on, or the one that would be for them if there were any.
     recipe_found: whether there is a recipe for just this method, dataset and ipc; otherwise it may be the nearest one.
     params: the params file that was read; None where none was.
@@ -146,6 +147,13 @@ def _choices(method: str) -> dict[str, Any]:
     return methods.load(method).settings()
 
 
+def _of_dataset(name: str) -> dict[str, Any]:
+    """What a dataset's module declares of settings; nothing for a name that no dataset has, which the checks refuse."""
+    if registry.base(name) not in registry.names("dataset"):
+        return {}
+    return {"prepare.normalise": registry.dataset(name).normalise}
+
+
 def _of_recipe(recipe: recipes.Recipe, method: str) -> dict[str, Any]:
     """A recipe's values. For methods joined by `+` the choices of the recipe's own method give way to theirs."""
     values = recipe.settings()
@@ -229,4 +237,5 @@ def _base(asked: Layers, recipe: str | None) -> tuple[Layers, str, bool]:
         entry = recipes.nearest(method, dataset, ipc)
     of_recipe = _of_recipe(entry, method) if entry else {}
     name = entry.name if entry else str(recipes.Experiment(method, dataset, ipc))
-    return [(f"recipe {name}", of_recipe), (f"method {method}", _choices(method))], name, exact
+    layers = [(f"recipe {name}", of_recipe), (f"method {method}", _choices(method))]
+    return [*layers, (f"dataset {dataset}", _of_dataset(dataset))], name, exact

@@ -59,7 +59,9 @@ class Prepare(_with_options("dataset")):  # type: ignore[misc]
 
     dataset: str = Field("cifar10", description="dataset by name; folder for images of your own in runtime.data_dir")
     normalise: Literal["zca", "standardise", "literature"] = Field(
-        "zca", description="ZCA whitening, the images' own mean and deviation, or those that the literature's codes use"
+        "zca",
+        description="ZCA whitening, the images' own mean and deviation, or those that the literature's codes use; "
+        "default: the recipe's, or what suits the dataset",
     )
     zca_eps: PositiveFloat = Field(0.1, description="added to the covariance's eigenvalues by ZCA")
     validation: NonNegativeInt = Field(0, description="images split off the training set for validation, stratified")
@@ -238,6 +240,11 @@ class Settings(Section):
         """What is asked of the dataset's source."""
         where = self.runtime
         return Request(self.prepare.dataset, where.data_dir, self.prepare, self.seed_of("prepare"), where.work_dir)
+
+    @property
+    def prepared(self) -> Path:
+        """Where the prepared dataset lies among the results."""
+        return self.runtime.artifacts / "dataset.h5"
 
     @property
     def matched_epochs(self) -> int:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from attcli import coding, execution, runtime
-from attcli.data import sources
 from attcli.data.inputs import held_bytes
 from attcli.data.normalise import chunk_size
 from attcli.execution import CACHED_IMAGES, Work
@@ -21,7 +20,7 @@ from attcli.matching.parameters import Layout
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.settings import Settings
-from attcli.stages import inputs
+from attcli.stages import facts, inputs
 
 MEASURED_SECONDS = 0.5
 KEPT_COPIES = {False: 3, True: 6}
@@ -50,7 +49,7 @@ class Cost:
 
 def images_about(settings: Settings) -> dict[str, Any]:
     """What a prepared dataset's header would say of its images."""
-    info = sources.describe(settings.images)
+    info = facts.of(settings)
     return {"channels": info.channels, "classes": [""] * info.classes, "resolution": info.resolution}
 
 
@@ -66,14 +65,14 @@ def _shape(architecture: Architecture) -> tuple[int, int, int]:
 
 def _train(settings: Settings) -> int:
     """The training images."""
-    info, prepare = sources.describe(settings.images), settings.prepare
+    info, prepare = facts.of(settings), settings.prepare
     kept = min(info.train, prepare.limit_per_class * info.classes) if prepare.limit_per_class else info.train
     return kept - prepare.validation
 
 
 def _held(settings: Settings) -> float:
     """Bytes of the two matrices of ZCA, and of images that stay integers: all that is kept beside network inputs."""
-    info = sources.describe(settings.images)
+    info = facts.of(settings)
     matrices = 2 * 4 * info.values**2 if settings.prepare.normalise == "zca" else 0
     return float((_train(settings) + info.test) * info.values + matrices)
 
@@ -92,7 +91,7 @@ def _step_memory(architecture: Architecture, size: int, derivatives: bool) -> fl
 
 def prepare(settings: Settings) -> Cost:
     """What preparing takes; its time is not estimated."""
-    info = sources.describe(settings.images)
+    info = facts.of(settings)
     values = info.values
     whitening = 5 * 8 * values**2 if settings.prepare.normalise == "zca" else 0
     piece = min(info.train, chunk_size(values)) * values
@@ -145,7 +144,7 @@ def evaluate(
         work = Work(_shape(network), network.classes, min(batch, images), images * epochs * count)
         operations += execution.flops(network.build, work)
         largest = max(largest, _step_memory(network, size, False))
-        tested = held_bytes((sources.describe(settings.images).test, *_shape(network)))
+        tested = held_bytes((facts.of(settings).test, *_shape(network)))
     return Cost(
         memory=_held(settings) + tested + cores * largest,
         operations=operations,

@@ -6,7 +6,6 @@ from math import prod
 from pathlib import Path
 
 from attcli import baselines, coding, registry
-from attcli.data import sources
 from attcli.errors import MissingError, UserError
 from attcli.networks import Architecture
 from attcli.options import DatasetInfo
@@ -14,7 +13,7 @@ from attcli.progress import duration
 from attcli.scoring.protocol import Protocol
 from attcli.scoring.scorer import LEARNED, Case, is_coreset, is_entire, result_key, spec_by_name
 from attcli.settings import Settings
-from attcli.stages import cost, evaluate, identity, inputs, of_a_set, pipeline
+from attcli.stages import cost, evaluate, facts, identity, inputs, of_a_set, pipeline
 from attcli.stages.cost import Cost, size_in_words
 from attcli.stages.run import Run, differences
 from attcli.store import artefact, dataset, experts, synthetic
@@ -109,7 +108,7 @@ def _overwriting(run: Run, other: artefact.Header | None) -> str:
 
 
 def _prepare(run: Run) -> Plan:
-    info = sources.describe(run.settings.images)
+    info = facts.of(run.settings)
     values = info.channels * info.resolution**2
     copies = 2 if hasattr(registry.source(run.settings.prepare.dataset), "digest") else 1  # decoded first, then written
     matrix = 4 * values**2 if run.settings.prepare.normalise == "zca" else 0
@@ -158,7 +157,7 @@ def _kept_epochs(run: Run) -> int:
 
 def _distill(run: Run) -> Plan:
     settings = run.settings
-    info = sources.describe(settings.images)
+    info = facts.of(settings)
     wanted, every = settings.distill.iterations, settings.distill.save_every
     size, set_size = _size(settings, info)
     disk = -(-wanted // every) * 3 * set_size + wanted * (8 * settings.distill.syn_steps + 48) * 2
@@ -276,7 +275,7 @@ def _scoring_cost(run: Run, distilled: synthetic.SyntheticSet | None, counts: di
         about, images = distilled.about, len(distilled.labels)
         networks = {arch: Architecture.of(spec_by_name(arch, about), about) for arch in counts}
     else:
-        info = sources.describe(settings.images)
+        info = facts.of(settings)
         images = info.classes * coding.images_per_class(settings.distill, info.channels, info.resolution)
         networks = dict(zip(settings.evaluate.archs, networks_of(run, "evaluate"), strict=True))
     trainings = [(networks[arch], count) for arch, count in counts.items()]

@@ -11,6 +11,7 @@ from attcli.data import sources
 from attcli.errors import MissingError
 from attcli.settings import Settings
 from attcli.settings.choices import idle
+from attcli.stages import facts
 from attcli.store import artefact, dataset
 
 ALGORITHM = {"prepare": 1, "buffer": 1, "distill": 2, "evaluate": 1}
@@ -37,14 +38,14 @@ def network(settings: Settings) -> dict[str, object]:
     values = content(settings, "network")
     module = registry.module("network", arch)
     if hasattr(module, "resolved"):
-        values = module.resolved(values, sources.describe(settings.images).resolution)
+        values = module.resolved(values, facts.of(settings).resolution)
     return dict(values)
 
 
 def prepare(settings: Settings) -> Identity:
     """The identity of a prepared dataset."""
     section = settings.prepare
-    seeded = bool(section.validation or section.limit_per_class or sources.describe(settings.images).seeded)
+    seeded = bool(section.validation or section.limit_per_class or facts.of(settings).seeded)
     decisive: dict[str, object] = {
         **content(settings, "prepare", "allow_unreadable"),  # it decides whether there is a result, not which one
         "seed": settings.seed_of("prepare") if seeded else None,
@@ -60,10 +61,9 @@ def _files(settings: Settings) -> dict[str, str]:
     try:
         digest = sources.digest(settings.images)
     except MissingError:
-        prepared = settings.runtime.artifacts / "dataset.h5"
-        if not prepared.exists():
+        if not settings.prepared.exists():
             raise
-        digest = artefact.header(prepared, dataset.KIND, dataset.MAKER).about.get("files")
+        digest = artefact.header(settings.prepared, dataset.KIND, dataset.MAKER).about.get("files")
     return {} if digest is None else {"files": digest}
 
 

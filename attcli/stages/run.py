@@ -56,7 +56,7 @@ class Run:
     @property
     def dataset(self) -> Path:
         """The prepared dataset."""
-        return self._out / "dataset.h5"
+        return self.settings.prepared
 
     @property
     def experts(self) -> Path:

@@ -128,16 +128,17 @@ def _write_array(
         return
     _add_heading(total, name, array.dtype, array.shape)
     dataset = file.create_dataset(name, array.shape, array.dtype)
-    blocks = BlockDigests(rows_of_a_block or len(dataset))
+    blocks = BlockDigests(rows_of_a_block) if rows_of_a_block else None
     begin = 0
     for block in map(np.ascontiguousarray, array.blocks()):
         dataset[begin : begin + len(block)] = block
         _add(total, block)
-        blocks.add(block)
+        if blocks is not None:
+            blocks.add(block)
         begin += len(block)
     if begin != len(dataset):
         raise ValueError(f"{name}: {begin} rows instead of {len(dataset)}")
-    if rows_of_a_block:
+    if blocks is not None:
         file.create_dataset(digests_of(name), data=blocks.finished())
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from attcli import runtime
 from attcli.data.inputs import Inputs, inputs_of, network_inputs
 from attcli.data.normalise import Normaliser
+from attcli.data.sources import DatasetInfo
 from attcli.store import artefact, hdf5
 from attcli.store import normaliser as normaliser_file
 from attcli.store.blocks import FileImages, digests_of, rows_of_a_block
@@ -86,6 +87,32 @@ def read(path: Path) -> Dataset:
         images={split: torch.from_numpy(arrays[f"{split}/images"]) for split in SPLITS},
         labels={split: torch.from_numpy(arrays[f"{split}/labels"]) for split in SPLITS},
         sha256=header.sha256,
+    )
+
+
+def facts(path: Path) -> DatasetInfo:
+    """The facts of the images in a dataset file, as their source described them; images left out are not counted."""
+    file, header = artefact.open_file(path, KIND, MAKER)
+    with file:
+        try:
+            kept = artefact.datasets(file, KIND, path)
+            labels = {split: np.asarray(kept[f"{split}/labels"][()]) for split in SPLITS}
+            trained_on = np.concatenate([labels["train"], labels["validation"]])
+            counts = np.bincount(trained_on, minlength=len(header.about["classes"]))
+        except (hdf5.BadFileError, OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+            raise artefact.damaged(path, MAKER, error) from None
+    about = header.about
+    return DatasetInfo(
+        about["dataset"],
+        f"the images in {path}",
+        classes=len(about["classes"]),
+        channels=about["channels"],
+        resolution=about["resolution"],
+        train=int(counts.sum()),
+        smallest_class=int(counts.min()),
+        test=len(labels["test"]),
+        value_scale=about["value_scale"],
+        seeded=header.settings.get("seed") is not None,
     )
 
 

@@ -82,7 +82,8 @@ class Spool:
             return np.empty((0, *self._shape), np.uint8)
         first, count = int(rows[0]), int(rows[-1] - rows[0]) + 1
         flat = np.fromfile(self._images, np.uint8, count * self._row_bytes, offset=first * self._row_bytes)
-        return flat.reshape(count, *self._shape)[rows - first]
+        images = flat.reshape(count, *self._shape)
+        return images if count == len(rows) else images[rows - first]
 
 
 def remove_spool(folder: Path, name: str) -> None:

@@ -96,6 +96,16 @@ def test_images_that_are_not_square(tmp_path: Path, fit: str, corner: object, mi
     assert tuple(decoded[:, 4, 4].tolist()) == middle
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK"])
+@pytest.mark.parametrize("turn", [5, 6, 7, 8])
+def test_a_turned_tiff_that_is_not_square_is_read_as_it_was_seen(mode: str, turn: int, tmp_path: Path) -> None:
+    upright = Image.open(picture(tmp_path / "upright.tif", size=(9, 6), mode=mode))
+    stored = {5: "TRANSPOSE", 6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"}[turn]
+    turned = upright.transpose(Image.Transpose[stored])
+    turned.save(tmp_path / "turned.tif", tiffinfo={274: turn})
+    assert np.array_equal(pixels(tmp_path / "turned.tif", side=16), pixels(tmp_path / "upright.tif", side=16))
+
+
 def bomb(path: Path, side: int) -> Path:
     """A PNG of a few bytes that says it has side x side pixels."""
 

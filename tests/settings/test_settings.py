@@ -42,6 +42,35 @@ def test_ipc_50_finds_its_recipe() -> None:
     assert settings.distill.iterations == 1_000_000
 
 
+@pytest.mark.parametrize(
+    ("method", "dataset", "normalise"),
+    [
+        ("att", "mnist", "standardise"),
+        ("mtt", "fashionmnist", "standardise"),
+        ("ftd", "svhn", "standardise"),
+        ("datm", "imagewoof", "literature"),
+        ("tesla", "tinyimagenet", "literature"),
+    ],
+)
+def test_without_a_recipe_the_dataset_says_how_images_are_normalised(method: str, dataset: str, normalise: str) -> None:
+    flags = {"distill.method": method, "prepare.dataset": dataset}
+    resolved = resolve(flags, environ={})
+    assert (resolved.settings.prepare.normalise, resolved.origin["prepare.normalise"]) == (
+        normalise,
+        f"dataset {dataset}",
+    )
+    Path("params.yaml").write_text("prepare: {normalise: zca, resolution: 32}\n")
+    assert resolve(flags, environ={}).settings.prepare.normalise == "zca"
+
+
+def test_a_recipe_says_how_images_are_normalised_before_the_dataset_does() -> None:
+    resolved = resolve({"distill.method": "datm", "prepare.dataset": "tinyimagenet"}, environ={})
+    assert (resolved.settings.prepare.normalise, resolved.origin["prepare.normalise"]) == (
+        "zca",
+        "recipe datm/tinyimagenet/ipc1",
+    )
+
+
 def test_flags_before_params_before_recipe() -> None:
     Path("params.yaml").write_text("distill: {ipc: 10, syn_steps: 7, lr_img: 5}\n")
     found = resolve({"distill.lr_img": 9.0}, environ={})

@@ -12,7 +12,7 @@ from attcli.data import contents
 from attcli.data.decoding import DecodedFiles
 from attcli.errors import UserError
 from attcli.settings import resolve
-from attcli.stages import decoded, identity, inputs, pipeline
+from attcli.stages import decoded, facts, identity, inputs, pipeline
 from attcli.stages.forecast import forecast
 from attcli.stages.run import Run
 from attcli.store import dataset
@@ -226,6 +226,40 @@ def test_a_prepared_dataset_serves_without_its_files(make_run: MakeRun, tmp_path
         pipeline.prepare(run)
 
 
+@pytest.mark.parametrize("layout", ["drawn", "own"])
+def test_a_prepared_folder_serves_without_its_files(cli: Cli, layout: str) -> None:
+    """On the other machine there is neither the folder nor the memory of its digests."""
+    for part in [""] if layout == "drawn" else ["train", "test"]:
+        classes(cli.folder / "photos" / part, count=10)
+    folder = ("--set", "prepare.dataset=folder", "--data-dir", "photos", "--set", "buffer.batch=4")
+    validation = ("--set", "prepare.validation=0")
+    cli.small("prepare", *folder, *validation)
+    prepared = (cli.folder / "artifacts" / "dataset.h5").read_bytes()
+    for name in ("photos", ".attcli"):
+        (cli.folder / name).rename(cli.folder / f"elsewhere-{name}")
+    assert "nothing to do: artifacts/dataset.h5 is there" in cli.small("distill", *folder, *validation, "--dry-run")
+    facts._of_file.cache_clear()  # it was said once in this process
+    log = cli.small_log("evaluate", *folder, *validation)
+    assert log.count("artifacts/dataset.h5 stands for its image files (photos is not there)") == 1
+    assert (cli.folder / "artifacts" / "dataset.h5").read_bytes() == prepared
+    assert (cli.folder / "artifacts" / "scores.json").exists()
+    for words, problem in (
+        (("--set", "prepare.limit_per_class=3"), "limit_per_class is None there, 3 asked for"),
+        (("--set", "buffer.batch=400"), "buffer.batch 400 is more than the"),
+        (("--set", "distill.ipc=400"), "distill.ipc 400 is more than the"),
+        (("--force", "--set", "prepare.limit_per_class=4"), "photos is not there; name the folder"),
+    ):
+        assert problem in cli.small("distill", *folder, *validation, *words, code=2)
+        assert (cli.folder / "artifacts" / "dataset.h5").read_bytes() == prepared
+
+
+def test_another_prepared_dataset_does_not_stand_for_a_folder(cli: Cli) -> None:
+    cli.small("prepare")
+    folder = ("--set", "prepare.dataset=folder", "--data-dir", "photos")
+    for words in ((), ("--dry-run",)):
+        assert "photos is not there; name the folder" in cli.small("distill", *folder, *words, code=2)
+
+
 def test_zca_of_large_images_is_refused_before_any_work(tmp_path: Path) -> None:
     classes(tmp_path / "images")
     wanted = {"prepare.dataset": "folder", "runtime.data_dir": str(tmp_path / "images"), "buffer.batch": 2}
@@ -241,5 +275,7 @@ def test_a_folder_on_the_command_line(cli: Cli) -> None:
     classes(cli.folder / "images")
     assert "from the images in images" in cli(*words, "--dry-run")
     cli(*words, "--set", "prepare.classes=dog,cat")
-    assert dataset.read(cli.folder / "artifacts" / "dataset.h5").about["classes"] == ["dog", "cat"]
+    prepared = dataset.read(cli.folder / "artifacts" / "dataset.h5")
+    assert prepared.about["classes"] == ["dog", "cat"]
+    assert prepared.normaliser.kind == "standardise"
     assert "classes is ['dog', 'cat'] there" in cli(*words, code=2)

@@ -53,6 +53,13 @@ def test_a_file_written_in_pieces_names_the_same_content(tmp_path: Path, monkeyp
         assert "digests" not in file["train"]
 
 
+def test_images_without_digests_by_blocks_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[int] = []
+    monkeypatch.setattr(blocks.BlockDigests, "add", lambda self, piece: hashed.append(len(piece)))
+    write(tmp_path / "whole.h5")
+    assert not hashed
+
+
 @pytest.mark.usefixtures("small_blocks")
 def test_images_stay_in_the_file_where_memory_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "dataset.h5")

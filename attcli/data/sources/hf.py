@@ -7,7 +7,6 @@ import hashlib
 import io
 from collections import Counter
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from attcli.data import imagefiles
@@ -78,10 +77,11 @@ def _labels(split: Any, label: str) -> list[int]:
     return labels
 
 
-def _file(split: Any, image: str, index: int) -> Path | io.BytesIO:
+def _file(split: Any, image: str, index: int) -> str | bytes:
     """An image's bytes, or its path where the dataset holds only that."""
     value = split[index][image]
-    return io.BytesIO(value["bytes"]) if value["bytes"] is not None else Path(value["path"])
+    content: str | bytes = value["bytes"] if value["bytes"] is not None else value["path"]
+    return content
 
 
 def _looked_at(loaded: Loaded) -> dict[str, Content]:
@@ -91,7 +91,8 @@ def _looked_at(loaded: Loaded) -> dict[str, Content]:
     looked_at = {}
     for i in range(min(LOOKED_AT, len(loaded.train))):
         try:
-            with Image.open(_file(loaded.train, loaded.image, i)) as image:
+            file = _file(loaded.train, loaded.image, i)
+            with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
                 looked_at[str(i)] = Content(0, "", image.size, image.mode not in GREY)
         except Exception:
             continue
