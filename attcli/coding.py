@@ -184,8 +184,6 @@ def size(per_class: float, channels: int, side: int, images_per_class: int) -> d
 
 
 def in_words(size: dict[str, Any]) -> str:
-    """A set's size in a line, as `16 images per class in 12,288.8 bytes (1.00 float32 images)`."""
-    return (
-        f"{size['images_per_class']} image{'' if size['images_per_class'] == 1 else 's'} per class in "
-        f"{size['bytes_per_class']:,g} bytes ({size['float32_ipc']:.2f} float32 images)"
-    )
+    """A set's size in a line, as `16 images per class in 12,289 bytes (1.00 float32 images)`."""
+    images = f"{size['images_per_class']} image{'' if size['images_per_class'] == 1 else 's'} per class"
+    return f"{images} in {size['bytes_per_class']:,.0f} bytes ({size['float32_ipc']:.2f} float32 images)"

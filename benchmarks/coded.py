@@ -59,8 +59,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "frequency": {"distill.method": "att+fred", "distill.lr_img": 1600.0},
     "frequency, uint8": {"distill.method": "att+fred+uint8", "distill.lr_img": 3200.0},
+    "frequency, 4 bits": {"distill.method": "att+fred+codes", "distill.lr_img": 6400.0},
 }
-VARIANTS |= {f"{name}, labels": {**VARIANTS[name], **LABELS} for name in ("multiformation, uint8",)}
+VARIANTS["multiformation, uint8, no ZCA"] = {**VARIANTS["multiformation, uint8"], "prepare.normalise": "literature"}
+VARIANTS["multiformation, uint8, labels"] = {**VARIANTS["multiformation, uint8"], **LABELS}
 VARIANTS |= {
     f"{name}, late": {**VARIANTS[name], **LATE}
     for name in ("pixels", "multiformation", "multiformation, uint8", "multiformation, 4 bits", "frequency, uint8")

@@ -59,8 +59,8 @@ def test_everything_from_nothing_and_its_table(cli: Cli) -> None:
     assert {"scores": report["scores"]} == json.loads(Path("artifacts/scores.json").read_text())
     assert report["protocol"]["name"] == "exact"
     assert sorted(path.name for path in Path("artifacts").iterdir()) == [
-        ".lock", "dataset.h5", "experts", "history.csv", "history.h5", "images.png", "scores-about.json", "scores.json",
-        "snapshots", "synthetic.h5",
+        ".lock", "dataset.h5", "experts", "history.csv", "history.h5", "images.png", "normaliser.h5",
+        "scores-about.json", "scores.json", "snapshots", "synthetic.h5",
     ]  # fmt: skip
 
 
@@ -170,7 +170,8 @@ def test_dry_run_says_what_would_run_and_makes_nothing(cli: Cli) -> None:
 def test_dry_run_of_the_paper(cli: Cli) -> None:
     output = cli("distill", "--ipc", "50", "--dry-run")
     assert "100 experts of 41 epochs: 5 GB of disk" in output
-    assert "1000000 iterations (att, ipc 50, 50 steps)" in output
+    size = "50 images per class in 614,400 bytes (50.00 float32 images)"
+    assert f"1000000 iterations (att, ipc 50, 50 steps; {size})" in output
 
 
 def test_config_tells_values_and_where_they_come_from(cli: Cli) -> None:

@@ -162,9 +162,7 @@ def _distill(run: Run) -> Plan:
     size, set_size = _size(settings, info)
     disk = -(-wanted // every) * 3 * set_size + wanted * (8 * settings.distill.syn_steps + 48) * 2
     done = _kept_iterations(run)
-    what = f"{settings.distill.method}, ipc {settings.distill.ipc}, {settings.distill.syn_steps} steps"
-    if size:
-        what += f"; {size}"
+    what = f"{settings.distill.method}, ipc {settings.distill.ipc}, {settings.distill.syn_steps} steps; {size}"
     if done == wanted:
         return Plan(f"nothing to do: {wanted} iterations ({what}) are done")
     header = _header(run.synthetic, synthetic.KIND)
@@ -175,16 +173,15 @@ def _distill(run: Run) -> Plan:
 
 
 def _size(settings: Settings, info: DatasetInfo) -> tuple[str, int]:
-    """What the set costs, in words where it is not ipc images of float32 pixels; and the bytes of a saved state."""
+    """What the set costs, in words; and the bytes of its learned numbers in a saved state."""
     plan = coding.planned(settings.distill, info.channels, info.resolution)
     total = plan.counted_bytes(settings.distill.ipc, info.classes, settings.distill.labels != "hard")
     per_class = plan.images_per_class(settings.distill.ipc)
     size = coding.size(total / info.classes, info.channels, info.resolution, per_class)
-    plain = coding.choices(settings.distill) == coding.PLAIN
     units = info.classes * per_class // plan.parameterisation.images_per_unit
     shapes = plan.parameterisation.unit(info.channels, info.resolution).values()
     state = coding.FLOAT32_BYTES * units * sum(prod(shape) for shape in shapes)
-    return "" if plain else coding.in_words(size), state
+    return coding.in_words(size), state
 
 
 def _kept_iterations(run: Run) -> int:

@@ -245,3 +245,19 @@ def test_a_value_that_unfolds_without_end_is_shown_in_few_words() -> None:
 def test_a_switch_may_be_written_as_usual() -> None:
     Path("params.yaml").write_text("buffer: {adaptive: false}\n")
     assert resolve(environ={}).settings.buffer.adaptive is False
+
+
+def test_joined_methods_may_have_a_recipe_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "att+uint8" / "cifar10.yaml"
+    own.parent.mkdir()
+    own.write_text(
+        "sources: {here: made up}\nrecipes:\n  att+uint8/cifar10/ipc1:\n    title: T\n    values:\n"
+        "      distill.lr_img: [7, here]\n"
+    )
+    monkeypatch.setattr(recipes, "FOLDER", tmp_path)
+    found = recipes.find("att+uint8", "cifar10", 1)
+    assert found is not None
+    assert found.name == "att+uint8/cifar10/ipc1"
+    settings = resolve(found.experiment.settings(), environ={}, ignore_params=True).settings.distill
+    assert (settings.lr_img, settings.storage, settings.select) == (7, "uint8", "nearest")
+    assert recipes.find("att+nothing", "cifar10", 1) is None

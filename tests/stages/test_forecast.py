@@ -154,3 +154,19 @@ def test_what_is_no_set_is_refused_in_one_line_with_and_without_a_plan(cli: Cli)
     Path("artifacts/dataset.h5").unlink()
     Path("artifacts/dataset.h5").write_bytes(Path("cut.h5").read_bytes())
     assert "run `attcli prepare`" in cli.small("distill", "--dry-run", code=2)
+
+
+def test_a_plan_says_what_the_set_costs(cli: Cli) -> None:
+    plan = cli("distill", "--method", "att+multiformation+uint8", "--ipc", "1", "--dry-run")
+    assert "16 images per class in 12,289 bytes (1.00 float32 images)" in plan
+    plan = cli("distill", "--method", "fred", "--ipc", "1", "--dry-run")
+    assert "16 images per class in 12,416 bytes (1.01 float32 images)" in plan
+    soft = ("--set", "distill.labels=learned", "--set", "distill.label_storage=float16")
+    plan = cli("distill", "--method", "att+multiformation+uint8", *soft, "--dry-run")
+    assert "16 images per class in 12,609 bytes (1.03 float32 images)" in plan
+    assert "1 image per class in 12,288 bytes (1.00 float32 images)" in cli("distill", "--ipc", "1", "--dry-run")
+
+
+def test_the_cost_counts_the_images_that_are_decoded(make_run: MakeRun) -> None:
+    plain, many = make_run().settings, make_run(distill__parameterisation="multiformation").settings
+    assert cost.distill(many, 3).operations == 4 * cost.distill(plain, 3).operations
