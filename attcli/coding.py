@@ -8,11 +8,15 @@ is counted in the bytes that are reported. Nothing here imports torch before it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from attcli import parameterisations, registry, storage
+from attcli.options import Section
 from attcli.parameterisations import Coded, Parameterisation, Space
 from attcli.storage import Storage
 
@@ -86,23 +90,26 @@ class Coding:
 
     def images(self, coded: Coded, scales: Mapping[str, Scales]) -> Tensor:
         """The images (n, C, H, W) that networks see: decoded from the numbers as the file would hold them."""
-        return self.parameterisation.decode(self._rounded(coded, scales), self.space)
+        with _whole_float32():
+            return self.parameterisation.decode(self._rounded(coded, scales), self.space)
 
     def pull_back(self, coded: Coded, scales: Mapping[str, Scales], gradient: Tensor) -> dict[str, Tensor]:
         """The gradients in the learned tensors of a loss with this gradient (n, C, H, W) in the images.
 
-        The derivative is taken at the rounded numbers. It passes through the rounding itself unchanged, and is zero for
-        numbers out of the range that can be kept.
+        The derivative is taken at the rounded numbers. It passes through the rounding itself unchanged, but is zero for
+        a number out of the range that can be kept, unless a step against it leads back.
         """
         rounded = self._rounded(coded, scales)
-        gradients = parameterisations.pull_back(self.parameterisation, rounded, self.space, gradient)
-        inside = {name: self.storage.inside(x, scales.get(name, {})) for name, x in coded.learned.items()}
-        return {name: g if (kept := inside[name]) is None else g * kept for name, g in gradients.items()}
+        with _whole_float32():
+            gradients = parameterisations.pull_back(self.parameterisation, rounded, self.space, gradient)
+        return {
+            name: _passing(g, self.storage.beyond(coded.learned[name], scales.get(name, {})))
+            for name, g in gradients.items()
+        }
 
     def pull_back_labels(self, logits: Tensor, scales: Scales, gradient: Tensor) -> Tensor:
         """The gradient (n, K) in learned labels, of a loss with this gradient in the labels as they are kept."""
-        inside = self.label_storage.inside(logits, scales) if self.label_storage else None
-        return gradient if inside is None else gradient * inside
+        return _passing(gradient, self.label_storage.beyond(logits, scales) if self.label_storage else None)
 
     def _rounded(self, coded: Coded, scales: Mapping[str, Scales]) -> Coded:
         rounded = {name: self.storage.rounded(x, scales.get(name, {})) for name, x in coded.learned.items()}
@@ -131,6 +138,24 @@ class Coding:
         return {name: self.storage.unpack(parts[name], (units, *shape)) for name, shape in shapes.items()}
 
 
+@contextmanager
+def _whole_float32() -> Iterator[None]:
+    """Products of matrices without TF32, whatever students compute in: a set is decoded alike wherever it is read."""
+    import torch
+
+    matmul = torch.backends.cuda.matmul
+    allowed, matmul.allow_tf32 = matmul.allow_tf32, False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32 = allowed
+
+
+def _passing(gradient: Tensor, beyond: Tensor | None) -> Tensor:
+    """The gradient where it leads numbers back into range or they are within it, and zero elsewhere."""
+    return gradient if beyond is None else gradient * (beyond * gradient >= 0)
+
+
 def on_cpu(scales: Scales) -> Scales:
     """The same scales on the CPU."""
     return {name: x.cpu() for name, x in scales.items()}
@@ -152,19 +177,32 @@ def choices(distill: Any) -> Choices:
 
 
 def load(chosen: Mapping[str, Mapping[str, object]], space: Space) -> Coding:
-    """The coding of these choices, for images of this space; choices that are not said are the plain ones."""
+    """The coding of these choices, for images of this space; choices that are not said are the plain ones.
 
-    def options(choice: Mapping[str, object]) -> dict[str, object]:
-        return {key: value for key, value in choice.items() if key != "name"}
-
+    Options that are not said have their defaults. UserError for a name that nothing has, ValueError for options that a
+    choice does not take.
+    """
     whole = {**PLAIN, **chosen}
     image, number, label = whole["parameterisation"], whole["storage"], whole.get("labels")
     return Coding(
-        parameterisations.load(str(image["name"]), **options(image)),
-        storage.load(str(number["name"]), **options(number)),
-        storage.load(str(label["name"]), **options(label)) if label else None,
+        parameterisations.load(str(image["name"]), **_options("parameterisation", image)),
+        storage.load(str(number["name"]), **_options("storage", number)),
+        storage.load(str(label["name"]), **_options("storage", label)) if label else None,
         space,
     )
+
+
+def _options(kind: str, choice: Mapping[str, object]) -> dict[str, object]:
+    """A choice's options, as it declares them. ValueError for those that it does not take."""
+    module = registry.module(kind, str(choice["name"]))
+    own = {key: value for key, value in choice.items() if key != "name"}
+    declared: type[Section] = getattr(module, "Options", Section)
+    try:
+        return dict(declared.model_validate(own).model_dump())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"its {kind} {choice['name']} has an impossible option {where}: {first['msg']}") from None
 
 
 def planned(distill: Any, channels: int, side: int) -> Coding:

@@ -139,7 +139,7 @@ def records_table(rows: list[dict[str, Any]]) -> str:
             row["name"],
             row["dataset"],
             number(row["images_per_class"], ",d"),
-            number(row["bytes_per_class"], ",d"),
+            number(row["bytes_per_class"], ",.0f"),
             number(row["float32_ipc"], ".2f"),
             number(row["iterations"], ",d"),
             *(_learned(row, rule) for rule in ("last", "selected", "largest")),

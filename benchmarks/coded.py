@@ -17,7 +17,7 @@ from attcli.settings import resolve
 from attcli.settings.layers import assignment
 from attcli.stages import evaluate, pipeline
 from attcli.stages.run import Run
-from attcli.store import synthetic
+from attcli.store import states, synthetic
 from benchmarks.timing import machine
 
 SHARED: dict[str, Any] = {
@@ -107,7 +107,7 @@ def _row(folder: Path, name: str, changes: dict[str, Any], split: str, baselines
     size = synthetic.read(run.synthetic).size
     if split == "test" and baselines:
         return {**size, "scores": pipeline.evaluate(run)["scores"]}
-    row = evaluate.row(run, synthetic.snapshots(run.snapshots)[-1], split)
+    row = evaluate.row(run, states.snapshots(run.snapshots)[-1], split)
     return {**size, "scores": row["scores"]}
 
 

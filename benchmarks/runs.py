@@ -8,7 +8,7 @@ from attcli import progress, runtime
 from attcli.settings import resolve
 from attcli.stages import evaluate, pipeline
 from attcli.stages.run import Run
-from attcli.store import synthetic
+from attcli.store import states
 
 
 def scored(
@@ -30,5 +30,5 @@ def scored(
     runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
     run = Run(settings)
     pipeline.distill(run)
-    report = evaluate.row(run, synthetic.snapshots(run.snapshots)[-1], split, kinds)
+    report = evaluate.row(run, states.snapshots(run.snapshots)[-1], split, kinds)
     return dict(report["scores"])

@@ -13,7 +13,7 @@ from torch import nn
 import attcli
 from attcli.stages import pipeline
 from attcli.stages.run import Run
-from attcli.store import dataset, synthetic
+from attcli.store import dataset, states, synthetic
 
 MakeRun = Callable[..., Run]
 REPOSITORY = Path(__file__).parents[1]
@@ -49,7 +49,7 @@ def test_a_set_is_what_its_file_holds(make_run: MakeRun) -> None:
     assert (loaded.lr, loaded.classes, loaded.protocol.batch) == (stored.lr, stored.about["classes"], 7)
     assert torch.equal(loaded.dataset().tensors[1], stored.labels)
     assert torch.equal(loaded.dataset("ema").tensors[0], stored.variants["ema"])
-    snapshot = attcli.load(synthetic.snapshots(run.snapshots)[-1])
+    snapshot = attcli.load(states.snapshots(run.snapshots)[-1])
     assert torch.equal(snapshot.images, loaded.images)
     with pytest.raises(attcli.UserError, match="there is no variant 'best'"):
         loaded.dataset("best")

@@ -68,13 +68,14 @@ class Baseline:
     """How real images are chosen; `select` is None where all training images are taken.
 
     reads: which of the candidates' features and forgotten it calls; each takes trainings on all images.
-    per_class: how many images of each class it chooses. kept: takes their network inputs (n, C, H, W) and classes (n,)
-    to those that networks see, where that is something else.
+    per_class: how many images of each class it chooses; with `up_to` fewer of a class that has too few. kept: takes
+    their network inputs (n, C, H, W) and classes (n,) to those that networks see, where that is something else.
     """
 
     select: Select | None
     reads: tuple[Literal["features", "forgotten"], ...] = ()
     per_class: Callable[[Budget], int] = paid
+    up_to: bool = False
     kept: Callable[[Tensor, Tensor, Budget], tuple[Tensor, Tensor]] | None = None
 
 

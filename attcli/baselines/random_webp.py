@@ -17,19 +17,23 @@ if TYPE_CHECKING:
 
 QUALITY = 50
 SMALLEST = 64
-"""No WebP file of a picture is smaller than about this, in bytes."""
+"""Hardly a WebP file of a picture is smaller than this, in bytes, or than one part of so many of its pixels' bytes."""
+
+SHARE = 0.9
+"""At most this part of a class is taken, so that images are left to choose a learning rate on."""
 
 
 def per_class(budget: Budget) -> int:
     """As many images as could fit at most; fewer of them will."""
-    return max(1, int(budget.bytes // SMALLEST))
+    space = budget.coding.space
+    return max(1, int(budget.bytes // max(SMALLEST, space.channels * space.side**2 / SMALLEST)))
 
 
 def select(candidates: Candidates, generator: torch.Generator) -> Tensor:
-    """The indices of so many random images of each class, or of all where it has fewer, class by class."""
+    """The indices of so many random images of each class, class by class; of fewer where it has too few."""
     from attcli.data.inputs import of_each_class
 
-    counts = [min(candidates.per_class, len(members)) for members in candidates.members()]
+    counts = [min(candidates.per_class, max(1, int(SHARE * len(members)))) for members in candidates.members()]
     return of_each_class(candidates.labels, counts, generator)
 
 
@@ -39,17 +43,16 @@ def kept(images: Tensor, labels: Tensor, budget: Budget) -> tuple[Tensor, Tensor
 
     normaliser = budget.coding.space.known
     pixels = (normaliser.inverse(images).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
-    left: dict[int, float] = dict.fromkeys(labels.tolist(), budget.bytes)
     fitting, pictures = [], []
-    for index, label in enumerate(labels.tolist()):
-        file = _file(pixels[index])
-        first = left[label] == budget.bytes
-        if left[label] < len(file) and not first:
-            left[label] = 0.0
-            continue
-        left[label] = max(0.0, left[label] - len(file))
-        fitting.append(index)
-        pictures.append(_picture(file, len(pixels[index])))
+    for label in labels.unique().tolist():
+        spent = 0
+        for index in (labels == label).nonzero().flatten().tolist():
+            file = _file(pixels[index])
+            if spent and spent + len(file) > budget.bytes:
+                break
+            spent += len(file)
+            fitting.append(index)
+            pictures.append(_picture(file, len(pixels[index])))
     plain = torch.stack(pictures).to(images) / 255
     return normaliser.forward(plain), labels[torch.tensor(fitting, device=labels.device)]
 
@@ -76,4 +79,4 @@ def _picture(file: bytes, channels: int) -> Tensor:
     return torch.from_numpy(array.copy()).permute(2, 0, 1)
 
 
-BASELINE = Baseline(select, per_class=per_class, kept=kept)
+BASELINE = Baseline(select, per_class=per_class, up_to=True, kept=kept)

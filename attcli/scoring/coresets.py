@@ -83,6 +83,10 @@ class Coresets:
         kept = baselines.load(name).kept
         return Coreset(*(kept(images, labels, self.budget) if kept else (images, labels)), held_out)
 
+    def at_least(self, name: str) -> int:
+        """How many images of each class there have to be for a baseline."""
+        return 1 if baselines.load(name).up_to else self.per_class(name)
+
     def per_class(self, name: str) -> int:
         """How many images of each class a baseline selects."""
         return baselines.load(name).per_class(self.budget)

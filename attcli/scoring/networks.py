@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attcli import execution
 from attcli.data.inputs import Inputs
-from attcli.matching.statistics import calibrated
+from attcli.matching.statistics import calibrated, unfilled
 from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student
 from attcli.networks import Architecture
@@ -30,7 +30,8 @@ class Networks:
     precision: str
     how: Runtime
     _students: dict[Architecture, Student] = field(default_factory=dict)
-    _step_functions: dict[Architecture, StepFunctions] = field(default_factory=dict)
+    _step_functions: dict[tuple[Architecture, int], StepFunctions] = field(default_factory=dict)
+    """By the network and the number of images in a batch."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -38,12 +39,17 @@ class Networks:
         return execution.dtype(self.precision)
 
     def prepare(self, architecture: Architecture, images: Tensor, batch: int, passes: int) -> None:
-        """Make an architecture's step functions for sets like `images` (n, C, H, W), for `passes` over it in all."""
-        if architecture in self._students:
+        """Make an architecture's step functions for sets like `images` (n, C, H, W), for `passes` over it in all.
+
+        Sets of other sizes whose batches have as many images share them.
+        """
+        batch = min(batch, len(images))
+        if (architecture, batch) in self._step_functions:
             return
         execution.set_precision(self.precision)
-        student = execution.student(architecture.build, self.device, self.precision)
-        batch = min(batch, len(images))
+        if architecture not in self._students:
+            self._students[architecture] = execution.student(architecture.build, self.device, self.precision)
+        student = self._students[architecture]
         work = execution.Work(
             image=tuple(images.shape[1:]),
             classes=architecture.classes,
@@ -52,10 +58,12 @@ class Networks:
             short=len(images) % batch,
             dtype=self.dtype,
         )
-        self._students[architecture] = student
-        self._step_functions[architecture] = execution.step_functions(
+        steps = execution.step_functions(
             student, architecture.build, work, self.device, self.how.execution, self.how.micro_batch
         )
+        if not work.short:  # another set with such batches may leave a short one
+            steps = unfilled(steps, student.module)
+        self._step_functions[architecture, batch] = steps
 
     def trained(
         self,
@@ -73,7 +81,8 @@ class Networks:
         `met` is told of every batch, as `train_epoch` says.
         """
         theta = fresh(architecture, key).to(self.device, self.dtype)
-        step_functions = in_this_thread(self._step_functions[architecture], self.device)
+        batch = min(protocol.batch, len(images))
+        step_functions = in_this_thread(self._step_functions[architecture, batch], self.device)
         return train(step_functions, theta, images, labels, architecture.classes, lr, protocol, key, stop, met)
 
     def accuracy(self, architecture: Architecture, theta: Tensor, trained_on: Inputs, tested: Labelled) -> float:

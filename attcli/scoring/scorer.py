@@ -137,10 +137,16 @@ class Scorer:
         For the set and coresets the execution follows from the trainings of one baseline, however many are asked for,
         so that a score does not depend on which others are.
         """
-        trainings = self.repeats * (len(LEARNED) + 1 + len(self.random_lrs))
+        rates = 1 + len(self.random_lrs)
+        trainings = self.repeats * (len(LEARNED) + rates)
         passes = self.protocol.epochs * trainings
         architecture, images = self.architecture(arch), self.scored.variants["synthetic"]
         self.networks.prepare(architecture, images, self.protocol.batch, passes)
+        for kind, repeat in sorted({case[1:] for case in cases if is_coreset(case[1])}):
+            of_kind = self.coresets.get(kind, repeat).images
+            self.networks.prepare(
+                architecture, of_kind, self.protocol.batch, self.protocol.epochs * self.repeats * rates
+            )
         if any(is_entire(kind) for _, kind, _ in cases):
             self.whole.prepare(architecture)
 
@@ -180,7 +186,7 @@ class Scorer:
         return self.networks.trained(self.architecture(arch), images, labels, lr, self.protocol, key, stop)
 
     def _coreset(self, arch: str, kind: str, repeat: int, stop: Callable[[], bool]) -> Result:
-        """As many real images of each class, with the best of several learning rates on held-out images."""
+        """Real images that a baseline selects, with the best of several learning rates on held-out images."""
         architecture = self.architecture(arch)
         coreset = self.coresets.get(kind, repeat)
         best: Result = {"held_out": -1.0}
@@ -207,7 +213,7 @@ class Scorer:
 
 
 def is_coreset(kind: str) -> bool:
-    """Whether a kind is a baseline that selects as many real images as the set has."""
+    """Whether a kind is a baseline that selects some real images."""
     return kind not in LEARNED and baselines.load(kind).select is not None
 
 

@@ -34,6 +34,14 @@ def readers() -> dict[str, dict[str, tuple[str, ...]]]:
 def idle(settings: Settings) -> set[str]:
     """The dotted names of the settings that nothing reads, as no choice that reads them was made."""
     unread: set[str] = set()
+    while (more := _unread(settings, without=unread)) != unread:
+        unread = more
+    return unread
+
+
+def _unread(settings: Settings, without: set[str]) -> set[str]:
+    """The settings that no choice reads, if those of `without` choose nothing, as they are not read themselves."""
+    unread: set[str] = set()
     read: set[str] = set()
     for setting, by_value in readers().items():
         section, name = setting.split(".")
@@ -41,5 +49,5 @@ def idle(settings: Settings) -> set[str]:
         if isinstance(choice, str):
             choice = registry.base(choice)
         for value, options in by_value.items():
-            (read if value == choice else unread).update(options)
+            (read if value == choice and setting not in without else unread).update(options)
     return unread - read

@@ -21,7 +21,7 @@ from attcli.stages.interrupt import deferred
 from attcli.stages.outcome import Outcome
 from attcli.stages.run import Run, may_write
 from attcli.stages.update import Updates
-from attcli.store import artefact, dataset, experts, history, synthetic
+from attcli.store import artefact, dataset, experts, history, states, synthetic
 
 SAVE_SECONDS = 300.0
 """Iterations that take long are saved this often, besides every `save_every` of them."""
@@ -80,11 +80,11 @@ class Loop:
     objective: Objective
     updates: Updates
 
-    def iterate(self, state: synthetic.State, drawn: Any) -> tuple[synthetic.State, history.Record]:
+    def iterate(self, state: states.State, drawn: Any) -> tuple[states.State, history.Record]:
         """The state after one more iteration, and what the history keeps of it."""
         begun = time.perf_counter()
         images = self.coding.images(state.coded(), state.scales)
-        slope = self.objective.slope(images, synthetic.labels_as_kept(self.coding, state), state.lr, drawn)
+        slope = self.objective.slope(images, states.labels_as_kept(self.coding, state), state.lr, drawn)
         after, moved = self.updates.apply(state, slope)
         record = history.Record(
             iteration=state.iteration,
@@ -98,8 +98,8 @@ class Loop:
 
 
 def begin(
-    settings: Settings, data: dataset.Dataset, trajectories: experts.Experts, resumed: synthetic.State | None = None
-) -> tuple[Loop, synthetic.State]:
+    settings: Settings, data: dataset.Dataset, trajectories: experts.Experts, resumed: states.State | None = None
+) -> tuple[Loop, states.State]:
     """The loop, and the state that it starts from (or resumes), on the device. UserError if a class is too small."""
     device = runtime.device(settings.runtime.device)
     execution.set_precision(settings.distill.precision)
@@ -158,7 +158,7 @@ def _distill(
     logger.info("{} holds iteration {}{}", run.synthetic, state.iteration, f" {counts}" if counts else "")
 
 
-def _save(results: Outcome, state: synthetic.State, settings: Distill, saved: float) -> float:
+def _save(results: Outcome, state: states.State, settings: Distill, saved: float) -> float:
     """Save where it is time to; returns when the last save was."""
     now = time.monotonic()
     if state.iteration % settings.save_every == 0 or state.iteration == settings.iterations:

@@ -21,9 +21,9 @@ from attcli.scoring.scorer import LEARNED, Result, Scored, Scorer, is_entire
 from attcli.scoring.summary import as_json, summary, with_classes
 from attcli.scoring.whole import Whole
 from attcli.stages import identity
-from attcli.stages.of_a_set import baselines_for, dataset_for, protocol_for
-from attcli.stages.run import Run, differences
-from attcli.store import artefact, dataset, synthetic
+from attcli.stages.of_a_set import baselines_for, check_asked, dataset_for, protocol_for
+from attcli.stages.run import Run
+from attcli.store import artefact, dataset, states, synthetic
 from attcli.store.files import set_aside, write_text
 from attcli.store.results import Results
 
@@ -37,7 +37,7 @@ def run(run: Run, path: Path | None = None) -> dict[str, Any]:
     the set's.
     """
     distilled = synthetic.read(path or run.synthetic, kind=None)
-    check_asked(run, distilled, path)
+    check_asked(run, distilled.about, distilled.settings, path)
     evaluation = _Evaluation(run, distilled)
     scorer = evaluation.scorer(distilled, "test")
     kinds = _kinds(scorer, baselines_for(run.settings.evaluate, distilled.about.get("coding") or coding.PLAIN))
@@ -65,7 +65,7 @@ def run_snapshots(run: Run, *, literature: bool = False) -> dict[str, Any]:
     best of the tests of all snapshots, which chooses on the test images, as the literature reports it. `protocol` and
     `set` say how the snapshots were scored, and what the last one is. UserError where nothing can be scored.
     """
-    files = synthetic.snapshots(run.snapshots)
+    files = states.snapshots(run.snapshots)
     if not files:
         raise UserError(f"{run.snapshots} holds no snapshots; run `{synthetic.MAKER}`")
     last = _snapshot(run, files[-1])
@@ -100,7 +100,7 @@ def row(run: Run, file: Path, split: str, kinds: Sequence[str] = LEARNED) -> dic
 
 def _snapshot(run: Run, file: Path) -> synthetic.SyntheticSet:
     """The set in a snapshot. UserError unless it was distilled from the images among the results."""
-    distilled = synthetic.read(file, synthetic.SNAPSHOT)
+    distilled = synthetic.read(file, states.KIND)
     if distilled.about["dataset_sha256"] != artefact.header(run.dataset, dataset.KIND, dataset.MAKER).sha256:
         raise UserError(
             f"{file} was distilled from other images than those in {run.dataset} (another split or normaliser); "
@@ -175,7 +175,7 @@ class _Evaluation:
     def _budget(self, distilled: synthetic.SyntheticSet) -> Budget:
         """What the set costs, for real images that are compared with it."""
         size, normaliser = distilled.size, distilled.normaliser or self.data.normaliser
-        decoder = synthetic.coding_of(distilled.about, normaliser)
+        decoder = states.coding_of(self._run.synthetic, distilled.about, normaliser)
         return Budget(distilled.about["ipc"], size["images_per_class"], size["bytes_per_class"], decoder)
 
     def _whole(self, distilled: synthetic.SyntheticSet, images: real.Real, of_the_set: Protocol) -> Whole:
@@ -219,7 +219,7 @@ class _Evaluation:
         """A snapshot's scores on a split."""
         distilled = _snapshot(self._run, file)
         scores = self.scores(self.scorer(distilled, split), kinds, f"{file.stem}, {split}", _plain)
-        return {"iteration": synthetic.iteration_of(file), "split": split, "scores": scores}
+        return {"iteration": states.iteration_of(file), "split": split, "scores": scores}
 
 
 def results_of(run: Run, distilled: synthetic.SyntheticSet, split: str, dataset_sha256: str) -> Results:
@@ -240,39 +240,12 @@ def _kinds(scorer: Scorer, asked: Sequence[str]) -> tuple[str, ...]:
     smallest = int(scorer.real.train_labels.bincount(minlength=classes).min())
     kinds: list[str] = [*LEARNED]
     for name in asked:
-        if is_entire(name) or real.has_enough(scorer.real, scorer.coresets.per_class(name), classes):
+        per_class = 0 if is_entire(name) else scorer.coresets.at_least(name)
+        if real.has_enough(scorer.real, per_class, classes):
             kinds.append(name)
             continue
-        per_class = scorer.coresets.per_class(name)
         logger.warning("a class has {} training images: too few for the baseline {} of {}", smallest, name, per_class)
     return tuple(kinds)
-
-
-def check_asked(run: Run, distilled: synthetic.SyntheticSet, path: Path | None) -> None:
-    """UserError where what was asked for is not what the set is; a warning where more iterations were.
-
-    For a named file only flags count, for the results' own set those of a params file too.
-    """
-    settings = run.settings
-    is_there = {"prepare.dataset": distilled.about["dataset"], **_flat(distilled.settings)}
-    asked = {"prepare.dataset": settings.prepare.dataset, **_flat(identity.distillation(settings))}
-    names = {"distill.experts": "buffer.experts", "distill.seed": "distill.seed"}
-    asked = {name: value for name, value in asked.items() if run.asked(names.get(name, name), files=path is None)}
-    differing = differences({name: is_there.get(name) for name in asked}, asked)
-    if differing:
-        raise UserError(
-            f"{path or run.synthetic} was distilled with other settings ({'; '.join(differing)}); leave these out to "
-            f"score it as it is, or run `{synthetic.MAKER}` with them"
-        )
-    wanted = settings.distill.iterations
-    reached = distilled.about["iteration"]
-    if path is None and run.asked("distill.iterations", files=True) and reached < wanted:
-        message = "{} is from iteration {} of {}; it is scored as it is, `{}` goes on with it"
-        logger.warning(message, run.synthetic, reached, wanted, synthetic.MAKER)
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    return {f"{section}.{name}": value for section, values in settings.items() for name, value in values.items()}
 
 
 def _best(rows: list[dict[str, Any]], score: Callable[[int], dict[str, Any]]) -> dict[str, Any]:

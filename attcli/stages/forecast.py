@@ -16,7 +16,7 @@ from attcli.settings import Settings
 from attcli.stages import cost, evaluate, facts, identity, inputs, of_a_set, pipeline
 from attcli.stages.cost import Cost, size_in_words
 from attcli.stages.run import Run, differences
-from attcli.store import artefact, dataset, experts, synthetic
+from attcli.store import artefact, dataset, experts, states, synthetic
 
 ORDER = ("prepare", "buffer", "distill", "evaluate")
 MAKERS = {dataset.KIND: dataset.MAKER, experts.KIND: experts.MAKER}
@@ -77,7 +77,7 @@ def scored_file(run: Run, command: str, target: Target | None = None) -> Path | 
     if command != "evaluate":
         return None
     if target and target.snapshots:
-        return next(reversed(synthetic.snapshots(run.snapshots)), None)
+        return next(reversed(states.snapshots(run.snapshots)), None)
     path = (target and target.file) or run.synthetic
     return path if path.is_file() else None
 
@@ -90,7 +90,7 @@ def networks_of(run: Run, command: str, target: Target | None = None) -> list[Ar
         return [inputs.architecture(settings.network, about)]
     spec = settings.network.model_dump()
     if path := scored_file(run, command, target):
-        kind = synthetic.SNAPSHOT if artefact.kind_of(path) == synthetic.SNAPSHOT else synthetic.KIND
+        kind = states.KIND if artefact.kind_of(path) == states.KIND else synthetic.KIND
         about = artefact.header(path, kind, synthetic.MAKER).about
         spec = about["network"]
     specs = [spec if arch == spec["arch"] else {"arch": arch} for arch in settings.evaluate.archs]
@@ -198,8 +198,8 @@ def _kept_iterations(run: Run) -> int:
     finally:
         opened.close()
     folder = run.work("distill", identity.distill(settings, header.sha256, digest)[0]) / "snapshots"
-    kept = [synthetic.iteration_of(file) for file in synthetic.snapshots(folder)]
-    if latest := _header(folder.parent / "latest.h5", synthetic.SNAPSHOT):
+    kept = [states.iteration_of(file) for file in states.snapshots(folder)]
+    if latest := _header(folder.parent / "latest.h5", states.KIND):
         kept.append(latest.about["iteration"])
     return max((iteration for iteration in kept if iteration <= settings.distill.iterations), default=0)
 
@@ -211,8 +211,8 @@ def _evaluate(run: Run, target: Target) -> Plan:
         return _snapshots(run, target)
     distilled = synthetic.read(path, kind=None) if target.file or path.is_file() else None
     if distilled:
-        evaluate.check_asked(run, distilled, target.file)
-        run = replace(run, settings=of_a_set.settings_of(run, distilled))
+        of_a_set.check_asked(run, distilled.about, distilled.settings, target.file)
+        run = replace(run, settings=of_a_set.settings_of(run, distilled.about))
     choices = (distilled.about.get("coding") or coding.PLAIN) if distilled else coding.choices(run.settings.distill)
     asked = of_a_set.baselines_for(settings, choices)
     coresets = [name for name in asked if is_coreset(name)]
@@ -281,11 +281,11 @@ def _scoring_cost(run: Run, distilled: synthetic.SyntheticSet | None, counts: di
 
 def _snapshots(run: Run, target: Target) -> Plan:
     """Scores of the snapshots; how many of them are kept is not looked at."""
-    files, settings = synthetic.snapshots(run.snapshots), run.settings
+    files, settings = states.snapshots(run.snapshots), run.settings
     if not files:
         raise UserError(f"{run.snapshots} holds no snapshots; run `{synthetic.MAKER}`")
-    distilled = synthetic.read(files[-1], synthetic.SNAPSHOT)
-    run = replace(run, settings=of_a_set.settings_of(run, distilled))
+    distilled = synthetic.read(files[-1], states.KIND)
+    run = replace(run, settings=of_a_set.settings_of(run, distilled.about))
     settings = run.settings
     validated = len(files) if settings.prepare.validation else 0
     rows = 1 + validated + min(validated, len(LEARNED) * len(settings.evaluate.archs))

@@ -19,7 +19,8 @@ ALGORITHM = {"prepare": 1, "buffer": 1, "distill": 2, "evaluate": 1}
 
 LATER = {"distill.label_storage": "float32"}
 """Settings that are younger than the results of their stage, with the value by which all of those were computed: where
-they have it they are no part of an identity, so that older results are still found."""
+they have it they are no part of an identity, so that older results are still found. A result that does not say one of
+them was made by this value."""
 
 Identity = tuple[str, dict[str, object]]
 """The fingerprint, and the settings that it hashes."""

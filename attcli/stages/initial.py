@@ -15,7 +15,7 @@ from attcli.matching.statistics import calibrated
 from attcli.matching.student import Student, has_batch_statistics
 from attcli.settings import Settings
 from attcli.stages import update
-from attcli.store import dataset, experts, synthetic
+from attcli.store import dataset, experts, states
 
 TOGETHER = 250
 """Images that an expert judges at a time."""
@@ -31,7 +31,7 @@ def begin(
     student: Student,
     decoder: Coding,
     device: torch.device,
-) -> synthetic.State:
+) -> states.State:
     """The state before the first iteration, on the CPU: images class by class, as many of each as ipc pays for.
 
     UserError if a class has too few images.
@@ -59,16 +59,16 @@ def begin(
     labels = hard
     if distill.labels != "hard":
         labels = judges.soft_labels(decoder.images(coded, scales), hard)
-    learned = {**coded.learned, synthetic.LR: torch.tensor(distill.lr_init, dtype=dtype)}
+    learned = {**coded.learned, states.LR: torch.tensor(distill.lr_init, dtype=dtype)}
     constants = dict(coded.constants)
     if distill.labels == "learned":
-        learned[synthetic.LOGITS] = labels
+        learned[states.LOGITS] = labels
         if of_labels := decoder.fit_labels(labels):
-            scales[synthetic.LOGITS] = of_labels
+            scales[states.LOGITS] = of_labels
     else:
-        constants[synthetic.LABELS] = labels
+        constants[states.LABELS] = labels
     optimiser = outer.OPTIMISERS[distill.optimiser]()
-    return synthetic.State(
+    return states.State(
         iteration=0,
         learned=learned,
         constants=constants,

@@ -1,12 +1,18 @@
 """What a set that is scored brings along: the images that it stands for, and the protocol that it is scored by."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from loguru import logger
 
 from attcli import coding
 from attcli.errors import UserError
 from attcli.scoring.protocol import Protocol
 from attcli.settings import Evaluate, Network, Prepare, Settings
-from attcli.stages.run import Run
+from attcli.settings.choices import idle
+from attcli.stages import identity
+from attcli.stages.run import Run, differences
 from attcli.store import dataset, synthetic
 
 
@@ -29,9 +35,38 @@ def dataset_for(run: Run, distilled: synthetic.SyntheticSet) -> dataset.Dataset:
     return data
 
 
-def settings_of(run: Run, distilled: synthetic.SyntheticSet) -> Settings:
-    """The settings of a run with the images and the network of the set that it scores."""
-    about = distilled.about
+def check_asked(run: Run, about: Mapping[str, Any], made_by: Mapping[str, Any], path: Path | None) -> None:
+    """UserError where what was asked for is not what the set is; a warning where more iterations were.
+
+    about and made_by: the header of the set, and the settings that decided it. For a named file only flags count, for
+    the results' own set those of a params file too.
+    """
+    settings = run.settings
+    is_there = {"prepare.dataset": about["dataset"], **identity.LATER, **_flat(made_by)}
+    read = identity.LATER.keys() - idle(settings)
+    later = {name: getattr(settings.distill, name.partition(".")[2]) for name in read}
+    asked = {"prepare.dataset": settings.prepare.dataset, **later, **_flat(identity.distillation(settings))}
+    names = {"distill.experts": "buffer.experts", "distill.seed": "distill.seed"}
+    asked = {name: value for name, value in asked.items() if run.asked(names.get(name, name), files=path is None)}
+    differing = differences({name: is_there.get(name) for name in asked}, asked)
+    if differing:
+        raise UserError(
+            f"{path or run.synthetic} was distilled with other settings ({'; '.join(differing)}); leave these out to "
+            f"score it as it is, or run `{synthetic.MAKER}` with them"
+        )
+    wanted = settings.distill.iterations
+    reached = about["iteration"]
+    if path is None and run.asked("distill.iterations", files=True) and reached < wanted:
+        message = "{} is from iteration {} of {}; it is scored as it is, `{}` goes on with it"
+        logger.warning(message, run.synthetic, reached, wanted, synthetic.MAKER)
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{section}.{name}": value for section, values in settings.items() for name, value in values.items()}
+
+
+def settings_of(run: Run, about: Mapping[str, Any]) -> Settings:
+    """The settings of a run with the images and the network of the set with this header that it scores."""
     kept = about.get("prepare") or {"dataset": about["dataset"], "normalise": about["normaliser"]["kind"]}
     section = {name: value for name, value in kept.items() if name in Prepare.model_fields}
     network = {name: value for name, value in about["network"].items() if name in Network.model_fields}

@@ -11,7 +11,7 @@ from loguru import logger
 from attcli.data.normalise import Normaliser
 from attcli.errors import DamagedError
 from attcli.stages.run import Run, may_write
-from attcli.store import artefact, dataset, history, normaliser, synthetic
+from attcli.store import artefact, dataset, history, normaliser, states, synthetic
 from attcli.store.files import atomic, move_aside, set_aside
 from attcli.store.publishing import publish
 
@@ -24,10 +24,10 @@ GRID_PIXELS = 48
 """Small images are enlarged to at least this many pixels a side in the picture."""
 
 
-def _read(file: Path, space_of: Normaliser) -> synthetic.State | None:
+def _read(file: Path, of_dataset: Normaliser) -> states.State | None:
     """A saved state; a damaged one is set aside, and distilling resumes from the one before it."""
     try:
-        return synthetic.read_snapshot(file, space_of)
+        return states.read(file, of_dataset)
     except DamagedError as error:
         set_aside(file, error)
         return None
@@ -43,7 +43,7 @@ class Outcome:
         self._latest = folder / "latest.h5"
         self._history_written, self._history_length = 0.0, 0
         self._published = -1
-        self._coding = synthetic.coding_of(header.about, data.normaliser)
+        self._coding = states.coding_of(run.synthetic, header.about, data.normaliser)
         self.records: list[history.Record] = []
         """The records since the last save."""
         self.machine: dict[str, Any] = {}
@@ -59,8 +59,8 @@ class Outcome:
             self._run, self._run.synthetic, synthetic.KIND, synthetic.MAKER, fingerprint, settings
         ):
             self._drop_scores()
-        for file in synthetic.snapshots(self._run.snapshots):
-            if not may_write(self._run, file, synthetic.SNAPSHOT, synthetic.MAKER, fingerprint, settings):
+        for file in states.snapshots(self._run.snapshots):
+            if not may_write(self._run, file, states.KIND, synthetic.MAKER, fingerprint, settings):
                 file.unlink()
             elif not (self._snapshots / file.name).exists():
                 publish(file, self._snapshots / file.name)
@@ -88,14 +88,14 @@ class Outcome:
             message = "{} tells of {} iterations whose history is lost and can't be restored from it; it is kept as {}"
             logger.warning(message, table, rows, kept)
 
-    def resume(self, iterations: int) -> synthetic.State | None:
+    def resume(self, iterations: int) -> states.State | None:
         """The latest saved state that is not beyond `iterations`, nor beyond a snapshot that is asked for and missing.
 
         The results then hold the snapshots up to there that these settings ask for, and no others: what is among the
         results depends on the settings alone. Those that leave stay in the work folder.
         """
         every = self._run.settings.distill.save_every
-        saved = {synthetic.iteration_of(file): file for file in synthetic.snapshots(self._snapshots)}
+        saved = {states.iteration_of(file): file for file in states.snapshots(self._snapshots)}
         latest = _read(self._latest, self._data.normaliser) if self._latest.exists() else None
         state, gap, usable = self._resumable(saved, iterations)
         if latest is not None and latest.iteration not in saved and latest.iteration <= min(gap, iterations):
@@ -110,7 +110,7 @@ class Outcome:
             publish(file, self._run.snapshots / file.name)
         return state
 
-    def _resumable(self, saved: dict[int, Path], iterations: int) -> tuple[synthetic.State | None, int, list[int]]:
+    def _resumable(self, saved: dict[int, Path], iterations: int) -> tuple[states.State | None, int, list[int]]:
         """The last snapshot that can be resumed from, the first one that is missing, and the iterations before that.
 
         Damaged snapshots are set aside and leave `saved`.
@@ -128,8 +128,8 @@ class Outcome:
 
     def _withdraw_all_but(self, staying: set[str], iterations: int) -> None:
         """Take the other snapshots from the results."""
-        leaving = [file for file in synthetic.snapshots(self._run.snapshots) if file.name not in staying]
-        later = [synthetic.iteration_of(file) for file in leaving if synthetic.iteration_of(file) > iterations]
+        leaving = [file for file in states.snapshots(self._run.snapshots) if file.name not in staying]
+        later = [states.iteration_of(file) for file in leaving if states.iteration_of(file) > iterations]
         if later:
             logger.warning(
                 "snapshots after iteration {} leave {} ({}); to have them back, ask for --iterations {}",
@@ -152,7 +152,7 @@ class Outcome:
             history.write_part(self._parts, self.records)
             self.records = []
 
-    def save(self, state: synthetic.State) -> None:
+    def save(self, state: states.State) -> None:
         """Keep a snapshot and publish it, with the set."""
         self._flush()
         file = self._write_snapshot(state)
@@ -162,18 +162,18 @@ class Outcome:
         if waited and state.iteration >= HISTORY_GROWTH * self._history_length:
             self._publish_history(state.iteration)
 
-    def _write_snapshot(self, state: synthetic.State) -> Path:
-        file = synthetic.snapshot_path(self._snapshots, state.iteration)
-        synthetic.write_snapshot(file, self._header, state)
+    def _write_snapshot(self, state: states.State) -> Path:
+        file = states.path_of(self._snapshots, state.iteration)
+        states.write(file, self._header, state)
         return file
 
-    def save_latest(self, state: synthetic.State) -> None:
+    def save_latest(self, state: states.State) -> None:
         """Keep the state to resume from, without a snapshot of its own, and publish the set."""
         self._flush()
-        synthetic.write_snapshot(self._latest, self._header, state)
+        states.write(self._latest, self._header, state)
         self._publish_set(state)
 
-    def finish(self, state: synthetic.State) -> None:
+    def finish(self, state: states.State) -> None:
         """Save what is not saved yet, and publish everything."""
         if self.records:
             self.save_latest(state)
@@ -181,8 +181,8 @@ class Outcome:
             self._publish_set(state)
         self._publish_history(state.iteration)
 
-    def _publish_set(self, state: synthetic.State) -> None:
-        synthetic.write(self._run.synthetic, self._header, state, self._data.normaliser)
+    def _publish_set(self, state: states.State) -> None:
+        synthetic.write(self._run.synthetic, self._header, state, self._coding, self._data.normaliser)
         normaliser.write(self._run.normaliser, self._data.about, self._header.versions, self._data.normaliser)
         self._draw_grid(state)
         self._published = state.iteration
@@ -201,7 +201,7 @@ class Outcome:
         history.write_csv(self._run.history.with_suffix(".csv"), arrays)
         self._history_written, self._history_length = time.monotonic(), iterations
 
-    def _draw_grid(self, state: synthetic.State) -> None:
+    def _draw_grid(self, state: states.State) -> None:
         """The moving average's images as a person would see them: a row per class, at most ten of each."""
         from torchvision.utils import save_image
 

@@ -12,7 +12,7 @@ from attcli.stages import distill as distill_stage
 from attcli.stages import evaluate as evaluate_stage
 from attcli.stages import identity
 from attcli.stages import prepare as prepare_stage
-from attcli.stages.of_a_set import settings_of
+from attcli.stages.of_a_set import check_asked, settings_of
 from attcli.stages.run import OTHERWISE, Run, differences, refuse
 from attcli.store import artefact, experts, synthetic
 
@@ -52,9 +52,9 @@ def _distill(run: Run) -> None:
 
 def _as_distilled(run: Run, path: Path) -> Run:
     """The same run with the dataset's settings that the set in a file was distilled with."""
-    distilled = synthetic.read(path, kind=None)
-    evaluate_stage.check_asked(run, distilled, path)
-    return replace(run, settings=settings_of(run, distilled))
+    header = synthetic.header(path)
+    check_asked(run, header.about, header.settings, path)
+    return replace(run, settings=settings_of(run, header.about))
 
 
 def evaluate(run: Run, path: Path | None = None) -> dict[str, Any]:

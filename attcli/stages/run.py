@@ -143,7 +143,10 @@ class Run:
         results = {
             "prepare": [self.dataset],
             "buffer": [self.experts],
-            "distill": [self.synthetic, self.snapshots, self.history, self.history.with_suffix(".csv"), self.grid],
+            "distill": [
+                *(self.synthetic, self.normaliser, self.snapshots, self.grid),
+                *(self.history, self.history.with_suffix(".csv")),
+            ],
             "evaluate": [],
         }
         published = [path for path in results[stage] if path.exists()]

@@ -14,7 +14,7 @@ from attcli.matching.outer import Pace
 from attcli.objectives import Slope
 from attcli.parameterisations import Coded
 from attcli.settings import Distill
-from attcli.store.synthetic import LABELS, LOGITS, LR, State
+from attcli.store.states import LABELS, LOGITS, LR, State
 
 COUNTS = ("lr_projected", "skipped", "skipped_in_a_row", "rejected", "rejected_in_a_row")
 
@@ -96,7 +96,9 @@ class Updates:
                     counts["rejected_in_a_row"],
                     self._settings.max_loss,
                 )
-        return replace(state, iteration=state.iteration + 1, counts=counts)
+        iteration = state.iteration + 1
+        scales = {**state.scales, **self._refitted(state.learned, iteration)}
+        return replace(state, iteration=iteration, counts=counts, scales=scales)
 
     def give_up(self, state: State) -> None:
         """DivergedError where too many updates in a row were not finite."""

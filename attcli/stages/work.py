@@ -11,7 +11,7 @@ from typing import Any
 
 from attcli.errors import UserError
 from attcli.stages.run import Run
-from attcli.store import artefact, experts, synthetic
+from attcli.store import artefact, experts, states
 from attcli.store.files import locked
 
 NAME = re.compile(r"(prepare|buffer|distill|evaluate|baselines)-([0-9a-f]{16})((?:\.replaced(?:-\d+)?)?)")
@@ -58,9 +58,9 @@ def _kept(run: Run, folder: Path) -> Kept | None:
 
 
 def _headers(folder: Path) -> Iterator[artefact.Header]:
-    kinds = {"dataset.h5": "dataset", "latest.h5": synthetic.SNAPSHOT}
+    kinds = {"dataset.h5": "dataset", "latest.h5": states.KIND}
     for path in sorted(folder.rglob("*.h5"), reverse=True):
-        kind = kinds.get(path.name, "expert" if path.name.startswith("expert") else synthetic.SNAPSHOT)
+        kind = kinds.get(path.name, "expert" if path.name.startswith("expert") else states.KIND)
         try:
             yield artefact.header(path, kind, "")
         except UserError:
@@ -86,7 +86,7 @@ def _in_words(stage: str, folder: Path) -> str:
     about: dict[str, Any] = header.about
     if stage == "prepare":
         return f"{about['dataset']}, {about['normaliser']['kind']}"
-    done = max((synthetic.iteration_of(path) for path in synthetic.snapshots(folder / "snapshots")), default=0)
+    done = max((states.iteration_of(path) for path in states.snapshots(folder / "snapshots")), default=0)
     done = max(done, about["iteration"])
     return f"{about['method']} {about['dataset']} ipc {about['ipc']}, seed {about['seed']}, {done} iterations"
 

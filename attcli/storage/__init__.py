@@ -1,8 +1,8 @@
 """How each learned number is kept on the disk: one file per choice, found by its name.
 
 The student trains on what the file can hold: numbers are rounded in the forward pass, and the gradient passes through
-the rounding as if it were not there (the straight-through estimate), except where a number lies outside the range that
-can be kept: it is kept as the end of the range then, and its gradient is zero. Storages of few bits round to a grid,
+the rounding as if it were not there (the straight-through estimate). A number outside of the range that can be kept is
+kept as the end of the range; its gradient passes only if it leads back. Storages of few bits round to a grid,
 whose scales follow the numbers: they are fitted anew every so many iterations. Modules are imported without torch.
 """
 
@@ -44,8 +44,8 @@ class Storage(Protocol):
     def rounded(self, numbers: Tensor, scales: Scales) -> Tensor:
         """The numbers that `unpack` would give back, in the type of `numbers`; no gradient flows through this."""
 
-    def inside(self, numbers: Tensor, scales: Scales) -> Tensor | None:
-        """Which numbers lie in the range that can be kept (bool, of their shape); None where all do."""
+    def beyond(self, numbers: Tensor, scales: Scales) -> Tensor | None:
+        """1 for numbers above what can be kept, -1 for those below, 0 for others (i8); None where all are within."""
 
     def pack(self, numbers: Tensor, scales: Scales) -> Packed:
         """The arrays that the file holds for a tensor (on the CPU); their bytes are what the set costs."""

@@ -42,7 +42,9 @@ def numbers_of(codes: Tensor, low: Tensor, step: Tensor) -> Tensor:
     return low + step * codes.float()
 
 
-def within(numbers: Tensor, low: Tensor, step: Tensor, top: int) -> Tensor:
-    """Which numbers lie in the range that codes reach, half a step beyond the last ones included."""
+def beyond(numbers: Tensor, low: Tensor, step: Tensor, top: int) -> Tensor:
+    """1 for numbers above what codes reach, -1 for those below, 0 for all others; half a step is still within reach."""
+    import torch
+
     places = numbers.float() - low
-    return (places >= -step / 2) & (places <= step * (top + 0.5))
+    return (places > step * (top + 0.5)).to(torch.int8) - (places < -step / 2).to(torch.int8)

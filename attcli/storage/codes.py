@@ -2,7 +2,8 @@
 
 A unit is cut into patches: of an image patch x patch pixels, all channels together; of other tensors as many
 consecutive numbers of each channel. Patches with similar smallest and largest numbers form a group (k-means); a group's
-grid lies between the smallest and largest number of all its patches, its ends kept in float16. A file holds the codes
+grid lies between the smallest and largest number of all its patches, its lowest value and its step kept in float16; no
+step is below 1/255 of the whole range, so that a flat patch can change. A file holds the codes
 (packed, and compressed by zlib where that makes them smaller), each patch's group, and each group's grid. Without
 groups (code_groups 0) every patch has a grid of its own.
 """
@@ -24,11 +25,20 @@ if TYPE_CHECKING:
 
     from attcli.storage import Limits, Packed, Scales
 
+FLOAT16 = 65_504.0
+"""The largest number of float16."""
+
 ROUNDS = 25
 """Rounds of k-means at most; it ends before that where no patch changes its group."""
 
-SMALLEST_STEP = 2.0**-24
-"""The smallest number above 0 of float16."""
+SAMPLE = 20_000
+"""Patches that k-means looks for its centres among; all patches then take the nearest centre."""
+
+CHUNK = 1 << 18
+"""Numbers that are packed, and patches that are assigned, at a time; a multiple of 8, so that bits end with bytes."""
+
+FINEST = 255
+"""No grid has a step below this part of the whole range: none is finer than one of uint8 would be."""
 
 
 class Options(affine.Options):
@@ -37,7 +47,7 @@ class Options(affine.Options):
     code_bits: int = Field(4, ge=1, le=6, description="codes: bits per number")
     code_patch: int = Field(5, ge=1, le=256, description="codes: pixels a side of the patches that have one scale")
     code_groups: int = Field(
-        64, ge=0, le=65_536, description="codes: how many scales the patches share; 0: each has its own"
+        64, ge=0, le=4096, description="codes: how many scales the patches share; 0: each has its own"
     )
 
 
@@ -76,10 +86,22 @@ class Codes:
         high = ranges.new_full((count,), -torch.inf).scatter_reduce(0, group, ranges[:, 1], "amax")
         empty = low > high
         low, high = low.masked_fill(empty, 0), high.masked_fill(empty, 0)
-        low = _float16(low)
-        step = _float16(((high - low) / self._top).clamp(min=SMALLEST_STEP))
+        smallest, largest = limits or (float(ranges[:, 0].min()), float(ranges[:, 1].max()))
+        low, step = self._grids(low, high, smallest, largest)
         device = numbers.device
         return {"group": group.view_as(lowest).to(device), "low": low.to(device), "step": step.to(device)}
+
+    def _grids(self, low: Tensor, high: Tensor, smallest: float, largest: float) -> tuple[Tensor, Tensor]:
+        """Lowest values and steps in float16 of grids that contain all from low to high.
+
+        A range that is too narrow is widened on both sides, within all that is allowed.
+        """
+        widest = (largest - smallest) / FINEST * self._top
+        missing = (widest - (high - low)).clamp(min=0) / 2
+        low = (low - missing).clamp(min=smallest).minimum(low)
+        high = high.maximum(low + widest)
+        low = _float16(low, up=False)
+        return low, _float16((high - low) / self._top, up=True)
 
     def _ranges(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """The smallest and the largest number of each patch, each (n, patches)."""
@@ -102,9 +124,9 @@ class Codes:
         low, step = self._spread(numbers, scales)
         return affine.numbers_of(affine.codes_of(numbers, low, step, self._top), low, step).to(numbers.dtype)
 
-    def inside(self, numbers: Tensor, scales: Scales) -> Tensor | None:
-        """Those that their grids reach."""
-        return affine.within(numbers, *self._spread(numbers, scales), self._top)
+    def beyond(self, numbers: Tensor, scales: Scales) -> Tensor | None:
+        """On which side of their grids numbers lie."""
+        return affine.beyond(numbers, *self._spread(numbers, scales), self._top)
 
     def pack(self, numbers: Tensor, scales: Scales) -> Packed:
         """`codes` and `group` u8, packed bits; `low` and `step` f16 (groups,). Without groups there is no `group`."""
@@ -133,11 +155,12 @@ class Codes:
         if any(part.shape != (count,) or part.dtype != np.float16 for part in (low, step)):
             raise ValueError("its scales have another shape or type than it says")
         if self._groups > 1:
-            group = unpacked_bits(np.asarray(packed["group"]), _bits_of(self._groups), shape[0] * patches)
+            packed_group = np.asarray(packed["group"])
+            group = unpacked_bits(packed_group, _bits_of(self._groups), shape[0] * patches).astype(np.int64)
+            if group.max() >= count:
+                raise ValueError("a patch is of a group that there is not")
         else:
             group = np.zeros(shape[0] * patches, np.int64) if self._groups else np.arange(shape[0] * patches)
-        if group.max() >= count:
-            raise ValueError("a patch is of a group that there is not")
         scales = {
             "group": torch.from_numpy(group).view(shape[0], patches),
             "low": torch.from_numpy(low.astype(np.float32)),
@@ -170,18 +193,29 @@ def packed_bits(values: NDArray[np.generic], bits: int) -> NDArray[np.uint8]:
     """Whole numbers below 2^bits as bytes, their lowest bit first, one number after the other."""
     import numpy as np
 
-    spread = values.reshape(-1, 1).astype(np.int64) >> np.arange(bits) & 1
-    return np.packbits(spread.astype(np.uint8))
+    flat = values.reshape(-1)
+    places = np.arange(bits, dtype=np.uint16)
+    parts = [
+        np.packbits((flat[first : first + CHUNK, None].astype(np.uint16) >> places & 1).astype(np.uint8))
+        for first in range(0, len(flat), CHUNK)
+    ]
+    return np.concatenate(parts) if parts else np.zeros(0, np.uint8)
 
 
-def unpacked_bits(packed: NDArray[np.generic], bits: int, count: int) -> NDArray[np.int64]:
-    """The numbers i64 (count,) again. ValueError where they are too few or too many."""
+def unpacked_bits(packed: NDArray[np.generic], bits: int, count: int) -> NDArray[np.uint16]:
+    """The numbers u16 (count,) again. ValueError where they are too few or too many."""
     import numpy as np
 
     if packed.dtype != np.uint8 or packed.shape != (-(-count * bits // 8),):
         raise ValueError("its packed numbers have another length than it says")
-    spread = np.unpackbits(packed.astype(np.uint8), count=count * bits).reshape(count, bits)
-    return spread.astype(np.int64) @ (1 << np.arange(bits))
+    weights = 1 << np.arange(bits, dtype=np.uint16)
+    numbers = np.empty(count, np.uint16)
+    for first in range(0, count, CHUNK):
+        last = min(first + CHUNK, count)
+        part = packed[first * bits // 8 : -(-last * bits // 8)].astype(np.uint8)
+        spread = np.unpackbits(part, count=(last - first) * bits).reshape(-1, bits)
+        numbers[first:last] = spread.astype(np.uint16) @ weights
+    return numbers
 
 
 def _bits_of(groups: int) -> int:
@@ -206,12 +240,16 @@ def _patch_of(shape: tuple[int, ...], patch: int) -> Tensor:
     return (torch.arange(prod(shape[1:])) // patch**2).view(shape[1:])
 
 
-def _float16(x: Tensor) -> Tensor:
-    """Numbers f32 rounded to what float16 can hold."""
+def _float16(x: Tensor, *, up: bool) -> Tensor:
+    """Numbers f32 as the next one that float16 can hold, up or down."""
+    import numpy as np
     import torch
 
-    largest = torch.finfo(torch.float16).max
-    return x.clamp(-largest, largest).half().float()
+    wanted = x.numpy()
+    rounded = wanted.clip(-FLOAT16, FLOAT16).astype(np.float16)
+    beyond = rounded < wanted if up else rounded > wanted
+    rounded = np.where(beyond, np.nextafter(rounded, np.float16(FLOAT16 if up else -FLOAT16)), rounded)
+    return torch.from_numpy(rounded.astype(np.float32))
 
 
 def clustered(points: Tensor, groups: int) -> Tensor:
@@ -219,23 +257,23 @@ def clustered(points: Tensor, groups: int) -> Tensor:
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    points = points.double()
-    centres = points[:1]
-    nearest = (points - centres).square().sum(dim=1)
+    sample = points[torch.randperm(len(points), generator=generator)[:SAMPLE]].double()
+    centres = sample[:1]
+    nearest = (sample - centres).square().sum(dim=1)
     while len(centres) < groups and bool((nearest > 0).any()):
-        picked = points[torch.multinomial(nearest, 1, generator=generator)]
+        picked = sample[torch.multinomial(nearest, 1, generator=generator)]
         centres = torch.cat([centres, picked])
-        nearest = torch.minimum(nearest, (points - picked).square().sum(dim=1))
-    group = torch.cdist(points, centres).argmin(dim=1)
+        nearest = torch.minimum(nearest, (sample - picked).square().sum(dim=1))
+    group = torch.cdist(sample, centres).argmin(dim=1)
     for _ in range(ROUNDS):
-        sums = torch.zeros_like(centres).index_add(0, group, points)
+        sums = torch.zeros_like(centres).index_add(0, group, sample)
         counts = torch.bincount(group, minlength=len(centres)).unsqueeze(1)
         centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
-        moved = torch.cdist(points, centres).argmin(dim=1)
+        moved = torch.cdist(sample, centres).argmin(dim=1)
         if torch.equal(moved, group):
             break
         group = moved
-    return group
+    return torch.cat([torch.cdist(part.double(), centres).argmin(dim=1) for part in points.split(CHUNK)])
 
 
 def make(scales_every: int, scales_until: int, code_bits: int, code_patch: int, code_groups: int) -> Codes:

@@ -54,12 +54,14 @@ class Floats:
         largest = min(torch.finfo(self._kept).max, torch.finfo(numbers.dtype).max)
         return numbers.clamp(-largest, largest).to(self._kept)
 
-    def inside(self, numbers: Tensor, scales: Scales) -> Tensor | None:
-        """All, but for what a narrower type can't hold."""
+    def beyond(self, numbers: Tensor, scales: Scales) -> Tensor | None:
+        """None, but for what a narrower type can't hold."""
         import torch
 
         largest = torch.finfo(self._kept).max
-        return None if largest >= torch.finfo(numbers.dtype).max else numbers.abs() <= largest
+        if largest >= torch.finfo(numbers.dtype).max:
+            return None
+        return (numbers > largest).to(torch.int8) - (numbers < -largest).to(torch.int8)
 
     def pack(self, numbers: Tensor, scales: Scales) -> Packed:
         """One array, `values`."""

@@ -53,10 +53,10 @@ class Bytes:
         low, step = scales["scale"]
         return affine.numbers_of(affine.codes_of(numbers, low, step, TOP), low, step).to(numbers.dtype)
 
-    def inside(self, numbers: Tensor, scales: Scales) -> Tensor | None:
-        """Those that the grid reaches."""
+    def beyond(self, numbers: Tensor, scales: Scales) -> Tensor | None:
+        """On which side of the grid numbers lie."""
         low, step = scales["scale"]
-        return affine.within(numbers, low, step, TOP)
+        return affine.beyond(numbers, low, step, TOP)
 
     def pack(self, numbers: Tensor, scales: Scales) -> Packed:
         """Codes and grid."""

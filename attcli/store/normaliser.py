@@ -4,6 +4,7 @@ A set names its normaliser by a hash. Standardisation, a few numbers, is in the 
 stands alone.
 """
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,13 @@ def _digest(path: Path) -> str | None:
 
 def read(path: Path, digest: str) -> Normaliser | None:
     """The normaliser with that hash, from such a file; none where it holds another one. UserError if it is damaged."""
+    about = path.stat()
+    return _read(path, digest, (about.st_mtime_ns, about.st_size, about.st_ino))
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path, digest: str, of_file: tuple[int, ...]) -> Normaliser | None:
+    """The same, kept while the file is the same: every snapshot that is scored asks for it."""
     header, arrays = artefact.read(path, KIND, MAKER)
     if header.about["normaliser"]["sha256"] != digest:
         return None

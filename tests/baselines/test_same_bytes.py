@@ -75,10 +75,11 @@ def test_webp_files_take_at_most_the_bytes_of_the_set(channels: int, spent: floa
         assert int((back.int() - wanted.int()).abs().max()) <= 1
 
 
-def test_webp_takes_all_images_of_a_small_class() -> None:
+def test_webp_takes_most_images_of_a_small_class() -> None:
     labels = torch.tensor([0] * 4 + [1] * 9)
+    assert load("random-webp").up_to
     candidates = Candidates(labels, 7, 2, lambda rows: rows.double(), lambda: labels)
     picked = random_webp.select(candidates, runtime.stream(0, "random-webp-images", 0))
-    assert labels[picked].tolist() == [0] * 4 + [1] * 7
+    assert labels[picked].tolist() == [0] * 3 + [1] * 7
     assert random_webp.per_class(budget(3, 12_288.0)) == 192
     assert random_webp.per_class(budget(3, 10.0)) == 1

@@ -12,7 +12,7 @@ import pytest
 from attcli.errors import UserError
 from attcli.stages import pipeline
 from attcli.stages.run import Run
-from attcli.store import artefact, dataset, experts, history, synthetic
+from attcli.store import artefact, dataset, experts, history, states, synthetic
 from tests.conftest import Cli, settings_in
 
 REFUSED = r"damaged or cut short|is no file of attcli"
@@ -32,7 +32,7 @@ def files_of(run: Run) -> dict[str, tuple[Path, Callable[[Path], object]]]:
         "dataset": (run.dataset, dataset.read),
         "expert": (experts.path(run.experts, 0), experts.read),
         "synthetic": (run.synthetic, synthetic.read),
-        "snapshot": (synthetic.snapshots(run.snapshots)[0], synthetic.read_snapshot),
+        "snapshot": (states.snapshots(run.snapshots)[0], synthetic.read_snapshot),
         "history": (run.history, lambda path: artefact.read(path, history.KIND, history.MAKER)),
     }
 

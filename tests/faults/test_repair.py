@@ -13,9 +13,9 @@ import torch
 from attcli.errors import UserError
 from attcli.stages import pipeline
 from attcli.stages.run import Run
-from attcli.store import artefact, experts, synthetic
+from attcli.store import artefact, experts, states
 from tests.conftest import settings_in
-from tests.stages.observed import contents, logged
+from tests.stages.observed import contents, logged, states_of
 
 
 def spoil(path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_damaged_snapshot_is_no_end_of_the_road(tmp_path: Path) -> None:
     run = Run(settings_in(tmp_path))
     pipeline.distill(run)
     whole = run.synthetic.read_bytes()
-    snapshots = synthetic.snapshots(run.snapshots)
+    snapshots = states.snapshots(run.snapshots)
     for file in snapshots[1:]:
         spoil(file)
     for file in snapshots:
@@ -66,7 +66,7 @@ def test_a_damaged_snapshot_is_no_end_of_the_road(tmp_path: Path) -> None:
         pipeline.distill(run)
     assert sum("made anew" in line for line in lines) == 2
     assert run.synthetic.read_bytes() == whole
-    torch.testing.assert_close(synthetic.read_snapshot(synthetic.snapshots(run.snapshots)[1]).iteration, 4)
+    torch.testing.assert_close(states_of(run)[1].iteration, 4)
 
 
 def test_a_deleted_work_folder_does_not_shorten_the_history(tmp_path: Path) -> None:
@@ -109,15 +109,15 @@ def test_a_snapshot_that_could_not_be_written_is_there_after_the_next_run(
 ) -> None:
     whole, run = Run(settings_in(tmp_path / "whole")), Run(settings_in(tmp_path / "run"))
     pipeline.distill(whole)
-    real = synthetic.write_snapshot
+    real = states.write
 
-    def fail(path: Path, header: artefact.Header, state: synthetic.State) -> None:
+    def fail(path: Path, header: artefact.Header, state: states.State) -> None:
         if path.name == f"iteration-000000{lost}.h5":
             raise OSError(errno.EIO, "Input/output error")
         real(path, header, state)
 
     with monkeypatch.context() as patched:
-        patched.setattr(synthetic, "write_snapshot", fail)
+        patched.setattr(states, "write", fail)
         with pytest.raises(OSError, match="Input/output error"):
             pipeline.distill(run)
     pipeline.distill(run)

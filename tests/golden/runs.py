@@ -17,7 +17,7 @@ from attcli.scoring import protocol
 from attcli.settings import resolve
 from attcli.stages import pipeline
 from attcli.stages.run import Run
-from attcli.store import experts
+from attcli.store import experts, synthetic
 
 Arrays = dict[str, np.ndarray]
 
@@ -51,6 +51,7 @@ BASE: dict[str, object] = {
     "evaluate.precision": "float64",
     "evaluate.repeats": 2,
     "evaluate.epochs": 6,
+    "evaluate.baselines": "random",
     "runtime.execution": "eager",
 }
 
@@ -79,6 +80,24 @@ DISTILLATIONS: dict[str, dict[str, object]] = {
     "rejecting": {"distill.method": "mtt", "distill.max_loss": 1e-3},
     "short-batches": {"distill.method": "att", "distill.ipc": 2, "distill.batch_syn": 7, "distill.init": "noise"},
 }
+
+SCALES = {"distill.scales_every": 1, "distill.scales_until": 2}
+
+CODED: dict[str, dict[str, object]] = {
+    "multiformation": {"distill.method": "multiformation"},
+    "fred": {"distill.method": "att+fred", "distill.frequencies": 16},
+    "multiformation-uint8": {"distill.method": "att+multiformation+uint8", "distill.storage": "uint8", **SCALES},
+    "fred-codes": {"distill.method": "fred+codes", "distill.storage": "codes", "distill.frequencies": 16, **SCALES},
+    "labels": {
+        "distill.method": "datm+uint8",
+        "distill.storage": "uint8",
+        "distill.label_storage": "uint8",
+        "distill.max_loss": 9.0,
+        "distill.expansion_end": 2,
+        **SCALES,
+    },
+}
+"""Sets of other numbers than pixels; their storage is float64 where it is not said."""
 
 SCORES: dict[str, dict[str, object]] = {
     "exact": {"distill.method": "att"},
@@ -127,6 +146,16 @@ def _distilled(folder: Path, name: str) -> Arrays:
         return {**learned, **told}
 
 
+def _coded(folder: Path, name: str) -> Arrays:
+    run = _run(folder, f"coded/{name}", CODED[name])
+    pipeline.distill(run)
+    read = synthetic.read(run.synthetic)
+    with h5py.File(run.history) as history:
+        told = {part: history[part][()] for part in ("expert", "start_epoch", "step", "accepted")}
+    images = {kind: x[:20].numpy() for kind, x in read.variants.items()}
+    return {**images, "labels": read.labels[:20].numpy(), "lr": np.asarray(read.lr), **told}
+
+
 def _scored(folder: Path, name: str) -> Arrays:
     run = _run(folder, f"evaluate/{name}", SCORES[name])
     pipeline.distill(run)
@@ -155,6 +184,8 @@ def cases(folder: Path) -> Iterator[tuple[str, str, Callable[[], Arrays]]]:
         yield "buffer", name, lambda name=name: _trained(folder, name)
     for name in DISTILLATIONS:
         yield "distill", name, lambda name=name: _distilled(folder, name)
+    for name in CODED:
+        yield "distill", f"coded-{name}", lambda name=name: _coded(folder, name)
     for name in SCORES:
         yield "evaluate", name, lambda name=name: _scored(folder, name)
     for name in ("exact", "released"):

@@ -55,11 +55,14 @@ def test_results_are_those_of_this_algorithm_number(name: str, folder: Path) -> 
 
 
 def test_every_method_trainer_and_engine_has_a_golden_run() -> None:
-    settings = [changes for group in (runs.TRAINERS, runs.DISTILLATIONS) for changes in group.values()]
+    groups = (runs.TRAINERS, runs.DISTILLATIONS, runs.CODED)
+    settings = [changes for group in groups for changes in group.values()]
     used = {name: {str(changes.get(name)) for changes in settings} for name in ("distill.method", "buffer.trainer")}
+    used["distill.method"] = {part for joined in used["distill.method"] for part in joined.split("+")}
     assert set(registry.names("method")) <= used["distill.method"]
     assert set(registry.names("trainer")) <= used["buffer.trainer"]
-    assert set(Method.__dataclass_fields__) == {"trainer", "select", "window", "labels", "init", "max_loss", "engine"}
+    axes = {"trainer", "select", "window", "labels", "init", "max_loss", "engine", "parameterisation", "storage"}
+    assert set(Method.__dataclass_fields__) == axes
     assert registry.options("trainer", "ftd")
 
 

@@ -49,11 +49,8 @@ def by_one_graph(matching: Case, whole: Coding, coded: Coded, scales: dict, lr: 
     leaves = {key: x.clone().requires_grad_() for key, x in coded.learned.items()}
     rounded = {}
     for key, x in leaves.items():
-        value, inside = whole.storage.rounded(x.detach(), scales.get(key, {})), torch.ones_like(x, dtype=torch.bool)
-        if (mask := whole.storage.inside(x.detach(), scales.get(key, {}))) is not None:
-            inside = mask
-        passing = torch.where(inside, x, x.detach())
-        rounded[key] = value + (passing - passing.detach())  # the value of one, the derivative of the other
+        value = whole.storage.rounded(x.detach(), scales.get(key, {}))
+        rounded[key] = value + (x - x.detach())  # the value of one, the derivative of the other
     images = whole.parameterisation.decode(Coded(rounded, coded.constants), whole.space)
     theta = matching.start.clone().requires_grad_()
     for step in range(STEP):
@@ -62,7 +59,13 @@ def by_one_graph(matching: Case, whole: Coding, coded: Coded, scales: dict, lr: 
         (g,) = torch.autograd.grad(loss, theta, create_graph=True)
         theta = theta - lr * g
     loss = (theta - matching.target).pow(2).sum() / (matching.start - matching.target).pow(2).sum()
-    return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+    gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+    for key, gradient in gradients.items():
+        beyond = whole.storage.beyond(coded.learned[key], scales.get(key, {}))
+        if beyond is not None:
+            gradient[(beyond == 1) & (gradient < 0)] = 0
+            gradient[(beyond == -1) & (gradient > 0)] = 0
+    return gradients
 
 
 @pytest.mark.parametrize("kept_as", STORAGES)
@@ -82,24 +85,29 @@ def test_gradients_are_those_of_one_graph_through_everything(name: str, kept_as:
 
 
 @pytest.mark.parametrize("name", PARAMETERISATIONS)
-def test_numbers_out_of_range_have_no_gradient(name: str) -> None:
+def test_numbers_out_of_range_can_only_come_back(name: str) -> None:
     whole, coded, scales = begun(name, "codes")
     gradient = torch.randn(whole.images(coded, scales).shape)
     pulled = whole.pull_back(coded, scales, gradient)
     for key, x in coded.learned.items():
-        inside = whole.storage.inside(x, scales[key])
-        assert inside is not None
-        assert not bool(inside.all())
-        assert bool((pulled[key][~inside] == 0).all())
-        assert bool((pulled[key][inside] != 0).any())
+        beyond = whole.storage.beyond(x, scales[key])
+        assert beyond is not None
+        assert bool((beyond == 1).any())
+        for side in (-1, 1):
+            outside = pulled[key][beyond == side]
+            assert bool((side * outside >= 0).all())
+            if len(outside):
+                assert bool((outside == 0).any())
+                assert bool((outside != 0).any())
+        assert bool((pulled[key][beyond == 0] != 0).all())
 
 
-def test_labels_out_of_range_have_no_gradient() -> None:
+def test_labels_out_of_range_can_only_come_back() -> None:
     whole = replace(begun("pixels", "float32")[0], label_storage=storage("uint8"))
     logits = torch.tensor([[0.0, 1.0, 2.0], [-3.0, 5.0, 1.0]])
     scales = whole.fit_labels(logits[:1])
     pulled = whole.pull_back_labels(logits, scales, torch.ones(2, 3))
-    assert pulled.tolist() == [[1, 1, 1], [0, 0, 1]]
+    assert pulled.tolist() == [[1, 1, 1], [0, 1, 1]]
     assert whole.labels(logits, scales).tolist()[1][:2] == [0.0, 2.0]
 
 

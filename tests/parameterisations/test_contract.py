@@ -155,21 +155,18 @@ def test_frequencies_are_those_that_vary_most_within_the_class() -> None:
 
 
 def test_a_step_of_freds_size_is_the_same_step_here() -> None:
-    """FreD's transform is sum x cos cos x 4; its gradient step of 1e8 moves pixels as 1e8 / (2N)^2 does here."""
+    """FreD's coefficients are those of 2 sum x cos; its step of 1e8 moves pixels as one of 1e8 / (2N)^2 does here."""
     side = 32
     index = torch.arange(side, dtype=torch.float64)
-    freds = 2 * torch.cos(math.pi / (2 * side) * index[:, None] * (2 * index + 1))  # unnormalised DCT-II
-    ours = torch.from_numpy(np.linalg.qr(np.eye(side))[0])
-    ours = freds * math.sqrt(1 / (2 * side))
-    ours[0] *= math.sqrt(0.5)
-    assert torch.allclose(ours @ ours.T, torch.eye(side, dtype=torch.float64))
-    gradient = torch.randn((side, side), generator=torch.Generator().manual_seed(0)).double()
-    # in FreD's coefficients: x = F^-1 c F^-T, so dL/dc = F^-T g F^-1; the pixels move by F^-1 (step dL/dc) F^-T
-    inverse = torch.linalg.inv(freds)
-    one = torch.zeros(side, side, dtype=torch.float64)
-    one[3, 7] = 1
-    theirs = inverse @ (1e8 * one * (inverse.T @ gradient @ inverse)) @ inverse.T
-    mine = ours.T @ (1e8 / (2 * side) ** 2 * one * (ours @ gradient @ ours.T)) @ ours
+    inverse = torch.linalg.inv(2 * torch.cos(math.pi / (2 * side) * index[:, None] * (2 * index + 1)))
+    gradient = torch.randn((1, 1, side, side), generator=torch.Generator().manual_seed(0)).double()
+    choice, where = made("frequency", frequencies=side**2), Space(1, side)
+    coded = choice.encode(torch.zeros_like(gradient), torch.tensor([0]), where)
+    pulled = parameterisations.pull_back(choice, coded, where, gradient)["coefficients"]
+    inner = (index[:, None] > 0) & (index > 0)  # elsewhere FreD's steps are smaller
+    theirs = inverse @ (1e8 * inner * (inverse.T @ gradient @ inverse)) @ inverse.T
+    step = 1e8 / (2 * side) ** 2 * pulled * inner.flatten()
+    mine = choice.decode(Coded({"coefficients": step}, coded.constants), where)
     assert torch.allclose(theirs, mine)
 
 

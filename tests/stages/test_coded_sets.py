@@ -13,10 +13,10 @@ from attcli import coding
 from attcli.errors import UserError
 from attcli.stages import pipeline
 from attcli.stages.run import Run
-from attcli.store import dataset, normaliser, synthetic
+from attcli.store import dataset, normaliser, states, synthetic
 from tests.conftest import settings_in
 from tests.parameterisations.test_contract import NAMES as PARAMETERISATIONS
-from tests.stages.observed import contents
+from tests.stages.observed import contents, states_of
 from tests.storage.test_contract import NAMES as STORAGES
 
 MakeRun = Callable[..., Run]
@@ -42,15 +42,15 @@ def test_a_set_is_resumed_and_read_as_it_was(shared: Path, name: str, kept_as: s
     soft = LEARNED if kept_as in ("uint8", "codes") else {}
     whole = run_in(shared, f"{name}-{kept_as}", **choice, **soft)
     pipeline.distill(whole)
-    state = synthetic.read_snapshot(synthetic.snapshots(whole.snapshots)[-1], dataset.read(whole.dataset).normaliser)
+    state = states_of(whole)[-1]
     read = synthetic.read(whole.synthetic)
-    decoder = coding.load(read.about["coding"], synthetic.coding_of(read.about, read.normaliser).space)
+    decoder = states.coding_of(whole.synthetic, read.about, read.normaliser)
     assert torch.equal(read.variants["synthetic"], decoder.images(state.coded(), state.scales).float())
     assert torch.equal(
         read.variants["ema"], decoder.images(state.coded(averaged=True), decoder.fit(state.averages)).float()
     )
-    assert torch.equal(read.labels, synthetic.labels_as_kept(decoder, state))
-    in_snapshot = synthetic.read(synthetic.snapshots(whole.snapshots)[-1], synthetic.SNAPSHOT)
+    assert torch.equal(read.labels, states.labels_as_kept(decoder, state))
+    in_snapshot = synthetic.read(states.snapshots(whole.snapshots)[-1], states.KIND)
     assert in_snapshot.kept_bytes == read.kept_bytes
     assert torch.equal(in_snapshot.labels, read.labels)
 
@@ -117,7 +117,7 @@ def test_coded_sets_go_with_every_other_choice(shared: Path, changes: dict[str, 
         assert bool(read.variants["synthetic"].isfinite().all())
         assert read.about["iteration"] == 3
         assert read.about["counts"]["skipped"] == 0
-        first = synthetic.read(synthetic.snapshots(run.snapshots)[0], synthetic.SNAPSHOT)
+        first = synthetic.read(states.snapshots(run.snapshots)[0], states.KIND)
         assert not torch.equal(first.variants["synthetic"], read.variants["synthetic"])
 
 
@@ -186,12 +186,12 @@ def test_scores_stand_beside_random_images_of_the_same_bytes(shared: Path) -> No
 def test_scales_follow_the_numbers_and_then_stay(shared: Path, kept_as: str) -> None:
     run = run_in(shared, f"pixels-{kept_as}", **LEARNED, distill__parameterisation="pixels", distill__storage=kept_as)
     pipeline.distill(run)
-    second, fourth, sixth = (synthetic.read_snapshot(path) for path in synthetic.snapshots(run.snapshots))
+    second, fourth, sixth = states_of(run)
     assert second.scales.keys() == fourth.scales.keys() == sixth.scales.keys() == {"images", "logits"}
     for name, parts in fourth.scales.items():
         assert any(not torch.equal(second.scales[name][part], x) for part, x in parts.items())
         assert all(torch.equal(sixth.scales[name][part], x) for part, x in parts.items())
     for state in (second, fourth):  # in whose iterations scales were fitted
-        decoder = synthetic.coding_of(synthetic.read(run.synthetic).about, None)
+        decoder = states.coding_of(run.synthetic, synthetic.read(run.synthetic).about, None)
         fitted = decoder.fit(state.coded().learned)["images"]
         assert all(torch.equal(state.scales["images"][part], x) for part, x in fitted.items())

@@ -18,8 +18,8 @@ from attcli.objectives.trajectory import TrajectoryMatching
 from attcli.parameterisations import Space
 from attcli.stages import initial, inputs, pipeline
 from attcli.stages.run import Run
-from attcli.store import artefact, dataset, experts, history, synthetic
-from tests.stages.observed import logged
+from attcli.store import artefact, dataset, experts, history, states, synthetic
+from tests.stages.observed import logged, states_of
 
 MakeRun = Callable[..., Run]
 
@@ -32,7 +32,7 @@ def test_noise_initialisation_and_sub_batches(make_run: MakeRun) -> None:
     assert found.labels.tolist() == sorted(found.labels.tolist())
 
 
-def begun(run: Run, data: dataset.Dataset) -> synthetic.State:
+def begun(run: Run, data: dataset.Dataset) -> states.State:
     """What a distillation from real images with hard labels starts from; no expert is asked."""
     space = Space(data.about["channels"], data.about["resolution"], data.normaliser)
     return initial.begin(run.settings, data, None, None, coding.load({}, space), torch.device("cpu"))
@@ -105,7 +105,7 @@ def test_history_and_ema_tell_what_happened(make_run: MakeRun) -> None:
     assert lines[0].startswith("iteration,expert,start_epoch,step,loss,lr")
     assert len(lines) == 7
     assert float(lines[1].split(",")[4]) == pytest.approx(float(loss[0]), rel=1e-6)
-    snapshots = [synthetic.read_snapshot(path) for path in synthetic.snapshots(run.snapshots)]
+    snapshots = states_of(run)
     assert [state.iteration for state in snapshots] == [2, 4, 6]
     state = snapshots[-1]
     assert not torch.equal(state.averages["images"], state.learned["images"])
@@ -116,8 +116,7 @@ def test_ema_by_hand(make_run: MakeRun) -> None:
     pipeline.distill(run)
     data = dataset.read(run.dataset)
     ema = begun(run, data).learned["images"]
-    for path in synthetic.snapshots(run.snapshots):
-        state = synthetic.read_snapshot(path)
+    for state in states_of(run):
         ema = 0.9 * ema + 0.1 * state.learned["images"]
         assert torch.allclose(state.averages["images"], ema, atol=1e-6)
 
@@ -125,11 +124,11 @@ def test_ema_by_hand(make_run: MakeRun) -> None:
 def test_outer_momentum_is_sgd_as_torch_defines_it(make_run: MakeRun) -> None:
     run = make_run(distill__save_every=1, distill__iterations=3)
     pipeline.distill(run)
-    states = [synthetic.read_snapshot(path) for path in synthetic.snapshots(run.snapshots)]
-    parameter = states[0].learned["images"].clone().requires_grad_()
+    kept = states_of(run)
+    parameter = kept[0].learned["images"].clone().requires_grad_()
     optimiser = torch.optim.SGD([parameter], lr=1.0, momentum=0.5)
-    optimiser.state[parameter]["momentum_buffer"] = states[0].moments["images"]["velocity"].clone()
-    for before, after in itertools.pairwise(states):
+    optimiser.state[parameter]["momentum_buffer"] = kept[0].moments["images"]["velocity"].clone()
+    for before, after in itertools.pairwise(kept):
         parameter.grad = after.moments["images"]["velocity"] - 0.5 * before.moments["images"]["velocity"]
         optimiser.step()
         assert torch.allclose(parameter.detach(), after.learned["images"], atol=1e-6)
@@ -205,14 +204,14 @@ def test_snapshots_among_the_results_are_those_that_the_settings_ask_for(make_ru
     pipeline.distill(run)
     before = run.synthetic.read_bytes()
     pipeline.distill(make_run(distill__save_every=3))
-    assert [synthetic.iteration_of(file) for file in synthetic.snapshots(run.snapshots)] == [3, 6]
+    assert [states.iteration_of(file) for file in states.snapshots(run.snapshots)] == [3, 6]
     assert run.synthetic.read_bytes() == before
     with logged() as lines:
         pipeline.distill(make_run(distill__iterations=4))
-    assert [synthetic.iteration_of(file) for file in synthetic.snapshots(run.snapshots)] == [2, 4]
+    assert [states.iteration_of(file) for file in states.snapshots(run.snapshots)] == [2, 4]
     assert any("snapshots after iteration 4 leave" in line and "--iterations 6" in line for line in lines)
     pipeline.distill(run)
-    assert [synthetic.iteration_of(file) for file in synthetic.snapshots(run.snapshots)] == [2, 4, 6]
+    assert [states.iteration_of(file) for file in states.snapshots(run.snapshots)] == [2, 4, 6]
 
 
 def test_a_first_iteration_that_fails_publishes_no_set(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from attcli.errors import UserError
 from attcli.stages import pipeline
 from attcli.stages.run import Run
-from attcli.store import dataset, synthetic
+from attcli.store import dataset, states
 from tests.stages.observed import logged
 
 MakeRun = Callable[..., Run]
@@ -79,7 +79,7 @@ def test_snapshots_read_the_dataset_once(make_run: MakeRun, monkeypatch: pytest.
 def test_a_snapshot_is_a_set_too(make_run: MakeRun) -> None:
     run = make_run()
     scores = pipeline.evaluate(run)["scores"]
-    assert pipeline.evaluate(run, synthetic.snapshots(run.snapshots)[-1])["scores"] == scores
+    assert pipeline.evaluate(run, states.snapshots(run.snapshots)[-1])["scores"] == scores
 
 
 def test_snapshots_beyond_the_asked_iterations_and_foreign_ones_are_no_results(make_run: MakeRun) -> None:

@@ -34,15 +34,15 @@ def test_writing_the_history_is_linear_in_the_iterations(make_run: MakeRun, monk
         history, "write", lambda p, h, arrays: written.append(len(arrays["loss"])) or real(p, h, arrays)
     )
     monkeypatch.setattr(outcome, "HISTORY_SECONDS", -1.0)
-    for name in ("write_snapshot", "write"):
-        monkeypatch.setattr(outcome.synthetic, name, lambda *inputs: None)
+    for module in (outcome.synthetic, outcome.states, outcome.normaliser):
+        monkeypatch.setattr(module, "write", lambda *inputs: None)
     for name in ("publish", "_read"):
         monkeypatch.setattr(outcome, name, lambda *inputs: None)
     monkeypatch.setattr(outcome.Outcome, "_draw_grid", lambda *inputs: None)
     saves, each = 400, 10
     for save in range(saves):
         results.records = [record(save * each + i) for i in range(each)]
-        results.save(outcome.synthetic.State(**{**vars(state), "iteration": (save + 1) * each}))
+        results.save(outcome.states.State(**{**vars(state), "iteration": (save + 1) * each}))
     total = saves * each
     assert sum(written) <= 12 * total  # written whole at each save it would be 200 times
     assert total / 1.1 <= written[-1] <= total  # and it is never far behind

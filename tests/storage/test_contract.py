@@ -72,7 +72,26 @@ def test_rounding_moves_a_number_by_half_a_step_at_most(name: str, options: dict
         return
     widest = float(scales["scale"][1]) if "scale" in scales else float(scales["step"].max())
     assert float(moved.max()) <= widest * 0.51 + 2e-3 * float(x.abs().max())  # ends in float16 are off a little
-    assert bool(kept.inside(x, scales).float().mean() > 0.99)
+    assert not bool(kept.beyond(x, scales).any())
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 6])
+@pytest.mark.parametrize("groups", [0, 1, 7, 64])
+@pytest.mark.parametrize("limits", [None, (0.0, 1.0)])
+@pytest.mark.parametrize("offset", [0.0, 0.3, 0.7])
+@pytest.mark.parametrize("width", [0.0, 1e-4, 1e-3, 0.2])
+def test_grids_reach_all_that_they_were_fitted_to(
+    bits: int, groups: int, limits: tuple[float, float] | None, offset: float, width: float
+) -> None:
+    kept = made("codes", code_bits=bits, code_groups=groups)
+    x = offset + width * torch.rand((4, 3, 12, 12), generator=torch.Generator().manual_seed(0))
+    x[0, :, :3, :3] = torch.linspace(0, 1, 27).view(3, 3, 3)  # one patch of another range than all the others
+    scales = kept.fit(x, limits)
+    assert not bool(kept.beyond(x, scales).any())
+    if groups == 0:
+        flat = x + 0.9 / 255 / 2 * (2**bits - 1) * (1 if offset < 0.5 else -1) * (width < 1e-3)
+        reached = kept.beyond(flat, scales)
+        assert float((reached == 0).float().mean()) > 0.3  # a flat patch has room to change in
 
 
 @pytest.mark.parametrize("name", ["uint8", "codes"])
@@ -80,14 +99,15 @@ def test_only_what_the_grid_reaches_is_inside(name: str) -> None:
     kept, x = made(name), numbers((6, 3, 8, 8))
     scales = kept.fit(x, None)
     far = x + 1000.0
-    assert not bool(kept.inside(far, scales).any())
+    assert bool((kept.beyond(far, scales) == 1).all())
+    assert bool((kept.beyond(x - 1000.0, scales) == -1).all())
     assert torch.equal(kept.rounded(far, scales), kept.rounded(far + 1000, scales))
 
 
 def test_what_float16_cannot_hold_becomes_its_largest_number() -> None:
     kept, x = made("float16"), torch.tensor([[1e6, -1e6, 1.0]])
     assert kept.rounded(x, {}).tolist() == [[65504.0, -65504.0, 1.0]]
-    assert kept.inside(x, {}).tolist() == [[False, False, True]]
+    assert kept.beyond(x, {}).tolist() == [[1, -1, 0]]
 
 
 def test_numbers_with_limits_keep_their_grid() -> None:

@@ -26,9 +26,9 @@ class Rounded:
         """The nearest hundredth."""
         return ((numbers * 100).round().clamp(-32000, 32000) / 100).to(numbers.dtype)
 
-    def inside(self, numbers, scales):
-        """Those below 320."""
-        return numbers.abs() <= 320
+    def beyond(self, numbers, scales):
+        """Those that are not between -320 and 320."""
+        return (numbers > 320).int() - (numbers < -320).int()
 
     def pack(self, numbers, scales):
         """One array of hundredths."""
