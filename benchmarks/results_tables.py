@@ -105,7 +105,7 @@ class Run(NamedTuple):
     file: str
     title: str
     dataset: str
-    size: tuple[int, int | None, float | None]
+    size: tuple[int, float | None, float | None]
     """Images per class, bytes per class, float32 images per class."""
     iterations: int
     arch: str
@@ -154,7 +154,7 @@ def _row(run: Run) -> list[str]:
         f"[{run.title}](../benchmarks/records/{run.file})",
         shown(run.dataset),
         f"{images:,}",
-        "–" if size is None else f"{size:,}",
+        "–" if size is None else f"{size:,.0f}",
         "–" if float32 is None else f"{float32:.2f}",
         f"{run.iterations:,}",
         shown(run.arch),

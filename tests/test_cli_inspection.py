@@ -139,7 +139,7 @@ def test_settings_as_yaml_are_a_params_file(describe: tuple[str, ...], cli: Cli)
     elsewhere = [name for name, entry in after.items() if entry["from"] != "params.yaml"]
     assert all(name.startswith("runtime.") for name in elsewhere)
     text = Path("params.yaml").read_text()
-    assert ("# images per class" in text) == bool(describe)
+    assert (f"# {description('distill.ipc')}" in text) == bool(describe)
     assert "null" in text
     assert cli("config", "prepare", "--yaml").startswith("prepare:\n  dataset: cifar100\n")
 

@@ -30,7 +30,7 @@ EXAMPLES = {
     "distill": (
         "attcli distill --dataset digits",
         "attcli distill --dataset cifar10 --ipc 10 --dry-run",
-        "attcli distill --dataset digits --method att+datm --artifacts both",
+        "attcli distill --dataset digits --method att+uint8 --artifacts small",
     ),
     "evaluate": (
         "attcli evaluate --dataset digits --archs convnet,vgg11",
@@ -124,7 +124,7 @@ recipes_app.callback()(recipes.list_recipes)
 for name, function in OF_RECIPES.items():
     recipes_app.command(name, epilog=_examples(f"recipes {name}"))(function)
 
-records_app = typer.Typer(cls=records.ListByDefault, help="Make a record of a run, or list the records of a folder.")
+records_app = typer.Typer(cls=records.ListByDefault, help=records.HELP)
 app.add_typer(records_app, name="records", epilog=_examples("records"), rich_help_panel=LOOK)
 OF_RECORDS: dict[str, Callable[..., None]] = {"list": records.list_records, "add": records.add}
 for name, function in OF_RECORDS.items():

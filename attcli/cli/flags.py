@@ -44,7 +44,12 @@ Method = Annotated[
     ),
 ]
 Ipc = Annotated[
-    int | None, what("Images per class. Default: 1, unless a params.yaml says otherwise (distill.ipc).", metavar="N")
+    int | None,
+    what(
+        "Size of the set: the bytes of N float32 images per class. For pixels in float32, N images per class. "
+        "Default: 1, unless a params.yaml says otherwise (distill.ipc).",
+        metavar="N",
+    ),
 ]
 ExpertCount = Annotated[
     int | None, what("Number of experts. By default the recipe decides (buffer.experts).", metavar="N")
@@ -57,6 +62,27 @@ Iterations = Annotated[
     int | None,
     what("Number of distillation iterations. By default the recipe decides (distill.iterations).", metavar="N"),
 ]
+
+
+def of_the_set(says: str, **more: Any) -> Any:
+    """A flag of `evaluate` that says how its set is distilled if there is none."""
+    return what(f"{says} Only needed if there is no set yet. Default: what the set's file says.", **more)
+
+
+MethodOfTheSet = Annotated[
+    str | None,
+    of_the_set(
+        "Method, such as att, or several joined as att+datm.", metavar="NAME", autocompletion=completion.methods
+    ),
+]
+DatasetOfTheSet = Annotated[
+    str | None, of_the_set("Dataset, such as digits.", metavar="NAME", autocompletion=completion.datasets)
+]
+IpcOfTheSet = Annotated[
+    int | None, of_the_set("Size of the set: the bytes of N float32 images per class.", metavar="N")
+]
+IterationsOfTheSet = Annotated[int | None, of_the_set("Number of distillation iterations.", metavar="N")]
+ExpertsOfTheSet = Annotated[int | None, of_the_set("Number of experts.", metavar="N")]
 Seed = Annotated[
     int | None,
     what(
@@ -102,11 +128,13 @@ DryRun = Annotated[
     switch("--dry-run", "Show the plan and exit: what would run, what exists, and what the rest needs.", HOW),
 ]
 NoInputs = Annotated[bool, typer.Option("--no-auto", hidden=True, help="Accepted for all stages alike; no effect.")]
-NoAuto = Annotated[bool, switch("--no-auto", "Refuse where an input is missing. By default it is made first.", HOW)]
+NoAuto = Annotated[
+    bool, switch("--no-auto", "Stop with an error if an earlier stage is missing. By default it is run first.", HOW)
+]
 Force = Annotated[
     bool, switch("--force", "Overwrite results that were made with other settings. By default they are kept.", HOW)
 ]
 Fresh = Annotated[
-    bool, switch("--fresh", "Compute this stage anew. By default kept work of it is used and continued.", HOW)
+    bool, switch("--fresh", "Start this stage from nothing. By default, attcli continues from saved work.", HOW)
 ]
 AsJson = Annotated[bool, switch("--json", "Print JSON instead of text.")]

@@ -13,6 +13,14 @@ from attcli.cli.flags import Artifacts, AsJson, switch
 REPOSITORYS = Path("benchmarks/records/runs")
 ELSEWHERE = Path("records")
 
+HELP = f"""Make a record of a run, or list the records of a folder.
+
+Without a command: list. `attcli records [FOLDER] [--json]`.
+Default folder: {REPOSITORYS} if it exists, otherwise {ELSEWHERE}.
+More: `attcli records add --help`.
+"""
+"""The help of the group, as its commands have docstrings."""
+
 
 class ListByDefault(TyperGroup):
     """`records [FOLDER]` is `records list [FOLDER]`: words that begin with no command of the group are the list's."""

@@ -13,15 +13,20 @@ from attcli.cli.flags import (
     AsJson,
     DataDir,
     Dataset,
+    DatasetOfTheSet,
     Device,
     DryRun,
     Epochs,
     ExpertCount,
+    ExpertsOfTheSet,
     Force,
     Fresh,
     Ipc,
+    IpcOfTheSet,
     Iterations,
+    IterationsOfTheSet,
     Method,
+    MethodOfTheSet,
     NoAuto,
     NoInputs,
     Params,
@@ -92,7 +97,7 @@ def buffer(
 ) -> None:
     """Train expert networks on the real images and keep their parameters after every epoch.
 
-    Asking for more experts or epochs later adds to those that exist.
+    To add experts or epochs to those that exist, ask for more of them.
     """
     with reporting():
         flags = given(
@@ -129,7 +134,10 @@ def distill(
 ) -> None:
     """Learn the synthetic images, on which a student's training retraces that of the experts.
 
-    The dataset and the experts are made first where they are missing. Asking for more iterations later continues.
+    If the dataset or the experts are missing, they are made first. To continue a finished run, ask for more iterations.
+
+    Methods: att, mtt, ftd, tesla, datm, fred; add +multiformation, +uint8 or +codes for more images in the same bytes.
+    All settings: `attcli config distill --describe`.
     """
     with reporting():
         flags = given(
@@ -178,7 +186,9 @@ def evaluate(
     baselines: Annotated[
         str | None,
         typer.Option(
-            help="Real images to compare with: random, herding, k-center, forgetting, whole. Default: random.",
+            help="Real images to compare with: random, random-kept, random-webp, herding, k-center, forgetting, whole. "
+            "The list replaces the default. Default: random; for sets that are not float32 pixels also random-kept and "
+            "random-webp.",
             show_default=False,
             metavar="NAMES",
             autocompletion=completion.baselines,
@@ -192,11 +202,11 @@ def evaluate(
         bool,
         switch("--literature", "With --snapshots: also the best test of all snapshots, as papers report it."),
     ] = False,
-    method: Method = None,
-    dataset: Dataset = None,
-    ipc: Ipc = None,
-    iterations: Iterations = None,
-    experts: ExpertCount = None,
+    method: MethodOfTheSet = None,
+    dataset: DatasetOfTheSet = None,
+    ipc: IpcOfTheSet = None,
+    iterations: IterationsOfTheSet = None,
+    experts: ExpertsOfTheSet = None,
     time_limit: TimeLimit = None,
     seed: Seed = None,
     sets: Set = None,
@@ -212,7 +222,8 @@ def evaluate(
 ) -> None:
     """Train fresh networks on a distilled set, and on real images instead, and print their accuracy on real ones.
 
-    Without a file it is the set among the results, distilled first if it is missing; its scores go to scores.json.
+    Without a file, the set in the results folder is scored, and its scores go to scores.json.
+    If there is no set, it is distilled first.
 
     How a set was made is known from its file and needs no flags here.
     """

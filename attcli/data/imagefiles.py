@@ -13,7 +13,8 @@ from attcli.errors import UserError
 from attcli.options import Section
 
 RESOLUTION = Field(
-    None, description="image files: their side in pixels after resizing; default: the dataset's, or that of all images"
+    None,
+    description="image files: side in pixels after resizing; default: the dataset's, or the one that all images have",
 )
 
 
@@ -21,7 +22,7 @@ class Options(Section):
     """How image files are read."""
 
     fit: Literal["squeeze", "crop", "pad"] = Field(
-        "squeeze", description="image files that are not square: squeezed, cropped to the middle, or padded with black"
+        "squeeze", description="image files that are not square: squeeze both sides, crop the middle, or pad with black"
     )
     allow_unreadable: bool = Field(
         False, description="image files: leave out those that cannot be read, however many they are"
@@ -33,10 +34,13 @@ class OwnOptions(Options):
 
     resolution: PositiveInt | None = RESOLUTION
     channels: Literal["grey", "colour"] | None = Field(
-        None, description="folder and hf: grey or colour; default: grey where all images are"
+        None, description="folder and hf: grey or colour; default: grey if all images are grey"
     )
     test_share: float = Field(
-        0.2, gt=0, lt=1, description="folder and hf without test images: the share of each class that becomes them"
+        0.2,
+        gt=0,
+        lt=1,
+        description="folder and hf without test images: the share of each class that becomes test images",
     )
 
 

@@ -20,14 +20,18 @@ class Options(Section):
     """A ConvNet's options, which are settings of `network`."""
 
     depth: Annotated[int, Field(ge=1, le=100)] | None = Field(
-        None, description="blocks of a ConvNet; default: the literature's by resolution"
+        None, description="blocks of a ConvNet; default: as many as in the literature for images of this size"
     )
     width: Annotated[int, Field(ge=1, le=65_536)] = Field(128, description="channels of a ConvNet")
     norm: Literal["instance", "batch", "layer", "group", "none"] = Field(
-        "instance", description="normalisation of a ConvNet"
+        "instance", description="normalisation of a ConvNet: instance, batch, layer, group or none"
     )
-    pooling: Literal["avg", "max", "none"] = Field("avg", description="pooling of a ConvNet: mean, max, or none")
-    activation: Literal["relu", "leakyrelu", "sigmoid"] = Field("relu", description="activation of a ConvNet")
+    pooling: Literal["avg", "max", "none"] = Field(
+        "avg", description="pooling of a ConvNet: avg (the mean), max or none"
+    )
+    activation: Literal["relu", "leakyrelu", "sigmoid"] = Field(
+        "relu", description="activation of a ConvNet: relu, leakyrelu or sigmoid"
+    )
 
 
 LATER = ("pooling", "activation")

@@ -33,7 +33,16 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-Precision = Literal["float64", "float32", "tf32", "bfloat16"]
+Precision = Annotated[
+    Literal["float64", "float32", "tf32", "bfloat16"],
+    Field(
+        description="computed in float64, float32, tf32 or bfloat16; the last two keep parameters and sums in float32"
+    ),
+]
+SeedOfTraining = Annotated[
+    NonNegativeInt | None,
+    Field(description="seed of initial weights, order of images and augmentation; default: the setting seed"),
+]
 S = TypeVar("S", bound=Section)
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
@@ -57,23 +66,23 @@ def _options_last(section: type[S]) -> type[S]:
 class Prepare(_with_options("dataset")):  # type: ignore[misc]
     """Which images, and how they are normalised."""
 
-    dataset: str = Field("cifar10", description="dataset by name; folder for images of your own in runtime.data_dir")
+    dataset: str = Field("cifar10", description="dataset by name; folder: images of your own in runtime.data_dir")
     normalise: Literal["zca", "standardise", "literature"] = Field(
         "zca",
-        description="ZCA whitening, the images' own mean and deviation, or those that the literature's codes use; "
-        "default: the recipe's, or what suits the dataset",
+        description="zca: ZCA whitening; standardise: the images' own mean and deviation; literature: those that the "
+        "literature's codes use; default: the recipe's, or what suits the dataset",
     )
-    zca_eps: PositiveFloat = Field(0.1, description="added to the covariance's eigenvalues by ZCA")
-    validation: NonNegativeInt = Field(0, description="images split off the training set for validation, stratified")
+    zca_eps: PositiveFloat = Field(0.1, description="number that ZCA adds to the covariance's eigenvalues")
+    validation: NonNegativeInt = Field(0, description="training images of all classes set aside for validation")
     limit_per_class: PositiveInt | None = Field(None, description="keep only so many training images of each class")
-    seed: NonNegativeInt | None = Field(None, description="seed of the splits and the limit; default: seed")
+    seed: NonNegativeInt | None = Field(None, description="seed of the splits and the limit; default: the setting seed")
 
 
 @_options_last
 class Network(_with_options("network")):  # type: ignore[misc]
     """The network that experts and students share."""
 
-    arch: str = Field("convnet", description="architecture")
+    arch: str = Field("convnet", description="architecture by name, such as convnet (docs/networks.md lists them)")
 
 
 @_options_last
@@ -83,110 +92,124 @@ class Buffer(_with_options("trainer")):  # type: ignore[misc]
     trainer: str = Field("sgd", description="how an expert is trained: sgd, or ftd for flat trajectories")
     experts: Annotated[int, Field(ge=1, le=100_000)] = Field(100, description="number of experts")
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] = Field(
-        "auto", description="epochs per expert; auto: what matching reads"
+        "auto", description="epochs per expert; auto: as many as matching reads"
     )
     lr: PositiveFloat = Field(0.01, description="SGD learning rate")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD momentum")
     weight_decay: NonNegativeFloat = Field(0.0, description="SGD weight decay")
     batch: PositiveInt = Field(512, description="images per batch")
-    augment: str = Field(DSA, description="DSA strategy, or none")
-    precision: Precision = Field(
-        "float32", description="what experts compute in; for tf32 and bfloat16, parameters and sums stay in float32"
-    )
-    seed: NonNegativeInt | None = Field(None, description="seed of weights, order and augmentation; default: seed")
+    augment: str = Field(DSA, description="DSA: color, crop, cutout, flip, scale, rotate, joined by _; or none")
+    precision: Precision = "float32"
+    seed: SeedOfTraining = None
 
 
 @_options_last
 class Distill(_with_options("parameterisation", "storage")):  # type: ignore[misc]
     """The method, and how the synthetic set is initialised and optimised."""
 
-    method: str = Field("att", description="matching method, or several joined by +, as att+datm")
+    method: str = Field("att", description="method, such as att, or several joined by +, as att+datm")
     ipc: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        1, description="images per class; with another parameterisation or storage, the bytes of so many float32 ones"
+        1,
+        description="size of the set: the bytes of so many float32 images per class; float32 pixels: so many images",
     )
-    iterations: Annotated[int, Field(ge=1, le=10**9)] = Field(6000, description="updates of the synthetic set, exactly")
+    iterations: Annotated[int, Field(ge=1, le=10**9)] = Field(6000, description="updates of the synthetic set")
     syn_steps: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        80, description="N_S: the student's steps (for ATT the most)"
+        80, description="how many steps the student trains (N_S in the papers); select says which one is matched"
     )
-    expert_epochs: PositiveInt = Field(4, description="M: the expert's epochs that are matched")
-    min_start_epoch: NonNegativeInt = Field(0, description="first start epoch")
-    max_start_epoch: PositiveInt = Field(2, description="T+: start epochs are below this")
-    window: Literal["fixed", "expanding"] = Field("fixed", description="range of start epochs: fixed, or growing to T+")
+    expert_epochs: PositiveInt = Field(4, description="epochs of the expert that the student imitates (M in papers)")
+    min_start_epoch: NonNegativeInt = Field(0, description="start epochs are drawn from this one on")
+    max_start_epoch: PositiveInt = Field(2, description="start epochs are drawn below this (T+ in the papers)")
+    window: Literal["fixed", "expanding"] = Field(
+        "fixed",
+        description="the range of start epochs. fixed: always the same; expanding: it grows up to max_start_epoch",
+    )
     current_max_start_epoch: PositiveInt | None = Field(
-        None, description="expanding window: T+ at first; default: the first start epoch alone"
+        None, description="expanding window: at first, start epochs are drawn below this; default: only min_start_epoch"
     )
-    expansion_end: PositiveInt = Field(3000, description="expanding window: the iteration at which it reaches T+")
+    expansion_end: PositiveInt = Field(3000, description="expanding window: the iteration at which it has grown")
     engine: Literal["adjoint", "unroll", "tesla"] = Field(
-        "adjoint", description="exact in constant memory, exact with the whole graph, or TESLA's approximation"
+        "adjoint",
+        description="how the gradient is computed. adjoint: exactly, with the graph of one step in memory; unroll: "
+        "exactly, with the graph of all steps in memory; tesla: by TESLA's approximation",
     )
-    select: Literal["last", "nearest"] = Field("nearest", description="the student's step that is matched")
-    select_metric: Literal["l1", "l2"] = Field("l1", description="distance of the nearest step: l1 as released")
+    select: Literal["last", "nearest"] = Field(
+        "nearest",
+        description="which step of the student is matched: the last, or the one that is nearest to the expert",
+    )
+    select_metric: Literal["l1", "l2"] = Field(
+        "l1", description="how the nearest step is measured: l1, as in ATT's released code, or l2, as in its paper"
+    )
     labels: Literal["hard", "learned", "teacher"] = Field(
-        "hard", description="classes, logits that are learned, or the target expert's logits anew each iteration"
+        "hard",
+        description="hard: class numbers; learned: logits that are learned; teacher: the logits of the expert that is "
+        "matched, computed anew in each iteration",
     )
     lr_labels: NonNegativeFloat = Field(2.0, description="learned labels: learning rate of the logits")
     momentum_labels: float = Field(0.9, ge=0, lt=1, description="learned labels: momentum of the logits")
     label_storage: Literal["float32", "float16", "bfloat16", "uint8"] = Field(
-        "float32", description="learned labels: how each logit is kept"
+        "float32", description="learned labels: how each logit is kept: float32, float16, bfloat16 or uint8"
     )
     init: Literal["real", "noise", "correct"] = Field(
-        "real", description="initial images: random real ones, noise, or real ones that experts get right"
+        "real",
+        description="what images start from. real: random real images; noise: random numbers; correct: real images "
+        "that experts classify correctly",
     )
     label_epoch: NonNegativeInt | None = Field(
         None, description="epoch of the experts that judge and label initial images; default: their last"
     )
     max_loss: PositiveFloat | None = Field(None, description="an update whose matching loss is above this is rejected")
-    objective: str = Field("trajectory", description="what is minimised: the matching of trajectories")
-    parameterisation: str = Field("pixels", description="how learned numbers become images")
-    storage: str = Field("float32", description="how each learned number is kept")
-    optimiser: Literal["sgd", "adam"] = Field("sgd", description="outer optimiser of all that is learned")
+    objective: str = Field("trajectory", description="what is minimised: trajectory (the matching of trajectories)")
+    parameterisation: str = Field(
+        "pixels", description="what is learned: pixels, multiformation (small images that are enlarged) or frequency"
+    )
+    storage: str = Field(
+        "float32", description="how each number is kept: float32, float16, bfloat16, uint8, codes or float64"
+    )
+    optimiser: Literal["sgd", "adam"] = Field("sgd", description="what updates all that is learned: sgd or adam")
     lr_img: NonNegativeFloat = Field(100.0, description="learning rate of the images")
     momentum_img: float = Field(0.5, ge=0, lt=1, description="momentum of the images")
-    lr_init: PositiveFloat = Field(0.01, description="initial learning rate of the student")
-    lr_lr: NonNegativeFloat = Field(1e-7, description="learning rate of the student's learning rate")
+    lr_init: PositiveFloat = Field(0.01, description="the student's initial learning rate; it is learned too")
+    lr_lr: NonNegativeFloat = Field(1e-7, description="learning rate for the student's learning rate")
     momentum_lr: float = Field(0.5, ge=0, lt=1, description="momentum of the student's learning rate")
     min_lr: PositiveFloat = Field(1e-6, description="the student's learning rate is kept above this")
-    batch_syn: PositiveInt | None = Field(None, description="synthetic images per student's step; default: all")
-    augment: str = Field(DSA, description="DSA strategy of the student, or none")
+    batch_syn: PositiveInt | None = Field(None, description="synthetic images in a step of the student; default: all")
+    augment: str = Field(DSA, description="DSA in the student's training, written as for buffer.augment")
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="decay of the images' moving average")
-    precision: Precision = Field(
-        "float32", description="what students compute in; for tf32 and bfloat16, parameters and sums stay in float32"
-    )
-    save_every: PositiveInt = Field(100, description="iterations between two saves and snapshots")
-    max_bad_updates: PositiveInt = Field(10, description="updates skipped in a row, as not finite, before giving up")
-    seed: NonNegativeInt | None = Field(None, description="seed of initialisation and all draws; default: seed")
+    precision: Precision = "float32"
+    save_every: PositiveInt = Field(100, description="iterations from one snapshot to the next")
+    max_bad_updates: PositiveInt = Field(10, description="give up after so many updates in a row that are not finite")
+    seed: NonNegativeInt | None = Field(None, description="seed of all its random draws; default: the setting seed")
 
 
 class Evaluate(Section):
     """How a set is scored: networks trained on it from scratch, tested on real images."""
 
-    archs: Names = Field(("convnet",), min_length=1, description="architectures to train; papers, all: several")
-    repeats: Annotated[int, Field(ge=1, le=10_000)] = Field(5, description="networks per architecture")
-    epochs: PositiveInt | None = Field(
-        None, description="passes over the set, exactly; default: the set's own, or 1000"
+    archs: Names = Field(
+        ("convnet",),
+        min_length=1,
+        description="architectures to train; papers: those that papers compare; all: all but timm's",
     )
+    repeats: Annotated[int, Field(ge=1, le=10_000)] = Field(5, description="networks of each architecture")
+    epochs: PositiveInt | None = Field(None, description="passes over the set; default: the set's own, or 1000")
     protocol: Literal["exact", "released"] | None = Field(
         None,
-        description="exact, or released: one pass more and an optimiser reset, as the literature's code; default: the "
-        "set's own, or exact",
+        description="exact: as many passes as epochs says; released: one more and an optimiser reset, as the "
+        "literature's code; default: the set's own, or exact",
     )
     batch: PositiveInt | None = Field(None, description="images per batch; default: the set's own, or 256")
     lr: PositiveFloat | None = Field(None, description="learning rate on the set; default: the one learned with it")
     momentum: float | None = Field(None, ge=0, lt=1, description="SGD momentum; default: the set's own, or 0.9")
     weight_decay: NonNegativeFloat | None = Field(None, description="SGD weight decay; default: the set's own, or 5e-4")
-    augment: str | None = Field(None, description="DSA strategy; default: the one that the set was distilled with")
-    precision: Precision = Field(
-        "float32", description="what networks compute in; for tf32 and bfloat16, parameters and sums stay in float32"
-    )
+    augment: str | None = Field(None, description="DSA, as buffer.augment; default: as in the set's distillation")
+    precision: Precision = "float32"
     random_lrs: tuple[PositiveFloat, ...] = Field(
-        (0.01, 0.03),
-        description="learning rates tried for random and other selected images, beside the learned one",
+        (0.01, 0.03), description="learning rates tried for random or selected images, beside the learned one"
     )
     baselines: Annotated[Names, AfterValidator(_each_once)] | None = Field(
         None,
-        description="real images that the set is compared with: random, herding, k-center, forgetting (as many as ipc "
-        "says), random-kept, random-webp (as many as the same bytes hold), whole (all of them); default: random and, "
-        "for a set of other numbers than float32 pixels, random-kept and random-webp",
+        description="real images to compare with: random, herding, k-center, forgetting (as many as ipc says), "
+        "random-kept, random-webp (in as many bytes as the set), whole (all of them); the list replaces the "
+        "default: random, and for a set that is not float32 pixels also random-kept and random-webp",
     )
     whole_epochs: PositiveInt = Field(
         200, description="passes over all training images, for whole and for the networks that images are selected by"
@@ -196,9 +219,9 @@ class Evaluate(Section):
         None, description="network that images are selected by, trained on all of them; default: the set's own"
     )
     forgetting_runs: Annotated[int, Field(ge=1, le=1000)] = Field(
-        1, description="forgetting: trainings on all images in which it is counted; its authors sum over 5"
+        1, description="forgetting: on how many trainings on all images it is counted; its authors use 5"
     )
-    seed: NonNegativeInt | None = Field(None, description="seed of weights, order and augmentation; default: seed")
+    seed: SeedOfTraining = None
 
 
 class Runtime(Section):
@@ -210,13 +233,17 @@ class Runtime(Section):
     )
     deterministic: bool = Field(True, description="reproducible kernels only")
     execution: Literal["auto", "eager", "graph", "compiled"] = Field(
-        "auto", description="how steps run; auto: compiled where that pays back, else CUDA graphs on a GPU"
+        "auto",
+        description="how steps run: eager, graph (CUDA graphs) or compiled; auto: compiled where that pays back, else "
+        "CUDA graphs on a GPU",
     )
     micro_batch: PositiveInt | None = Field(None, description="images a step takes at a time; default: by device")
     data_dir: Path = Field(Path("data"), description="where datasets lie or are downloaded to")
     artifacts: Path = Field(Path("artifacts"), description="where results are written")
     work_dir: Path = Field(Path(".attcli"), description="where unfinished and reusable work is kept")
-    verbosity: Literal["quiet", "normal", "debug"] = Field("normal", description="how much is logged")
+    verbosity: Literal["quiet", "normal", "debug"] = Field(
+        "normal", description="how much is logged: quiet, normal, debug"
+    )
 
 
 class Settings(Section):

@@ -27,7 +27,7 @@ class Options(imagefiles.OwnOptions):
     """What is read of a folder, and how."""
 
     classes: Classes | None = Field(
-        None, description="folder: the classes that are read, in this order; default: all, by name"
+        None, description="folder: the classes to read, in the order that numbers them; default: all, sorted by name"
     )
 
 
