@@ -189,8 +189,8 @@ def refused(path: Path) -> Iterator[None]:
         raise artefact.damaged(path, MAKER, error) from None
 
 
-SHARE = 0.5
-"""A set may take at most this part of the free memory when it is decoded."""
+SHARE, SMALL = 0.5, 10**8
+"""A set may take at most this part of the free memory when it is decoded, or so many bytes."""
 
 
 def coding_of(path: Path, about: Mapping[str, Any], normaliser: Normaliser | None) -> Coding:
@@ -202,7 +202,7 @@ def coding_of(path: Path, about: Mapping[str, Any], normaliser: Normaliser | Non
         decoder = coding.load(about.get("coding") or {}, Space(about["channels"], about["resolution"], normaliser))
     needed = 2 * coding.FLOAT32_BYTES * count_of(about) * about["channels"] * about["resolution"] ** 2
     free = runtime.free_memory()
-    if needed > SHARE * free:
+    if needed > max(SMALL, SHARE * free):
         raise UserError(
             f"{path} says that it holds {count_of(about):,} images, which take {needed / 1e9:,.1f} GB of memory to "
             f"decode; {free / 1e9:.1f} GB are free"

@@ -13,7 +13,7 @@ from attcli import runtime
 from attcli.errors import UserError
 from attcli.stages import pipeline
 from attcli.stages.run import Run
-from attcli.store import artefact, hdf5, synthetic
+from attcli.store import artefact, hdf5, states, synthetic
 from tests.conftest import settings_in
 
 CODED = {"distill__iterations": 1, "distill__frequencies": 16, "distill__labels": "learned"}
@@ -119,7 +119,8 @@ def test_every_array_is_checked(sets: dict[str, Path], tmp_path: Path) -> None:
 def test_a_set_that_memory_cannot_hold_is_refused_with_the_figures(
     sets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "free_memory", lambda: 100_000)
+    monkeypatch.setattr(runtime, "free_memory", lambda: 10_000)
+    monkeypatch.setattr(states, "SMALL", 10_000)
     with pytest.raises(UserError, match=r"says that it holds .* images, which take .* GB of memory"):
         attcli.load(sets["frequency"])
 

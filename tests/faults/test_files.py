@@ -12,7 +12,7 @@ import pytest
 from attcli.errors import UserError
 from attcli.stages import pipeline
 from attcli.stages.run import Run
-from attcli.store import artefact, dataset, experts, history, states, synthetic
+from attcli.store import artefact, dataset, experts, history, normaliser, states, synthetic
 from tests.conftest import Cli, settings_in
 
 REFUSED = r"damaged or cut short|is no file of attcli"
@@ -28,16 +28,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def files_of(run: Run) -> dict[str, tuple[Path, Callable[[Path], object]]]:
     """One file of each kind, and what reads it."""
+    data = dataset.read(run.dataset)
     return {
         "dataset": (run.dataset, dataset.read),
         "expert": (experts.path(run.experts, 0), experts.read),
         "synthetic": (run.synthetic, synthetic.read),
-        "snapshot": (states.snapshots(run.snapshots)[0], synthetic.read_snapshot),
+        "snapshot": (states.snapshots(run.snapshots)[0], lambda path: states.read(path, data.normaliser)),
+        "normaliser": (run.normaliser, lambda path: normaliser.read(path, data.about["normaliser"]["sha256"])),
         "history": (run.history, lambda path: artefact.read(path, history.KIND, history.MAKER)),
     }
 
 
-KINDS = ("dataset", "expert", "synthetic", "snapshot", "history")
+KINDS = ("dataset", "expert", "synthetic", "snapshot", "history", "normaliser")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -61,7 +61,7 @@ def assert_whole(folder: Path) -> None:
     """Every artefact that has a final name is whole."""
     for path in folder.rglob("*.h5"):
         if not path.name.startswith("."):
-            kind = {"dataset": "dataset", "synthetic": "synthetic", "history": "history"}.get(path.stem, "snapshot")
+            kind = path.stem if path.stem in ("dataset", "synthetic", "history", "normaliser") else "snapshot"
             if path.stem.startswith("expert"):
                 experts.read(path)
             else:

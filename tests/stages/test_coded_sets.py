@@ -45,10 +45,13 @@ def test_a_set_is_resumed_and_read_as_it_was(shared: Path, name: str, kept_as: s
     state = states_of(whole)[-1]
     read = synthetic.read(whole.synthetic)
     decoder = states.coding_of(whole.synthetic, read.about, read.normaliser)
-    assert torch.equal(read.variants["synthetic"], decoder.images(state.coded(), state.scales).float())
-    assert torch.equal(
-        read.variants["ema"], decoder.images(state.coded(averaged=True), decoder.fit(state.averages)).float()
-    )
+    seen = {"synthetic": decoder.images(state.coded(), state.scales)}
+    seen["ema"] = decoder.images(state.coded(averaged=True), decoder.fit(state.averages))
+    for variant, images in seen.items():
+        if kept_as == "float64":  # which is decoded in more digits than a run in float32 has
+            assert torch.allclose(read.variants[variant].float(), images, atol=1e-5)
+        else:
+            assert torch.equal(read.variants[variant], images)
     assert torch.equal(read.labels, states.labels_as_kept(decoder, state))
     in_snapshot = synthetic.read(states.snapshots(whole.snapshots)[-1], states.KIND)
     assert in_snapshot.kept_bytes == read.kept_bytes
