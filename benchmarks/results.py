@@ -27,6 +27,7 @@ LISTED = {
     "-zca-": "`python -m benchmarks.zca`, in [performance.md](performance.md)",
     "-recipes-": "`python -m benchmarks.recipes`",
     "-trials-": "`python -m benchmarks.trials`, above",
+    "-coded": "`python -m benchmarks.coded`, above",
     "-repro-": "in [performance.md](performance.md)",
 }
 """What a record is from and where it is told, by a part of its name."""
@@ -45,6 +46,7 @@ def page(records_folder: Path = RECORDS) -> str:
         "baselines": tables.baselines(records),
         "runs": tables.runs(records, records_folder / "runs"),
         "trials": tables.trials(records),
+        "coded": tables.coded(records),
         "records": _listed(records, records_folder / "runs"),
         **tables.stability(records),
     }

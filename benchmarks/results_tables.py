@@ -186,6 +186,27 @@ def trials(records: Records) -> str:
     )
 
 
+def coded(records: Records) -> str:
+    """What a set is made of: a row for each variant, with its measured size and a ConvNet's accuracy."""
+    rows = [row for name, record in records.items() if name.endswith("-coded") for row in record["rows"].items()]
+    heading = ["made of", "images per class", "bytes per class", "synthetic", "ema"]
+    return table(
+        heading,
+        (
+            [
+                name if "," in name else f"{name}, float32",
+                str(row["images_per_class"]),
+                f"{row['bytes_per_class']:,.0f}",
+                *(
+                    f"{row['scores']['convnet'][k]['mean']:.1f} ({row['scores']['convnet'][k]['sd']:.1f})"
+                    for k in ("synthetic", "ema")
+                ),
+            ]
+            for name, row in rows
+        ),
+    )
+
+
 def stability(records: Records) -> dict[str, str]:
     """The numbers that the page tells of the stability test, by marker."""
     (record,) = [record for name, record in records.items() if "-stability" in name]
