@@ -59,8 +59,9 @@ def trained_apart(
     try:
         yield each
     finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # before what runs ends, or a waiting job would take its place
         stop.set()
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown()
         torch.set_num_threads(before)
 
 
