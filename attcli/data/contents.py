@@ -1,12 +1,9 @@
 """What image files hold: a digest of each and its size in pixels, kept so that it is found out only once."""
 
 import hashlib
-import io
 import json
 import os
 import time
-import warnings
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,14 +12,11 @@ from loguru import logger
 
 from attcli.data.listing import Content, Listing
 
-GREY = ("1", "L", "LA", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 SETTLED_NS = 2_000_000_000
 """A file that changed less than so long ago is looked at again: another change may bear the same time."""
 
 TOLD_FROM = 1000
-
-SHARES = 8
-"""Pieces of the work for each worker, so that none waits long for another."""
+"""Of so many files it is said that they are looked at."""
 
 
 def contents(listing: Listing, cache: Path) -> dict[str, Content]:
@@ -45,29 +39,19 @@ def _contents(listing: Listing, cache: Path) -> dict[str, Content]:
     if missing:
         if len(missing) >= TOLD_FROM:
             logger.info("looking at {} files below {}, which is done once", len(missing), root)
-
-        def some(places: range) -> list[list[Any]]:
-            return [_look(f"{root}/{missing[place]}") for place in places]
-
-        with warnings.catch_warnings(), ThreadPoolExecutor(workers()) as pool:
-            warnings.simplefilter("ignore")  # Pillow's, of odd metadata
-            looked = [content for share in pool.map(some, shares(len(missing))) for content in share]
+        looked = _looks([f"{root}/{path}" for path in missing])
         kept |= {path: [stamps[path], *content] for path, content in zip(missing, looked, strict=True)}
-        _write(kept_in, {p: entry for p, entry in kept.items() if entry[0] and entry[0][1] < now - SETTLED_NS})
+        settled = {p: entry for p, entry in kept.items() if entry[0] and entry[0][1] < now - SETTLED_NS}
+        keep(kept_in, json.dumps(settled))
     return {path: _content(kept[path]) for path in stamps}
 
 
-def workers() -> int:
-    """The threads that read files."""
-    from attcli import runtime
+def _looks(paths: list[str]) -> list[Any]:
+    """The digest of each file, its size in pixels, and whether it is in colour."""
+    from attcli.data.image import look_at_each
+    from attcli.data.readers import each_piece
 
-    return runtime.cores()
-
-
-def shares(count: int) -> list[range]:
-    """So many places, shared out among the workers in pieces of some size."""
-    size = max(1, -(-count // (SHARES * workers())))
-    return [range(first, min(first + size, count)) for first in range(0, count, size)]
+    return [look for some in each_piece(look_at_each, paths) for look in some]
 
 
 def _stamp(path: str) -> list[int] | None:
@@ -77,22 +61,6 @@ def _stamp(path: str) -> list[int] | None:
     except OSError:
         return None
     return [stat.st_size, stat.st_mtime_ns]
-
-
-def _look(path: str) -> list[Any]:
-    from PIL import Image
-
-    try:
-        with open(path, "rb", buffering=0) as file:
-            data = file.readall()
-    except OSError:
-        return ["", None, None]
-    digest = hashlib.sha256(data).hexdigest()
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return [digest, list(image.size), image.mode not in GREY]
-    except Exception:  # Pillow raises anything on damaged files; decoding says what is wrong
-        return [digest, None, None]
 
 
 def _content(entry: list[Any]) -> Content:
@@ -113,12 +81,12 @@ def _is_entry(entry: Any) -> bool:
     return isinstance(entry, list) and len(entry) == 4 and isinstance(entry[0], list) and len(entry[0]) == 2
 
 
-def _write(path: Path, kept: dict[str, list[Any]]) -> None:
-    """Keep it, where that is possible: without it, files are just looked at again."""
+def keep(path: Path, text: str) -> None:
+    """Keep what was found out, where that is possible: without it, files are just looked at again."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(kept))
+        temporary.write_text(text)
         os.replace(temporary, path)
 
 

@@ -1,7 +1,10 @@
 """A dataset's parts as rows that are read in pieces; what has to be decoded first is kept, block by block."""
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from loguru import logger
@@ -11,6 +14,9 @@ from attcli.data.sources import Files, Split
 from attcli.errors import UserError
 from attcli.progress import Track
 from attcli.store.spool import Spool, in_pieces
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 PIECE_BYTES = 16 << 20
 """About so many bytes of images are decoded, kept and written at a time."""
@@ -47,12 +53,29 @@ def held(split: Split, index: NDArray[np.int64], shape: tuple[int, ...]) -> Rows
 
 
 def decode(files: Files, index: NDArray[np.int64], spool: Spool, shape: tuple[int, ...], progress: Track) -> None:
-    """Decode the images with these indices into the spool, from where it stands."""
-    for first, end in in_pieces(len(index), images_of_a_piece(shape)):
-        if first >= spool.rows:
-            decoded = files.decode(index[first:end])
-            spool.append(decoded.images, decoded.problems, decoded.animated)
-            progress.advance()
+    """Decode the images with these indices into the spool, from where it stands.
+
+    A block is kept while the next one is decoded.
+    """
+    blocks = (index[first:end] for first, end in in_pieces(len(index), images_of_a_piece(shape)) if first >= spool.rows)
+    for decoded in _ahead(files.decode, blocks):
+        spool.append(decoded.images, decoded.problems, decoded.animated)
+        progress.advance()
+
+
+def _ahead(function: Callable[[A], R], items: Iterable[A]) -> Iterator[R]:
+    """function(item) for each item; the next two are computed while this one is used."""
+    pool = ThreadPoolExecutor(2)
+    coming: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            coming.append(pool.submit(function, item))
+            if len(coming) > 2:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def of_spool(files: Files, index: NDArray[np.int64], spool: Spool, shape: tuple[int, ...]) -> Rows:

@@ -14,7 +14,7 @@ from loguru import logger
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attcli.data import imagefiles, normalise, sources
+from attcli.data import imagefiles, normalise, readers, sources
 from attcli.data.inputs import of_each_class
 from attcli.data.sources import DatasetInfo, Files, Split
 from attcli.errors import DamagedError, UserError
@@ -55,7 +55,10 @@ def run(run: Run) -> None:
                 set_aside(target, error)
         if not target.exists():
             begun = time.perf_counter()
-            _make(run.settings, folder, target, fingerprint, decisive)
+            try:
+                _make(run.settings, folder, target, fingerprint, decisive)
+            finally:
+                readers.end()
             logger.info("prepared {} in {:.1f} s", run.settings.prepare.dataset, time.perf_counter() - begun)
         for name in dataset.SPLITS:  # of a process that was killed before it could delete them, too
             remove_spool(folder, _spooled(name))

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attcli.data import decoding
-from attcli.data.decoding import DecodedFiles, UnreadableError, decode
+from attcli import runtime
+from attcli.data import readers
+from attcli.data.decoding import DecodedFiles
+from attcli.data.image import UnreadableError, decode
 from tests.data.pictures import picture
 
 
@@ -144,10 +146,13 @@ def test_files_are_decoded_alike_by_any_number_of_workers(tmp_path: Path, monkey
     files = DecodedFiles(lambda i: tmp_path / paths[i], lambda i: paths[i], np.arange(12), 3, 8, "squeeze")
     index = np.array([3, 5, 11, 0])
     one = files.decode(index)
-    monkeypatch.setattr(decoding, "workers", lambda: 5)
-    five = files.decode(index)
-    assert np.array_equal(one.images, five.images)
-    assert one.problems == five.problems == {1: "it is empty"}
+    monkeypatch.setattr(readers, "WORTHWHILE", 1)
+    monkeypatch.setattr(readers, "PIECE", 1)
+    monkeypatch.setattr(runtime, "cores", lambda: 3)
+    three = files.decode(index)
+    readers.end()
+    assert np.array_equal(one.images, three.images)
+    assert one.problems == three.problems == {1: "it is empty"}
     assert not one.images[1].any()
     assert np.array_equal(files.read(np.array([3])), one.images[:1])
     with pytest.raises(UnreadableError, match=r"5.png: it is empty"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from attcli import registry
-from attcli.data import contents, imagefiles, sources
+from attcli.data import contents, image, imagefiles, sources
 from attcli.data.sources import folder as own
 from attcli.errors import MissingError, UserError
 from tests.data.pictures import OLD, classes, picture, request
@@ -83,8 +83,8 @@ def digest(root: Path) -> str:
 def test_the_digest_is_that_of_names_classes_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = classes(tmp_path / "images")
     looked: list[Path] = []
-    look = contents._look
-    monkeypatch.setattr(contents, "_look", lambda path: looked.append(Path(path)) or look(path))
+    look = image._look
+    monkeypatch.setattr(image, "_look", lambda path: looked.append(Path(path)) or look(path))
     first = digest(root)
     assert len(looked) == 10
     assert digest(root) == first

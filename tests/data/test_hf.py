@@ -28,7 +28,7 @@ def _nothing_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
 
 def test_without_the_package_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UserError, match=r"needs the package datasets, .* pip install 'attcli\[hf\]'"):
+    with pytest.raises(UserError, match=r"needs the package datasets, .*: pip install datasets"):
         resolve({"prepare.dataset": "hf:owner/name"}, environ={}, ignore_params=True)
 
 
@@ -53,7 +53,37 @@ def test_a_local_dataset_is_read_as_its_files_are(tmp_path: Path) -> None:
         found = {image.tobytes() for image in ours.read(np.arange(len(ours.labels)))}
         assert found == {image.tobytes() for image in theirs.read(np.arange(len(theirs.labels)))}
         assert ours.labels.tolist() == theirs.labels.tolist()
-    assert sources.digest(asked) == sources.digest(asked)
+
+
+@needs_datasets
+@pytest.mark.filterwarnings("ignore")
+def test_the_digest_is_that_of_classes_labels_and_images_wherever_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = classes(tmp_path / "images" / "train", ("cat", "dog"), 6).parent
+    first = sources.digest(request(root, f"hf:{root}"))
+    moved = root.rename(tmp_path / "moved")
+    assert sources.digest(request(moved, f"hf:{moved}")) == first
+    picture(moved / "train" / "cat" / "0.png", seed=77)
+    assert sources.digest(request(moved, f"hf:{moved}")) != first
+
+
+@needs_datasets
+@pytest.mark.filterwarnings("ignore")
+def test_the_digest_of_images_within_a_dataset_is_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    root = classes(tmp_path / "images" / "train", ("cat", "dog"), 6).parent
+    first = sources.digest(request(root, f"hf:{root}"))
+    whole = datasets.load_dataset(str(root))["train"].cast_column("image", datasets.Image(decode=False))
+    whole = whole.map(lambda row: {"image": {"bytes": Path(row["image"]["path"]).read_bytes(), "path": None}})
+    whole = whole.cast_column("image", datasets.Image())
+    (tmp_path / "table").mkdir()
+    whole.to_parquet(tmp_path / "table" / "train.parquet")
+    asked = request(tmp_path, f"hf:{tmp_path / 'table'}")
+    assert sources.digest(asked) == first
+    monkeypatch.setattr(hf, "_digest", lambda *_: "read again")
+    assert sources.digest(asked) == first
 
 
 @needs_datasets

@@ -5,12 +5,15 @@ The package looks into its cache first, and takes only what is there when the Hu
 
 import hashlib
 import io
+import json
 from collections import Counter
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from attcli.data import imagefiles
-from attcli.data.contents import GREY
+from attcli.data.contents import keep
 from attcli.data.listing import Content
 from attcli.data.sources import DatasetInfo, Request, Source
 from attcli.errors import UserError
@@ -45,7 +48,7 @@ def _loaded(name: str) -> Loaded:
     try:
         import datasets
     except ImportError:
-        raise UserError("hf: needs the package datasets, which is missing; run pip install 'attcli[hf]'") from None
+        raise UserError("hf: needs the package datasets, which is missing; install it: pip install datasets") from None
     try:
         splits = datasets.load_dataset(name)
     except Exception as error:  # the package raises errors of many others
@@ -88,6 +91,8 @@ def _looked_at(loaded: Loaded) -> dict[str, Content]:
     """Size and colour of the first training images."""
     from PIL import Image
 
+    from attcli.data.image import GREY
+
     looked_at = {}
     for i in range(min(LOOKED_AT, len(loaded.train))):
         try:
@@ -117,10 +122,35 @@ def describe(request: Request) -> DatasetInfo:
 
 
 def digest(request: Request) -> str:
-    """A SHA-256 of what the package knows the splits' content by."""
+    """A SHA-256 of the classes, and of the labels and image files of all splits, wherever these lie.
+
+    All images are read for it. It is kept in the work folder by what the package knows the splits' content by, unless
+    the dataset holds just the paths of its images: of changes in such files the package knows nothing.
+    """
     loaded = _of(request)
-    known_by = [split._fingerprint for split in (loaded.train, loaded.test) if split is not None]
-    return hashlib.sha256(" ".join(known_by).encode()).hexdigest()
+    splits = [split for split in (loaded.train, loaded.test) if split is not None]
+    known_by = " ".join(split._fingerprint for split in splits)
+    kept_in = request.work_dir / f"hf-{hashlib.sha256(known_by.encode()).hexdigest()[:16]}.txt"
+    with suppress(OSError, ValueError):
+        kept = kept_in.read_text()
+        if len(bytes.fromhex(kept)) == hashlib.sha256().digest_size:
+            return kept
+    found = _digest(loaded, splits)
+    if all(isinstance(_file(split, loaded.image, 0), bytes) for split in splits if len(split)):
+        keep(kept_in, found)
+    return found
+
+
+def _digest(loaded: Loaded, splits: list[Any]) -> str:
+    total = hashlib.sha256(json.dumps(loaded.classes).encode())
+    for split in splits:
+        labels = _labels(split, loaded.label)
+        total.update(json.dumps(labels).encode())
+        for i in range(len(labels)):
+            file = _file(split, loaded.image, i)
+            data = file if isinstance(file, bytes) else Path(file).read_bytes()
+            total.update(hashlib.sha256(data).digest())
+    return total.hexdigest()
 
 
 def load(request: Request) -> Source:
