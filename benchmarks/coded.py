@@ -63,10 +63,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 VARIANTS["multiformation, uint8, no ZCA"] = {**VARIANTS["multiformation, uint8"], "prepare.normalise": "literature"}
 VARIANTS["multiformation, uint8, labels"] = {**VARIANTS["multiformation, uint8"], **LABELS}
-VARIANTS |= {
-    f"{name}, late": {**VARIANTS[name], **LATE}
-    for name in ("pixels", "multiformation", "multiformation, uint8", "multiformation, 4 bits", "frequency, uint8")
-}
+VARIANTS["frequency, no ZCA"] = {**VARIANTS["frequency"], "prepare.normalise": "literature"}
+VARIANTS["frequency, labels"] = {**VARIANTS["frequency"], **LABELS}
+VARIANTS |= {f"{name}, late": {**settings, **LATE} for name, settings in VARIANTS.items()}
 
 
 def main(
