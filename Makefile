@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test lint bench results deps lock clean
+.PHONY: repro test lint bench results docs deps lock clean
 
 # The environment is made anew whenever the lock or the project's metadata change.
 .venv/done: requirements.lock pyproject.toml
@@ -38,6 +38,11 @@ bench: .venv/done
 # Writes docs/results.md from its template and benchmarks/records.
 results: .venv/done
 	$(BIN)/python -m benchmarks.results
+
+# Builds the site of all pages in build/site; a broken link is an error.
+docs: .venv/done
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "Open build/site/index.html"
 
 # Writes the modules that each stage imports into dvc.yaml.
 deps: .venv/done

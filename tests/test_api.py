@@ -19,13 +19,20 @@ MakeRun = Callable[..., Run]
 REPOSITORY = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("page", ["docs/python.md", "README.md"])
-def test_the_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+SMALL = """
+import attcli
+attcli.distill(attcli.resolve({"prepare.dataset": "digits", "buffer.experts": 1, "distill.iterations": 1}))
+"""
+"""What makes the set that the README's example reads."""
+
+
+@pytest.mark.parametrize(("page", "before"), [("docs/python.md", ""), ("README.md", SMALL)])
+def test_the_examples_run(page: str, before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / page).read_text(), re.DOTALL)
     assert blocks
     monkeypatch.chdir(tmp_path)
     subprocess.run(
-        [sys.executable, "-c", "\n".join(blocks)],
+        [sys.executable, "-c", "\n".join([before, *blocks])],
         check=True,
         env={**__import__("os").environ, "PYTHONPATH": str(REPOSITORY)},
         cwd=tmp_path,
