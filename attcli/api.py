@@ -23,7 +23,7 @@ from attcli.matching.parameters import vector
 from attcli.matching.statistics import calibrate, unfilled
 from attcli.matching.student import Student, batch_norms
 from attcli.networks import Architecture
-from attcli.scoring.protocol import Protocol, accuracy, train
+from attcli.scoring.protocol import NUMBERS, Protocol, accuracy, protocol_of, train
 from attcli.settings import Settings
 from attcli.settings import resolve as resolve_layers
 from attcli.stages import pipeline
@@ -99,7 +99,8 @@ class DistilledSet:
         theta = vector(module).clone()
         images = self._variant(variant).to(device, theta.dtype)
         labels = (self.probabilities.clamp(min=1e-12).log() if self._soft else self.labels).to(device)
-        rate, key = self.lr if lr is None else lr, (seed, "evaluate", 0)
+        own = self.protocol.rate or self.lr
+        rate, key = own if lr is None else lr, (seed, "evaluate", 0)
         train(unfilled(student, module), theta, images, labels, len(self.classes), rate, self.protocol, key)
         trained = student.layout.unflatten(theta)
         with torch.no_grad():
@@ -133,10 +134,8 @@ class DistilledSet:
 def load(path: str | Path) -> DistilledSet:
     """A distilled set from its file, or from one of a distillation's snapshots. UserError if it is none."""
     distilled = synthetic.read(Path(path), kind=None)
-    about, plain = distilled.about, Protocol()
+    about = distilled.about
     own = about["protocol"]
-    names = ("epochs", "batch", "momentum", "weight_decay", "augment")
-    numbers = {name: getattr(plain, name) if own.get(name) is None else own[name] for name in names}
     targets = probabilities(distilled.labels, len(about["classes"])).float()
     return DistilledSet(
         images=distilled.variants["synthetic"],
@@ -145,7 +144,7 @@ def load(path: str | Path) -> DistilledSet:
         lr=distilled.lr,
         classes=list(about["classes"]),
         normaliser=distilled.normaliser,
-        protocol=Protocol(name=own.get("protocol") or plain.name, **numbers),
+        protocol=protocol_of(own.get("protocol"), {name: own.get(name) for name in NUMBERS if name != "name"}, {}),
         variants=distilled.variants,
         about=about,
         size=distilled.size,

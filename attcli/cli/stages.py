@@ -194,6 +194,15 @@ def evaluate(
             autocompletion=completion.baselines,
         ),
     ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="How networks are trained and tested: mtt, datm, idc, ncfm, honest, exact or released. Default: the "
+            "set's own protocol (evaluate.protocol).",
+            show_default=False,
+            metavar="NAME",
+        ),
+    ] = None,
     snapshots: Annotated[
         bool,
         switch("--snapshots", "Score the results' snapshots: the last one, and the one best on validation images."),
@@ -237,6 +246,7 @@ def evaluate(
             raise UserError("--snapshots scores no baselines; leave --baselines out, or score the set: attcli evaluate")
         flags = given(
             evaluate__archs=archs,
+            evaluate__protocol=protocol,
             evaluate__repeats=repeats,
             evaluate__baselines=baselines,
             distill__method=method,

@@ -7,14 +7,12 @@ from typing import Any
 from attcli.errors import UserError
 from attcli.records.results import Results, Trained
 from attcli.records.scores import Scored
-from attcli.scoring.protocol import Protocol
+from attcli.scoring.protocol import NUMBERS, protocol_of
 from attcli.settings import Settings, resolve
 from attcli.stages import identity
 
 OTHER_NAMES = {"distill.experts": "buffer.experts", "evaluate.name": "evaluate.protocol"}
 """Settings that a file keeps under another name than their own."""
-
-OF_PROTOCOL = ("name", "epochs", "batch", "momentum", "weight_decay", "augment")
 
 
 @dataclass(frozen=True)
@@ -63,10 +61,10 @@ def _ours(results: Results, trained: Trained | None, scored: Scored, learned_lr:
 
 def _theirs(settings: Settings) -> dict[str, Any]:
     """The same settings as the recipe has them."""
-    evaluate, plain = settings.evaluate, Protocol()  # whose values hold where the settings leave them open
-    stated = {name: getattr(evaluate, "protocol" if name == "name" else name) for name in OF_PROTOCOL}
+    evaluate = settings.evaluate
+    stated = {name: getattr(evaluate, name) for name in NUMBERS if name != "name"}
     stated["augment"] = stated["augment"] or settings.distill.augment
-    protocol = {name: getattr(plain, name) if value is None else value for name, value in stated.items()}
+    protocol = protocol_of(evaluate.protocol, stated, {}).stated()
     sections = {
         **identity.distillation(settings),
         "prepare": identity.content(settings, "prepare", "allow_unreadable"),
@@ -81,7 +79,7 @@ def _theirs(settings: Settings) -> dict[str, Any]:
 
 
 def _protocol(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: protocol[name] for name in OF_PROTOCOL if name in protocol}
+    return {name: protocol[name] for name in NUMBERS if name in protocol}
 
 
 def _networks(scored: Scored) -> int:

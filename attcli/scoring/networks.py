@@ -75,15 +75,16 @@ class Networks:
         key: Key,
         stop: Callable[[], bool],
         met: Callable[[Tensor, Tensor], None] | None = None,
+        after: Callable[[int, Tensor], None] | None = None,
     ) -> Tensor:
         """The parameters (P,) of a fresh network after training on images with classes (n,) or logits (n, K).
 
-        `met` is told of every batch, as `train_epoch` says.
+        `met` is told of every batch, as `train_epoch` says, and `after` of theta after each pass.
         """
         theta = fresh(architecture, key).to(self.device, self.dtype)
         batch = min(protocol.batch, len(images))
         step_functions = in_this_thread(self._step_functions[architecture, batch], self.device)
-        return train(step_functions, theta, images, labels, architecture.classes, lr, protocol, key, stop, met)
+        return train(step_functions, theta, images, labels, architecture.classes, lr, protocol, key, stop, met, after)
 
     def accuracy(self, architecture: Architecture, theta: Tensor, trained_on: Inputs, tested: Labelled) -> float:
         """The accuracy in percent of a network with these parameters; batch norms have the statistics of `trained_on`.

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,10 @@ Case = tuple[str, str, int]
 """Architecture; synthetic, ema or a baseline; repeat."""
 
 Result = dict[str, Any]
-"""One network's test: accuracy in percent; confusion, a row for each true class (results of older versions lack it)."""
+"""One network's test: accuracy in percent; confusion, a row for each true class (results of older versions lack it).
+
+Where the protocol takes the largest of several tests, `last` is the accuracy of the last one.
+"""
 
 
 def spec_by_name(arch: str, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,14 +43,14 @@ def result_key(
     about: Mapping[str, Any],
     lr: float,
     learned_lr: float,
-    random_lrs: Sequence[float],
+    coreset_lrs: Sequence[float],
     selected_by: Mapping[str, Any] | None = None,
 ) -> Key:
     """What the result of a set or coreset is kept under: all it depends on beside what all results of the set share."""
     arch, kind, repeat = case
     options = spec_by_name(arch, about)
     if is_coreset(kind):
-        options |= {"lrs": [learned_lr, *random_lrs]}
+        options |= {"lrs": [*coreset_lrs]}
         if selected_by:
             options |= {"selected_by": selected_by}
     elif lr != learned_lr:
@@ -137,7 +140,7 @@ class Scorer:
         For the set and coresets the execution follows from the trainings of one baseline, however many are asked for,
         so that a score does not depend on which others are.
         """
-        rates = 1 + len(self.random_lrs)
+        rates = len(self.coreset_lrs)
         trainings = self.repeats * (len(LEARNED) + rates)
         passes = self.protocol.epochs * trainings
         architecture, images = self.architecture(arch), self.scored.variants["synthetic"]
@@ -161,7 +164,7 @@ class Scorer:
             spec = json.dumps(spec_by_name(arch, scored.about), sort_keys=True)
             return (arch, kind, str(repeat), spec, self.tested_on)
         selected_by = self.coresets.identity(kind) if is_coreset(kind) else None
-        return result_key(case, scored.about, scored.lr, scored.learned_lr, self.random_lrs, selected_by)
+        return result_key(case, scored.about, scored.lr, scored.learned_lr, self.coreset_lrs, selected_by)
 
     def _score_in_time(self, case: Case, stop: Callable[[], bool]) -> Result | None:
         """A case's result, or none where the time limit was over before it was begun."""
@@ -176,26 +179,45 @@ class Scorer:
         if is_coreset(kind):
             return self._coreset(arch, kind, repeat, stop)
         images = self.scored.variants[kind]
-        theta = self._trained(arch, images, self.scored.labels, self.scored.lr, repeat, stop)
-        return self.networks.tested(architecture, theta, images, self.real.test)
+        theta, tests = self._trained(arch, images, self.scored.labels, self.scored.lr, repeat, stop)
+        return self._result(architecture, theta, images, tests)
+
+    @property
+    def coreset_lrs(self) -> tuple[float, ...]:
+        """The learning rates that are tried on selected images: the protocol's, or the set's and some others."""
+        return (self.protocol.rate or self.scored.learned_lr, *self.random_lrs)
 
     def _trained(
         self, arch: str, images: Tensor, labels: Tensor, lr: float, repeat: int, stop: Callable[[], bool]
-    ) -> Tensor:
-        key = (self.seed, "evaluate", repeat)
-        return self.networks.trained(self.architecture(arch), images, labels, lr, self.protocol, key, stop)
+    ) -> tuple[Tensor, list[Result]]:
+        """The parameters of a network after its training on images, and the tests that the protocol has on the way."""
+        architecture, key, every = self.architecture(arch), (self.seed, "evaluate", repeat), self.protocol.tests
+        tests: list[Result] = []
+
+        def after(passes: int, theta: Tensor) -> None:
+            if every and (passes % every == 0 or passes == self.protocol.epochs):
+                tests.append(self.networks.tested(architecture, theta, images, self.real.test))
+
+        at = after if every else None
+        return self.networks.trained(architecture, images, labels, lr, self.protocol, key, stop, after=at), tests
+
+    def _result(self, architecture: Architecture, theta: Tensor, images: Tensor, tests: list[Result]) -> Result:
+        """The test of a network that was trained on images; of several tests, the one that is largest."""
+        if not tests:
+            return self.networks.tested(architecture, theta, images, self.real.test)
+        largest = max(tests, key=lambda test: float(test["accuracy"]))
+        return {**largest, "last": tests[-1]["accuracy"]}
 
     def _coreset(self, arch: str, kind: str, repeat: int, stop: Callable[[], bool]) -> Result:
         """Real images that a baseline selects, with the best of several learning rates on held-out images."""
         architecture = self.architecture(arch)
         coreset = self.coresets.get(kind, repeat)
         best: Result = {"held_out": -1.0}
-        for lr in (self.scored.learned_lr, *self.random_lrs):
-            theta = self._trained(arch, coreset.images, coreset.labels, lr, repeat, stop)
+        for lr in self.coreset_lrs:
+            theta, tests = self._trained(arch, coreset.images, coreset.labels, lr, repeat, stop)
             reached = self.networks.accuracy(architecture, theta, coreset.images, coreset.held_out)
             if reached > best["held_out"]:
-                tested = self.networks.tested(architecture, theta, coreset.images, self.real.test)
-                best = {"held_out": reached, "lr": lr, **tested}
+                best = {"held_out": reached, "lr": lr, **self._result(architecture, theta, coreset.images, tests)}
         return best
 
     def train_on_all(self, kinds: Sequence[str]) -> bool:
@@ -204,7 +226,7 @@ class Scorer:
 
     def description(self, kinds: Sequence[str]) -> dict[str, Any]:
         """The protocol by which these kinds are scored, as the scores' file states it."""
-        values = {**asdict(self.protocol), "lr": self.scored.lr, "seed": self.seed, "tested_on": self.tested_on}
+        values = {**self.protocol.stated(), "lr": self.scored.lr, "seed": self.seed, "tested_on": self.tested_on}
         values |= {"test_images": len(self.real.test[1]), "random_lrs": self.random_lrs}
         if self.train_on_all(kinds):
             by = {"selected_by": spec_of(self.coresets.architecture), "forgetting_runs": self.coresets.runs}

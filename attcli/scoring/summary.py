@@ -39,6 +39,8 @@ def with_classes(results: Sequence[Result]) -> dict[str, Any]:
     was kept by an older version, which did not count them.
     """
     entry = summary([result["accuracy"] for result in results])
+    if all("last" in result for result in results):
+        entry["last"] = summary([result["last"] for result in results])
     if any("confusion" not in result for result in results):
         return {**entry, "per_class": None, "confusion": None}
     matrices = [result["confusion"] for result in results]

@@ -191,10 +191,11 @@ class Evaluate(Section):
     )
     repeats: Annotated[int, Field(ge=1, le=10_000)] = Field(5, description="networks of each architecture")
     epochs: PositiveInt | None = Field(None, description="passes over the set; default: the set's own, or 1000")
-    protocol: Literal["exact", "released"] | None = Field(
+    protocol: Literal["exact", "released", "mtt", "datm", "idc", "ncfm", "honest"] | None = Field(
         None,
-        description="exact: as many passes as epochs says; released: one more and an optimiser reset, as the "
-        "literature's code; default: the set's own, or exact",
+        description="how networks are trained and tested. exact: as many passes as epochs says; released: one more and "
+        "an optimiser reset, as the literature's code; mtt, datm, idc and ncfm: just as these publications do; honest: "
+        "1000 passes, the last one tested; default: the set's own, or exact",
     )
     batch: PositiveInt | None = Field(None, description="images per batch; default: the set's own, or 256")
     lr: PositiveFloat | None = Field(None, description="learning rate on the set; default: the one learned with it")

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from attcli.scoring.scorer import LEARNED, Result, Scored, Scorer, is_entire
 from attcli.scoring.summary import as_json, summary, with_classes
 from attcli.scoring.whole import Whole
 from attcli.stages import identity
-from attcli.stages.of_a_set import baselines_for, check_asked, dataset_for, protocol_for
+from attcli.stages.of_a_set import baselines_for, check_asked, dataset_for, protocol_for, rates_for
 from attcli.stages.run import Run
 from attcli.store import artefact, dataset, states, synthetic
 from attcli.store.files import set_aside, write_text
@@ -137,14 +137,15 @@ class _Evaluation:
         """What scores a set on a split."""
         run, settings, networks = self._run, self._run.settings.evaluate, self._networks
         images = self._images(distilled, split)
+        protocol = protocol_for(run, distilled)
+        lr, random_lrs = rates_for(settings, protocol, distilled.lr)
         scored = Scored(
             variants={name: x.to(networks.device, networks.dtype) for name, x in distilled.variants.items()},
             labels=distilled.labels.to(networks.device),
             learned_lr=distilled.lr,
-            lr=settings.lr or distilled.lr,
+            lr=lr,
             about=distilled.about,
         )
-        protocol = protocol_for(run, distilled)
         whole = self._whole(distilled, images, protocol)
         coresets = Coresets(
             real=images,
@@ -167,7 +168,7 @@ class _Evaluation:
             tested_on=split,
             seed=run.settings.seed_of("evaluate"),
             repeats=settings.repeats,
-            random_lrs=settings.random_lrs,
+            random_lrs=random_lrs,
             cores=threads if isinstance(threads, int) else runtime.cores(),
             out_of_time=run.out_of_time,
         )
@@ -181,15 +182,16 @@ class _Evaluation:
     def _whole(self, distilled: synthetic.SyntheticSet, images: real.Real, of_the_set: Protocol) -> Whole:
         """The trainings on all training images: by the set's protocol, but for their epochs and learning rate."""
         settings, seed = self._run.settings.evaluate, self._run.settings.seed_of("evaluate")
-        protocol = replace(of_the_set, epochs=settings.whole_epochs)
+        protocol = replace(of_the_set, epochs=settings.whole_epochs, tests=None)
+        lr = of_the_set.rate or settings.whole_lr
         fingerprint = artefact.fingerprint(
             "baselines",
             identity.ALGORITHM["evaluate"],
-            {**asdict(protocol), "lr": settings.whole_lr, "precision": settings.precision, "seed": seed},
+            {**protocol.stated(), "lr": lr, "precision": settings.precision, "seed": seed},
             {"dataset": images.sha256, "normaliser": distilled.about["normaliser"]["sha256"]},
         )
         folder = self._run.work("baselines", fingerprint)
-        return Whole(images, self._whole_networks, protocol, settings.whole_lr, seed, folder)
+        return Whole(images, self._whole_networks, protocol, lr, seed, folder)
 
     def scores(
         self, scorer: Scorer, kinds: Sequence[str], label: str, summarised: Callable[[list[Result]], dict[str, Any]]
@@ -228,7 +230,7 @@ def results_of(run: Run, distilled: synthetic.SyntheticSet, split: str, dataset_
     fingerprint = artefact.fingerprint(
         "evaluate",
         identity.ALGORITHM["evaluate"],
-        {**asdict(protocol_for(run, distilled)), "precision": precision, "seed": seed, "split": split},
+        {**protocol_for(run, distilled).stated(), "precision": precision, "seed": seed, "split": split},
         {"set": distilled.sha256, "dataset": dataset_sha256},
     )
     return Results(run.work("evaluate", fingerprint) / "results.jsonl")

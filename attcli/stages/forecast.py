@@ -10,7 +10,7 @@ from attcli.errors import MissingError, UserError
 from attcli.networks import Architecture
 from attcli.options import DatasetInfo
 from attcli.progress import duration
-from attcli.scoring.protocol import Protocol
+from attcli.scoring.protocol import Protocol, protocol_of
 from attcli.scoring.scorer import LEARNED, Case, is_coreset, is_entire, result_key, spec_by_name
 from attcli.settings import Settings
 from attcli.stages import cost, evaluate, facts, identity, inputs, of_a_set, pipeline
@@ -252,17 +252,19 @@ def _kept_cases(run: Run, distilled: synthetic.SyntheticSet | None, cases: list[
         return set()
     kept = evaluate.results_of(run, distilled, "test", header.sha256).kept()
     settings = run.settings.evaluate
-    lr = settings.lr or distilled.lr
+    protocol = of_a_set.protocol_for(run, distilled)
+    lr, random_lrs = of_a_set.rates_for(settings, protocol, distilled.lr)
+    coreset_lrs = (protocol.rate or distilled.lr, *random_lrs)
     drawn = [case for case in cases if case[1] in LEARNED or not baselines.load(case[1]).reads]
-    return {case for case in drawn if result_key(case, distilled.about, lr, distilled.lr, settings.random_lrs) in kept}
+    return {case for case in drawn if result_key(case, distilled.about, lr, distilled.lr, coreset_lrs) in kept}
 
 
 def _protocol(run: Run, distilled: synthetic.SyntheticSet | None) -> Protocol:
     """The protocol of a set, or of one that is still to be distilled."""
     if distilled:
         return of_a_set.protocol_for(run, distilled)
-    settings, plain = run.settings.evaluate, Protocol()
-    return Protocol(epochs=settings.epochs or plain.epochs, batch=settings.batch or plain.batch)
+    settings = run.settings.evaluate
+    return protocol_of(settings.protocol, {}, {"epochs": settings.epochs, "batch": settings.batch})
 
 
 def _scoring_cost(run: Run, distilled: synthetic.SyntheticSet | None, counts: dict[str, int]) -> Cost:

@@ -8,7 +8,7 @@ from loguru import logger
 
 from attcli import coding
 from attcli.errors import UserError
-from attcli.scoring.protocol import Protocol
+from attcli.scoring.protocol import NUMBERS, Protocol, protocol_of
 from attcli.settings import Evaluate, Network, Prepare, Settings
 from attcli.settings.choices import idle
 from attcli.stages import identity
@@ -85,20 +85,13 @@ def baselines_for(settings: Evaluate, choices: coding.Choices) -> tuple[str, ...
 def protocol_for(run: Run, distilled: synthetic.SyntheticSet) -> Protocol:
     """The protocol: what a flag, --set or params file says, else what the set's file says, else the literature's."""
     settings, own = run.settings.evaluate, distilled.about["protocol"]
-    plain = Protocol()
+    asked = {name: getattr(settings, name) for name in (*NUMBERS, "protocol") if name != "name"}
+    asked = {name: value for name, value in asked.items() if run.asked(f"evaluate.{name}", files=True)}
+    name = asked.pop("protocol", None) or own.get("protocol")
+    return protocol_of(name, {key: own.get(key) for key in NUMBERS if key != "name"}, asked)
 
-    def value(name: str, key: str | None = None) -> Any:
-        stated = getattr(settings, name)
-        if stated is not None and run.asked(f"evaluate.{name}", files=True):
-            return stated
-        kept = own.get(name)
-        return getattr(plain, key or name) if kept is None else kept
 
-    return Protocol(
-        name=value("protocol", "name"),
-        epochs=value("epochs"),
-        batch=value("batch"),
-        momentum=value("momentum"),
-        weight_decay=value("weight_decay"),
-        augment=value("augment"),
-    )
+def rates_for(settings: Evaluate, protocol: Protocol, learned_lr: float) -> tuple[float, tuple[float, ...]]:
+    """The learning rate that a set is scored at, and those that are tried on real images besides."""
+    lr = settings.lr or protocol.rate or learned_lr
+    return lr, (() if protocol.rate else settings.random_lrs)

@@ -1,7 +1,8 @@
-"""SGD on a flat vector of parameters: what trains every expert, and every network that is scored."""
+"""Training of a flat vector of parameters: what trains every expert, and every network that is scored."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,6 +12,18 @@ from attcli.data.inputs import Inputs
 from attcli.matching.batches import plan, probabilities
 from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import cross_entropy
+
+
+class Descends(Protocol):
+    """What updates parameters by gradients."""
+
+    lr: float
+
+    def step(self, theta: Tensor, gradient: Tensor) -> None:
+        """One update of theta (P,) by the loss's gradient (P,), which is used up."""
+
+    def restart(self) -> None:
+        """Forget all gradients so far."""
 
 
 @dataclass
@@ -32,6 +45,32 @@ class Optimiser:
             gradient = self.velocity.mul_(self.momentum).add_(gradient)
         theta.sub_(gradient, alpha=self.lr)
 
+    def restart(self) -> None:
+        """Set the velocity to zero."""
+        self.velocity = None
+
+
+@dataclass
+class AdamW:
+    """torch's AdamW with its own betas and epsilon. Updates theta in place."""
+
+    lr: float
+    weight_decay: float
+    _torchs: torch.optim.AdamW | None = None
+
+    def step(self, theta: Tensor, gradient: Tensor) -> None:
+        """One update of theta (P,), always the same one, by the loss's gradient (P,)."""
+        if self._torchs is None:
+            self._torchs = torch.optim.AdamW([theta], lr=self.lr, weight_decay=self.weight_decay)
+        self._torchs.param_groups[0]["lr"] = self.lr
+        theta.grad = gradient
+        self._torchs.step()
+        theta.grad = None
+
+    def restart(self) -> None:
+        """Forget all moments."""
+        self._torchs = None
+
 
 Descent = Callable[[StepFunctions, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(step functions, theta, x, p, w) to the direction (P,) that a step descends, and the outputs (B, K) at theta."""
@@ -47,7 +86,7 @@ def along_the_gradient(
 def train_epoch(
     step_functions: StepFunctions,
     theta: Tensor,
-    optimiser: Optimiser,
+    optimiser: Descends,
     images: Inputs,
     labels: Tensor,
     *,
@@ -57,12 +96,14 @@ def train_epoch(
     generator: torch.Generator,
     descent: Descent = along_the_gradient,
     met: Callable[[Tensor, Tensor], None] | None = None,
+    cutmix: float = 0.0,
 ) -> Tensor:
     """One pass over images (N, C, H, W) in a new order, each batch augmented; theta (P,) is updated in place.
 
     Labels are classes (N,) or logits (N, K). Returns the mean loss and the accuracy in percent (2,) in float64, both of
     the augmented batches as they were met; asking for their values is what waits for a GPU, not this function. `met` is
-    told each batch's images (n,) and whether the network, before it learned from them, got them right (n,).
+    told each batch's images (n,) and whether the network, before it learned from them, got them right (n,). `cutmix` is
+    the probability that a batch is mixed, as `mixed` says.
     """
     batch = min(batch, len(images))
     drawn = plan(len(images), batch, -(-len(images) // batch), strategy, generator).to(images.device)
@@ -70,12 +111,38 @@ def train_epoch(
     for i, index in enumerate(drawn.indices):
         x = augment.apply(drawn.augmentations[i], images[index])
         p, w = probabilities(labels[index], classes).to(x), drawn.weights[i]
+        size = min(batch, len(images) - i * batch)
+        if cutmix:
+            x, p = mixed(x, p, size, cutmix, generator)
         direction, logits = descent(step_functions, theta, x, p, w)
         optimiser.step(theta, direction)
         right = logits.argmax(dim=1) == p.argmax(dim=1)
         correct = (right & (w > 0)).sum()
-        size = min(batch, len(images) - i * batch)
         total += torch.stack([cross_entropy(logits, p, w) * size, 100 * correct]).double()
         if met is not None:
             met(index[:size], right[:size])
     return total / len(images)
+
+
+def mixed(x: Tensor, p: Tensor, size: int, probability: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Images (B, C, H, W) and target probabilities (B, K) after CutMix (Yun et al., ICCV 2019), or, else, as they are.
+
+    A box, the same for all, is filled with that of another image among the first `size`; targets are mixed by the
+    shares of pixels. The share that is kept is drawn from 0 to 1, the box's centre from the whole image, beyond whose
+    edges the box is cut off.
+    """
+    draws = torch.rand(4, generator=generator).tolist()
+    order = torch.randperm(size, generator=generator).to(x.device)
+    if draws[0] >= probability:
+        return x, p
+    sides = [(1 - draws[1]) ** 0.5 * side for side in x.shape[2:]]
+    centres = [draw * side for draw, side in zip(draws[2:], x.shape[2:], strict=True)]
+    rows, columns = (
+        slice(max(0, int(centre - cut / 2)), min(side, int(centre + cut / 2)))
+        for centre, cut, side in zip(centres, sides, x.shape[2:], strict=True)
+    )
+    area = (rows.stop - rows.start) * (columns.stop - columns.start) / (x.shape[2] * x.shape[3])
+    x, p = x.clone(), p.clone()
+    x[:size, :, rows, columns] = x[order][:, :, rows, columns]
+    p[:size] = (1 - area) * p[:size] + area * p[order]
+    return x, p

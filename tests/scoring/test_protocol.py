@@ -1,14 +1,28 @@
 """The evaluation protocol, exact and as released."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from attcli.matching.parameters import vector
 from attcli.matching.student import Student
 from attcli.networks import Architecture
-from attcli.scoring.protocol import Protocol, StoppedError, accuracy, fresh, schedule, train
+from attcli.scoring.protocol import (
+    NAMED,
+    NUMBERS,
+    Protocol,
+    StoppedError,
+    accuracy,
+    fresh,
+    protocol_of,
+    schedule,
+    train,
+)
+from attcli.trainers.training import AdamW, mixed
 
 ARCHITECTURE = Architecture("mlp", 1, 2, 4, {})
+NAMED_SMALL = replace(NAMED["ncfm"], epochs=3, tests=2, augment="none")
 
 
 def trained(images, labels, chosen: Protocol, repeat: int = 0):
@@ -76,3 +90,64 @@ def test_training_stops_when_asked() -> None:
     images, labels = torch.randn(4, 1, 4, 4), torch.tensor([0, 1, 0, 1])
     with pytest.raises(StoppedError):
         train(student, fresh(ARCHITECTURE, key), images, labels, 2, 0.05, protocol(), key, lambda: True)
+
+
+def test_the_learning_rates_of_the_literature_fall_as_theirs() -> None:
+    idc = [factor for factor, _ in schedule(NAMED["idc"])]
+    assert len(idc) == 1000
+    assert [idc[i] for i in (0, 665, 666, 832, 833, 999)] == pytest.approx([1, 1, 0.2, 0.2, 0.04, 0.04])
+    ncfm = [factor for factor, _ in schedule(NAMED["ncfm"])]
+    assert len(ncfm) == 2000
+    assert [ncfm[i] for i in (0, 399, 400, 800, 1200, 1600, 1999)] == [1, 1, 0.5, 0.25, 0.125, 0.0625, 0.0625]
+
+
+def test_a_protocol_of_the_literature_takes_only_what_is_asked_for() -> None:
+    of_a_set = {"epochs": 300, "batch": 10, "augment": "none"}
+    assert protocol_of("idc", of_a_set, {}) == NAMED["idc"]
+    assert protocol_of("honest", of_a_set, {}) == Protocol()
+    assert protocol_of("mtt", of_a_set, {"epochs": 5, "batch": None}) == Protocol("released", 5)
+    assert protocol_of(None, of_a_set, {"batch": 7}) == Protocol("exact", 300, 7, augment="none")
+    assert protocol_of("released", of_a_set, {}) == Protocol("released", 300, 10, augment="none")
+
+
+def test_what_most_protocols_do_without_is_not_stated() -> None:
+    assert set(Protocol("released", 5).stated()) == {*NUMBERS}
+    assert set(NAMED["ncfm"].stated()) - {*NUMBERS} == {"rate", "optimiser", "cutmix", "tests"}
+
+
+def test_adamw_is_torchs() -> None:
+    theta, module = torch.randn(6, generator=torch.Generator().manual_seed(0)), torch.nn.Linear(6, 1, bias=False)
+    with torch.no_grad():
+        module.weight.copy_(theta)
+    ours, theirs = AdamW(0.1, 5e-4), torch.optim.AdamW(module.parameters(), lr=0.1, weight_decay=5e-4)
+    for factor in (1, 1, 0.5):
+        gradient = torch.randn(6)
+        ours.lr = theirs.param_groups[0]["lr"] = 0.1 * factor
+        ours.step(theta, gradient)
+        module.weight.grad = gradient.view(1, 6)
+        theirs.step()
+    assert torch.equal(theta, module.weight.detach()[0])
+    assert theta.grad is None
+
+
+def test_mixed_images_have_boxes_of_others_and_targets_by_the_shares_of_pixels() -> None:
+    x = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 1, 8, 8)
+    p = torch.eye(6)
+    boxes = 0
+    for seed in range(40):
+        mixed_x, mixed_p = mixed(x, p, 5, 0.5, torch.Generator().manual_seed(seed))
+        assert torch.equal(mixed_x[5], x[5])
+        for i in range(5):
+            shares = torch.stack([(mixed_x[i] == value).double().mean() for value in range(6)])
+            assert torch.allclose(shares.float(), mixed_p[i])
+        boxes += not torch.equal(mixed_p, p)
+    assert 8 < boxes < 25
+
+
+def test_tests_on_the_way_are_told_of_every_pass() -> None:
+    images, labels = torch.randn(4, 1, 4, 4), torch.tensor([0, 1, 0, 1])
+    student, key, seen = Student.of(ARCHITECTURE.build()), (0, "x", 0), []
+    theta = fresh(ARCHITECTURE, key)
+    train(student, theta, images, labels, 2, 0.01, NAMED_SMALL, key, after=lambda n, theta: seen.append((n, theta[0])))
+    assert [n for n, _ in seen] == [1, 2, 3]
+    assert seen[-1][1] == theta[0]
