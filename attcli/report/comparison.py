@@ -142,7 +142,7 @@ def page_of(runs: Sequence[Facts], plots: Mapping[str, Drawn]) -> str:
 def _rows(runs: Sequence[Facts]) -> list[dict[str, Any]]:
     """The table of figures: a row for each figure, a cell for each run; rows in which no run has anything are left out.
 
-    The best accuracy of a row is marked, where the runs are of one dataset.
+    The best accuracy of distilled images is marked, where the runs are of one dataset and one of them leads.
     """
     rows: list[dict[str, Any]] = []
 
@@ -156,11 +156,9 @@ def _rows(runs: Sequence[Facts]) -> list[dict[str, Any]]:
         lasts = [facts.scores[arch].last if arch in facts.scores else {} for facts in runs]
         for kind in dict.fromkeys(kind for last in lasts for kind in last):
             means = [last[kind].mean if kind in last else -1.0 for last in lasts]
-            best = (
-                int(np.argmax(means))
-                if is_one_dataset and kind in LEARNED and sum(mean >= 0 for mean in means) > 1
-                else None
-            )
+            others = sorted(means)[:-1]
+            leads = kind in LEARNED and is_one_dataset and max(means) > others[-1] >= 0
+            best = means.index(max(means)) if leads else None
             cells = [f"{words.accuracy(last[kind])} %" if kind in last else "–" for last in lasts]
             add(f"{words.network(arch)}, {words.kind(kind)}", cells, best)
     sizes = [facts.size for facts in runs]

@@ -100,7 +100,7 @@ def key_figures(facts: Facts) -> list[dict[str, str]]:
     if score is not None:
         arch = about.arch if about.arch in facts.scores else next(iter(facts.scores))
         last = facts.scores[arch].last
-        average = f"; moving average {last['ema'].mean:.1f} %" if "ema" in last else ""
+        average = f"; moving average {last['ema'].mean:.1f}\N{NO-BREAK SPACE}%" if "ema" in last else ""
         note = f"{words.network(arch)}, {words.count(score.n, 'network')}{average}"
         figures.append(_percent("accuracy from these images", score, note))
         if "random" in last:
@@ -143,7 +143,7 @@ def _images(facts: Facts) -> dict[str, Any]:
             for name, pngs, accuracy, label in zip(names, by_class, of_class, labels, strict=True)
         ]
         sheets.append({"title": VARIANTS.get(variant, variant), "classes": entries})
-    across = {1: 1, 2: 2, 3: 3, 4: 2}.get(shown, 5 if shown <= 25 else 10)
+    across = {1: 1, 2: 2, 3: 3, 4: 2}.get(shown, -(-shown // 2) if shown <= 10 else 5 if shown <= 25 else 10)
     width = {1: 210 if len(names) <= 12 else 118 if len(names) <= 40 else 92, 2: 220, 3: 320, 4: 200}.get(
         shown, 400 if shown <= 25 else 620
     )

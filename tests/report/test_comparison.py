@@ -71,6 +71,7 @@ def test_the_best_is_marked_for_runs_of_one_dataset_alone(facts: Facts) -> None:
     rows = {row["label"]: row["best"] for row in comparison._rows([facts, better])}
     assert rows["ConvNet, distilled images"] == 1
     assert rows["ConvNet, their moving average"] is None  # only one run has it
+    assert {row["best"] for row in comparison._rows([facts, facts])} == {None}  # as nobody leads
     other = better.model_copy(update={"about": better.about.model_copy(update={"dataset": "mnist"})})
     assert {row["best"] for row in comparison._rows([facts, other])} == {None}
 
