@@ -2,16 +2,17 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from pydantic import ValidationError
 
-from attcli.errors import UserError
+from attcli.errors import UserError, one_line
 from attcli.records import cost, published, scores
-from attcli.records.changes import differing, recipe_of, stated, usual
+from attcli.records.changes import Usual, differing, recipe_of, stated, usual
 from attcli.records.making import coding_names, normaliser_of
 from attcli.records.model import Code, Machine, Size, Times
 from attcli.records.results import Results, dataset_of, experts_of
@@ -41,7 +42,11 @@ class Gaps:
             return read()
         except UserError as error:
             self.add(str(error))
-            return None
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            self.add(one_line(f"a part of the results is not what it should be ({where}: {first['msg']})"))
+        return None
 
     def add(self, sentence: str) -> None:
         """Add a sentence, once."""
@@ -65,7 +70,6 @@ def facts(folder: Path, works: Sequence[Path], name: str = "", here: Resolved | 
     spent = gaps.tried(lambda: cost.spent(results, trained, scored.work if scored else None))
     ours, theirs = stated(results, trained, scored, learned_lr), usual(results)
     other = ours if theirs is None else differing(ours, theirs)
-    parameterisation, storage = coding_names(about)
     size, images = _of_images(file, gaps)
     course = gaps.tried(lambda: _history(results))
     _note_times(gaps, spent.times if spent else Times())
@@ -75,18 +79,7 @@ def facts(folder: Path, works: Sequence[Path], name: str = "", here: Resolved | 
     kinds = [kind for kind in (scored.scores[archs[0]].last if scored and archs else {}) if kind not in LEARNED]
     return Facts(
         name=name or folder.resolve().name,
-        about=About(
-            **{key: about[key] for key in ("dataset", "method", "ipc", "seed", "channels", "classes")},
-            parameterisation=parameterisation,
-            storage=storage,
-            iterations=about["iteration"],
-            planned=theirs.values.get("distill.iterations") if theirs and recipe_of(theirs) else None,
-            arch=about["network"]["arch"],
-            side=about["resolution"],
-            learned_lr=learned_lr if math.isfinite(learned_lr) else None,
-            sha256=results.header.sha256,
-            date=datetime.fromtimestamp(file.stat().st_mtime, UTC).date().isoformat(),
-        ),
+        about=_about(results, file, learned_lr, theirs),
         size=size,
         file_bytes=file.stat().st_size,
         normaliser=normaliser_of(results),
@@ -95,17 +88,44 @@ def facts(folder: Path, works: Sequence[Path], name: str = "", here: Resolved | 
         history=course,
         scores=scored.scores if scored else {},
         per_class=_per_class(folder, scored, len(about["classes"])),
-        protocol=scored.protocol if scored else {},
-        published=published.beside(about["method"], parameterisation, about["dataset"], about["ipc"]),
+        protocol=plain(scored.protocol) if scored else {},
+        published=published.beside(about["method"], coding_names(about)[0], about["dataset"], about["ipc"]),
         recipe=recipe_of(theirs) if theirs else None,
-        settings=origins.settings_of(results, ours, theirs, here),
+        settings=origins.settings_of(results, plain(ours), theirs, here),
         times=spent.times if spent else Times(),
         experts=trained.trained if trained else None,
-        code=Code(version=str(results.header.versions.get("attcli")), commits=spent.commits if spent else []),
+        code=Code(version=one_line(str(results.header.versions.get("attcli"))), commits=spent.commits if spent else []),
         machine=spent.machine if spent else Machine(),
-        commands=origins.commands(results, other, archs, kinds),
+        commands=plain(origins.commands(results, other, archs, kinds)),
         missing=gaps.sentences,
     )
+
+
+def _about(results: Results, file: Path, learned_lr: float, theirs: Usual | None) -> About:
+    """What the set is, by its header."""
+    about = plain(results.about)
+    parameterisation, storage = coding_names(about)
+    return About(
+        **{key: about[key] for key in ("dataset", "method", "ipc", "seed", "channels", "classes")},
+        parameterisation=parameterisation,
+        storage=storage,
+        iterations=about["iteration"],
+        planned=theirs.values.get("distill.iterations") if theirs and recipe_of(theirs) else None,
+        arch=about["network"]["arch"],
+        side=about["resolution"],
+        learned_lr=learned_lr if math.isfinite(learned_lr) else None,
+        sha256=results.header.sha256,
+        date=datetime.fromtimestamp(file.stat().st_mtime, UTC).date().isoformat(),
+    )
+
+
+def plain(value: Any) -> Any:
+    """A value of a file with every text in one line, and without what cannot be written as UTF-8."""
+    if isinstance(value, str):
+        return one_line(value)
+    if isinstance(value, Mapping):
+        return {plain(key): plain(entry) for key, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _of_images(file: Path, gaps: Gaps) -> tuple[Size | None, Pictures | None]:

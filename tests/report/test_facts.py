@@ -11,9 +11,9 @@ import pytest
 
 from attcli import load
 from attcli.records import making
-from attcli.report import courses, files, gather
+from attcli.report import courses, files, gather, page, plots
 from attcli.report.model import Facts
-from attcli.store import artefact, history
+from attcli.store import artefact, history, synthetic
 from tests.conftest import SMALL
 
 
@@ -189,3 +189,28 @@ def test_data_come_back_and_hostile_ones_are_refused(tmp_path: Path, facts: Fact
         with pytest.raises(files.UserError, match="holds no data of a report") as refused:
             files.read(tmp_path / "report.json")
         assert len(str(refused.value)) < 400
+
+
+def test_hostile_headers_are_told_in_one_line_and_written(copy: Path) -> None:
+    results = Path("artifacts")
+    header, arrays = artefact.read(results / "synthetic.h5", synthetic.KIND, synthetic.MAKER)
+    names = ["\x1b", "a\nb\x00", *map(str, range(2, 10))]
+    about = {**header.about, "classes": names, "method": "no\x7fsuch\nmethod"}
+    settings = {**header.settings, "distill": {**header.settings["distill"], "augment": "\udcfe"}}
+    changed = artefact.Header(header.kind, header.fingerprint, settings, about, {"attcli": "\udcfd"})
+    artefact.write(results / "synthetic.h5", changed, arrays)
+    header, arrays = artefact.read(results / "history.h5", history.KIND, history.MAKER)
+    machine = {"cpu": ["no", "text"], "cores": -1}
+    about = {**header.about, "machine": machine}
+    changed = artefact.Header(header.kind, header.fingerprint, header.settings, about, header.versions)
+    artefact.write(results / "history.h5", changed, arrays)
+    told = gathered()
+    assert told.about.classes[:3] == [" ", "a b ", "2"]
+    assert told.about.method == "no such method"
+    assert {entry.name: entry.value for entry in told.settings}["distill.augment"] == " "
+    assert {entry.origin for entry in told.settings} <= {"the set's file", "asked for"}
+    assert [sentence for sentence in told.missing if sentence.startswith("a part of the results is not what it should")]
+    assert all(len(sentence.splitlines()) == 1 for sentence in told.missing)
+    drawn = plots.of_run(told)
+    files.write(Path("out"), files.PAGE, page.of_run(told, drawn), drawn, told)
+    assert files.read(Path("out/report.json")) == told
