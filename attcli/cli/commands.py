@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from attcli import __version__
-from attcli.cli import inspection, recipes, records, stages, work
+from attcli.cli import inspection, recipes, records, report, stages, work
 from attcli.cli.command import reporting
 
 RUN, LOOK = "Commands that compute", "Commands that look"
@@ -41,6 +41,16 @@ EXAMPLES = {
         "attcli diagnose",
         "attcli diagnose --gammas 5,10 --every 100",
         "attcli diagnose other/history.h5 --out figures",
+    ),
+    "report": (
+        "attcli report",
+        "attcli report --artifacts other --open",
+        "attcli report --out page --json",
+    ),
+    "compare": (
+        "attcli compare artifacts other",
+        "attcli compare first/report.json second/report.json",
+        "attcli compare run-1 run-2 run-3 --out page --open",
     ),
     "reproduce": (
         "attcli reproduce att/digits/ipc1",
@@ -113,7 +123,7 @@ app = typer.Typer(
 recipes_app = typer.Typer(invoke_without_command=True)
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     RUN: (stages.prepare, stages.buffer, stages.distill, stages.evaluate, recipes.reproduce),
-    LOOK: (inspection.diagnose, inspection.config, work.work),
+    LOOK: (report.report, report.compare, inspection.diagnose, inspection.config, work.work),
 }
 OF_RECIPES: dict[str, Callable[..., None]] = {"list": recipes.list_all, "show": recipes.show, "use": recipes.use}
 for panel, functions in COMMANDS.items():

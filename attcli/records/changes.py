@@ -8,7 +8,7 @@ from attcli.errors import UserError
 from attcli.records.results import Results, Trained
 from attcli.records.scores import Scored
 from attcli.scoring.protocol import NUMBERS, protocol_of
-from attcli.settings import Settings, resolve
+from attcli.settings import Resolved, Settings, resolve
 from attcli.stages import identity
 
 OTHER_NAMES = {"distill.experts": "buffer.experts", "evaluate.name": "evaluate.protocol"}
@@ -23,27 +23,56 @@ class Changes:
     differing: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Usual:
+    """What a set's method, dataset and images per class have by themselves: the values, and where each comes from."""
+
+    values: dict[str, Any]
+    resolved: Resolved
+
+
 def changes(results: Results, trained: Trained | None, scored: Scored, learned_lr: float) -> Changes:
     """What differs from the settings that the set's method, dataset and images per class have by themselves.
 
     Where these are not known here, as those of a plugin that is missing, all settings count as differing.
     """
-    ours = _ours(results, trained, scored, learned_lr)
+    ours = stated(results, trained, scored, learned_lr)
+    theirs = usual(results)
+    if theirs is None:
+        return Changes(None, {**selectors(results), **ours})
+    return Changes(recipe_of(theirs), differing(ours, theirs))
+
+
+def selectors(results: Results) -> dict[str, Any]:
+    """The settings that a recipe for the set is found by."""
     about = results.about
-    selecting = {"distill.method": about["method"], "prepare.dataset": about["dataset"], "distill.ipc": about["ipc"]}
+    return {"distill.method": about["method"], "prepare.dataset": about["dataset"], "distill.ipc": about["ipc"]}
+
+
+def usual(results: Results) -> Usual | None:
+    """What the set's method, dataset and images per class have by themselves; None where that is not known here."""
     try:
-        resolved = resolve(selecting, environ={}, ignore_params=True)
-        theirs = _theirs(resolved.settings)
+        resolved = resolve(selectors(results), environ={}, ignore_params=True)
+        return Usual(_theirs(resolved.settings), resolved)
     except UserError:
-        return Changes(None, {**selecting, **ours})
-    rests = any(origin.startswith("recipe") for origin in resolved.origin.values())
-    differing = {name: value for name, value in ours.items() if name not in theirs or theirs[name] != value}
-    return Changes(resolved.recipe if rests else None, differing)
+        return None
 
 
-def _ours(results: Results, trained: Trained | None, scored: Scored, learned_lr: float) -> dict[str, Any]:
+def recipe_of(theirs: Usual) -> str | None:
+    """The recipe that the usual settings rest on."""
+    rests = any(origin.startswith("recipe") for origin in theirs.resolved.origin.values())
+    return theirs.resolved.recipe if rests else None
+
+
+def differing(ours: Mapping[str, Any], theirs: Usual) -> dict[str, Any]:
+    """The stated settings that are not the usual ones."""
+    return {name: value for name, value in ours.items() if name not in theirs.values or theirs.values[name] != value}
+
+
+def stated(results: Results, trained: Trained | None, scored: Scored | None, learned_lr: float) -> dict[str, Any]:
     """The settings that the files of a run state, by dotted name."""
-    sections: dict[str, Any] = {**results.header.settings, "evaluate": _protocol(scored.protocol)}
+    protocol = scored.protocol if scored else {}
+    sections: dict[str, Any] = {**results.header.settings, "evaluate": _protocol(protocol)}
     prepared = results.about.get("prepare")
     if trained:
         sections = {**trained.settings, **sections}
@@ -53,9 +82,10 @@ def _ours(results: Results, trained: Trained | None, scored: Scored, learned_lr:
     values["distill.iterations"] = results.about["iteration"]
     if trained:
         values["buffer.epochs"] = trained.epochs_each
-    if scored.protocol.get("lr", learned_lr) != learned_lr:
-        values["evaluate.lr"] = scored.protocol["lr"]
-    values["evaluate.repeats"] = _networks(scored)
+    if protocol.get("lr", learned_lr) != learned_lr:
+        values["evaluate.lr"] = protocol["lr"]
+    if scored:
+        values["evaluate.repeats"] = _networks(scored)
     return values
 
 

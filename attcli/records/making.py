@@ -32,7 +32,7 @@ def make(name: str, folder: Path, works: Sequence[Path], note: str = "") -> Reco
     spent = cost.spent(results, trained, scored.work)
     learned_lr = float(results.arrays["lr"])
     resting_on = changes(results, trained, scored, learned_lr)
-    parameterisation, storage = _coding(about)
+    parameterisation, storage = coding_names(about)
     try:
         return Record(
             name=name,
@@ -51,7 +51,7 @@ def make(name: str, folder: Path, works: Sequence[Path], note: str = "") -> Reco
             experts=trained.trained if trained else None,
             students=cost.students(results),
             size=Size(classes=len(about["classes"]), **synthetic.read(file).size),
-            normaliser=_normaliser(results),
+            normaliser=normaliser_of(results),
             learned_lr=learned_lr,
             protocol=scored.protocol,
             scores=scored.scores,
@@ -65,13 +65,13 @@ def make(name: str, folder: Path, works: Sequence[Path], note: str = "") -> Reco
         ) from None
 
 
-def _coding(about: Mapping[str, Any]) -> tuple[str, str]:
+def coding_names(about: Mapping[str, Any]) -> tuple[str, str]:
     """The names of the parameterisation and the storage; files that do not say hold pixels in float32."""
     coding = about.get("coding")
     return (coding["parameterisation"]["name"], coding["storage"]["name"]) if coding else ("pixels", "float32")
 
 
-def _normaliser(results: Results) -> Normaliser:
+def normaliser_of(results: Results) -> Normaliser:
     """The normaliser's kind and size, which follows from the images where the set's file leaves a large matrix out."""
     about, kind = results.about, results.about["normaliser"]["kind"]
     held = [array for name, array in results.arrays.items() if name.startswith("normaliser/")]

@@ -142,10 +142,11 @@ class Outcome:
             file.unlink()
 
     def _drop_scores(self) -> None:
-        """Remove the scores and diagnosis of another set, which would stand beside this one as if they were its own."""
+        """Remove the scores, diagnosis and report of another set, which would stand beside this one as its own."""
         for name in ("scores.json", "scores-about.json", "snapshot-scores.json"):
             self._run.scores.with_name(name).unlink(missing_ok=True)
-        shutil.rmtree(self._run.scores.with_name("diagnosis"), ignore_errors=True)
+        for name in ("diagnosis", "report"):
+            shutil.rmtree(self._run.scores.with_name(name), ignore_errors=True)
 
     def _flush(self) -> None:
         if self.records:

@@ -190,8 +190,9 @@ def test_the_scores_of_another_set_do_not_stay_beside_a_new_one(make_run: MakeRu
     run = make_run()
     pipeline.distill(run)
     beside = [run.scores, run.scores.with_name("snapshot-scores.json"), run.scores.with_name("diagnosis") / "a.csv"]
-    beside[-1].parent.mkdir()
+    beside.append(run.scores.with_name("report") / "report.html")
     for file in beside:
+        file.parent.mkdir(exist_ok=True)
         file.write_text("of the old set")
     pipeline.distill(make_run(distill__iterations=8))  # the same set, extended
     assert all(file.exists() for file in beside)

@@ -1,0 +1,151 @@
+"""What a report shows, as plain data. A part that is not known is null or empty, and `missing` says why."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from attcli.records.model import (
+    Code,
+    Experts,
+    Machine,
+    Normaliser,
+    Published,
+    Scores,
+    Size,
+    Times,
+)
+
+Base64 = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]+={0,2}$", max_length=2**26)]
+"""Bytes of a PNG as text; nothing else may stand there, as it goes into the page as it is."""
+
+Numbers = list[float | None]
+
+
+class Part(BaseModel):
+    """A part of a report: nothing else may stand in it, and no infinite number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class About(Part):
+    """What the set is."""
+
+    dataset: str
+    method: str
+    parameterisation: str
+    storage: str
+    ipc: PositiveInt
+    iterations: NonNegativeInt
+    planned: PositiveInt | None
+    """The iterations that the recipe has, or that were asked for here; None where neither is known."""
+    seed: NonNegativeInt
+    arch: str
+    channels: PositiveInt
+    side: PositiveInt
+    classes: Annotated[list[str], Field(min_length=1, max_length=100_000)]
+    learned_lr: float | None
+    sha256: str
+    date: Annotated[str, Field(pattern=r"^\d{4}-[01]\d-[0-3]\d$")]
+    """The day that the set was written, UTC."""
+
+
+class Pictures(Part):
+    """The images as a person sees them: by variant (`synthetic`, `ema`) and class, each as the base64 of a PNG.
+
+    Of `per_class` images per class only the first may be there, so that the page does not get too large.
+    """
+
+    variants: dict[str, list[list[Base64]]]
+    per_class: PositiveInt
+    side: PositiveInt
+    """Pixels of a side, which are fewer than those of the set where `shrunk` is more than 1."""
+    shrunk: PositiveInt = 1
+    as_networks_see_them: bool = False
+    """Whether the normaliser is missing, so that network inputs are shown instead, stretched to all shades."""
+    labels: list[list[str]] | None = None
+    """For learned labels, by class and image: the likeliest classes, in words."""
+    own_share: float | None = None
+    """For learned labels: how much of its label an image's own class has, in percent, on average."""
+
+
+class Course(Part):
+    """A number over the iterations, in stretches of equal length: the smallest, the mean and the largest of each.
+
+    Null where no number of the stretch is finite.
+    """
+
+    low: Numbers
+    mean: Numbers
+    high: Numbers
+
+
+class History(Part):
+    """What happened over the iterations, from 0."""
+
+    iterations: PositiveInt
+    """How many the history tells of."""
+    stretch: PositiveInt
+    """Iterations of a stretch; the last one may be shorter."""
+    first: list[NonNegativeInt]
+    """The first iteration of every stretch."""
+    loss: Course
+    step: Course
+    lr: Course
+    steps: PositiveInt | None
+    """Steps of a student, of which one is matched."""
+    not_accepted: NonNegativeInt
+    """Iterations whose update was rejected or skipped."""
+    seconds: NonNegativeFloat | None
+    """The median time of an iteration."""
+
+
+class Setting(Part):
+    """A setting of the run: its value, where that came from, and what the recipe cites for it."""
+
+    name: str
+    value: Any
+    origin: str
+    says: str = ""
+    """What the setting is."""
+    source: str = ""
+    doubt: str = ""
+    usual: Any = None
+    """What the recipe, the method or the defaults have instead, where the run `differs`."""
+    differs: bool = False
+
+
+class RealImages(Part):
+    """The training images that were distilled: how many, and their bytes with one byte for each value."""
+
+    images: PositiveInt
+    bytes: PositiveInt
+
+
+class Facts(Part):
+    """All that a report of one run shows."""
+
+    form: Literal[1] = 1
+    name: str
+    """What the run is called among others: its folder."""
+    about: About
+    size: Size | None
+    file_bytes: NonNegativeInt
+    normaliser: Normaliser
+    real: RealImages | None
+    pictures: Pictures | None
+    history: History | None
+    scores: dict[str, Scores]
+    """By architecture; empty without scores."""
+    per_class: dict[str, dict[str, list[float | None]]]
+    """By architecture and what was trained on: the accuracy on each class, in percent."""
+    protocol: dict[str, Any]
+    published: list[Published]
+    recipe: str | None
+    settings: list[Setting]
+    times: Times
+    experts: Experts | None
+    code: Code
+    machine: Machine
+    commands: list[str]
+    missing: list[str]
+    """What is not there, a sentence each."""

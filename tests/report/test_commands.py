@@ -1,0 +1,62 @@
+"""The commands on a page make the same set again: they resolve to the settings that decided it."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attcli.records.scores import read as read_scores
+from attcli.report import gather
+from attcli.settings import Resolved, resolve
+from attcli.settings.layers import assignment
+from attcli.stages import identity
+from attcli.store import artefact, synthetic
+
+FLAGS = {
+    "--method": "distill.method",
+    "--dataset": "prepare.dataset",
+    "--ipc": "distill.ipc",
+    "--iterations": "distill.iterations",
+    "--archs": "evaluate.archs",
+    "--baselines": "evaluate.baselines",
+    "--artifacts": "runtime.artifacts",
+}
+
+
+def resolved(command: str) -> Resolved:
+    """The settings that a command of the page asks for."""
+    program, _, *words = shlex.split(command)
+    assert program == "attcli"
+    flags: dict[str, Any] = {}
+    for flag, value in zip(words[::2], words[1::2], strict=True):
+        name, content = assignment(value) if flag == "--set" else (FLAGS[flag], value)
+        assert name not in flags
+        flags[name] = int(content) if flag in ("--ipc", "--iterations") else content
+    return resolve(flags, environ={}, ignore_params=True)
+
+
+def test_commands_make_the_set_of_the_run(scored: Path) -> None:
+    results = scored / "artifacts"
+    distill, evaluate, report = gather.facts(results, [scored / ".attcli"]).commands
+    assert report == "attcli report"
+    header = artefact.header(results / "synthetic.h5", synthetic.KIND, synthetic.MAKER)
+    settings = resolved(distill).settings
+    assert identity.distillation(settings) == header.settings
+    assert settings.distill.iterations == 6
+    of_experts = artefact.header(results / "experts" / "expert-0000.h5", "expert", "")
+    assert identity.content(settings, "buffer", "experts", "epochs") | {"seed": 0} == of_experts.settings["buffer"]
+    assert settings.epochs == 3
+    assert identity.prepare(settings)[0] == artefact.header(results / "dataset.h5", "dataset", "").fingerprint
+    protocol = read_scores(results, header).protocol
+    assert settings.evaluate.epochs == protocol["epochs"]
+    scoring = resolved(evaluate).settings.evaluate
+    assert (scoring.archs, scoring.baselines, scoring.repeats) == (("convnet", "mlp"), ("random",), 2)
+
+
+@pytest.mark.parametrize("name", ["multiformation", "frequency", "codes", "soft"])
+def test_commands_make_sets_of_every_kind(name: str, others: dict[str, Path]) -> None:
+    distill, report = gather.facts(others[name], []).commands
+    assert report == f"attcli report --artifacts {name}"
+    header = artefact.header(others[name] / "synthetic.h5", synthetic.KIND, synthetic.MAKER)
+    assert identity.distillation(resolved(distill).settings) == header.settings
