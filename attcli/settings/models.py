@@ -94,6 +94,9 @@ class Buffer(_with_options("trainer")):  # type: ignore[misc]
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] = Field(
         "auto", description="epochs per expert; auto: as many as matching reads"
     )
+    imported: Annotated[str, Field(pattern="^sha256:[0-9a-f]{16}$")] | None = Field(
+        None, description="experts that were imported, by what `attcli import` calls them; default: they are trained"
+    )
     lr: PositiveFloat = Field(0.01, description="SGD learning rate")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD momentum")
     weight_decay: NonNegativeFloat = Field(0.0, description="SGD weight decay")
