@@ -74,7 +74,8 @@ def _experts(run: Run, paths: Sequence[Path]) -> str:
                     publish(target, experts.path(run.experts, index))
                     index += 1
                     progress.advance(file.name)
-    logger.info("{} holds {} imported experts of {} epochs", run.experts, count, shortest)
+    what = f"{network['arch']} on {data.about['dataset']}"
+    logger.info("{} holds {} imported experts of {} epochs ({})", run.experts, count, shortest, what)
     return f"distil from them with --experts {count} --set buffer.imported={name}"
 
 

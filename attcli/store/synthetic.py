@@ -119,6 +119,7 @@ def of(
             artefact.require(path, MAKER, name in packed, f"it has no array {name}")
         variants, labels = _unpacked(path, about, decoder, packed, arrays)
         beside = {name: x for name, x in arrays.items() if name.startswith(("constants/", "labels"))}
+        artefact.require(path, MAKER, arrays["lr"].shape == (), "its learning rate is not one number")
         lr = float(arrays["lr"])
     states.check(path, about, variants, labels, lr)
     _check_network(path, about)
