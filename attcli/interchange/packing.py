@@ -161,7 +161,7 @@ def _packed(images: Tensor, facts: Mapping[str, Any]) -> tuple[coding.Choices, d
         kept: coding.Choices = {"parameterisation": {"name": "pixels"}, "storage": {"name": name}}
         learned = {"images": images}
     else:
-        kept = {"parameterisation": {"name": "multiformation", "factor": 1}, "storage": {"name": "uint8"}}
+        kept = PICTURES
         learned = {"cells": images.float() / 255}
     decoder = coding.load(kept, space)
     packed = decoder.pack(learned, decoder.fit(learned))
@@ -194,6 +194,32 @@ def about_dataset(plain: Plain) -> dict[str, Any]:
 DSA = "color_crop_cutout_flip_scale_rotate"
 
 
+PICTURES: coding.Choices = {"parameterisation": {"name": "multiformation", "factor": 1}, "storage": {"name": "uint8"}}
+"""What pictures of bytes are kept as: values in [0, 1] in 256 steps, which are normalised when they are decoded."""
+
+
+def pictures(whole: Whole, variant: str) -> tuple[Tensor, float]:
+    """The images of a set as people see them, u8 (n, C, H, W); and the largest change of a value in [0, 1] by that.
+
+    UserError where the normaliser is not at hand.
+    """
+    if whole.normaliser is None:
+        raise UserError("the set's normaliser is missing: put the normaliser.h5 that was made with it beside it")
+    plain = whole.normaliser.inverse(decoded(whole).variants[variant].double())
+    codes = (plain * 255).round().clamp(0, 255)
+    return codes.byte(), float((codes / 255 - plain).abs().max())
+
+
+def of_pictures(whole: Whole, variant: str) -> list[str]:
+    """What is lost where images become pictures of bytes."""
+    kept = whole.header.about.get("coding") or coding.PLAIN
+    said = {name: {key: kept[name].get(key) for key in choice} for name, choice in PICTURES.items()}
+    if said == PICTURES:
+        return []
+    change = pictures(whole, variant)[1]
+    return [f"exact pixels: they are rounded to 256 values from 0 to 1 (which changes values by up to {change:.2g})"]
+
+
 def of_the_code(whole: Whole, variant: str) -> list[str]:
     """What is lost where images are decoded: what they were learned as."""
     about = whole.header.about
@@ -207,11 +233,24 @@ def of_the_code(whole: Whole, variant: str) -> list[str]:
 
 def of_the_rest(whole: Whole, variant: str) -> list[str]:
     """What is lost where there is room for images, labels and learning rate alone."""
-    lost = [f"the normaliser ({whole.header.about['normaliser']['kind']}) and the settings that the set was made with"]
+    about = whole.header.about["normaliser"]
+    return [
+        *of_the_other(whole, variant),
+        f"the normaliser ({about['kind']}) and the settings that the set was made with",
+    ]
+
+
+def of_the_other(whole: Whole, variant: str) -> list[str]:
+    """What is lost where there is room for one variant alone."""
     others = [name for name in ("synthetic", "ema") if name != variant and has(whole, name)]
-    if others:
-        lost.insert(0, f"the other images of the set ({others[0]}): only those called {variant} are written")
-    return lost
+    return [f"the other images of the set ({name}): only those called {variant} are written" for name in others]
+
+
+def count(whole: Whole) -> int:
+    """How many images a set has."""
+    from attcli.store import states
+
+    return states.count_of(whole.header.about)
 
 
 def has(whole: Whole, variant: str) -> bool:

@@ -39,13 +39,12 @@ def read(path: Path) -> Whole:
     """The set. UserError where the file is none, damaged, or not what its header says."""
     path = path / NAME if path.is_dir() else path
     metadata, arrays = _arrays(path, r"[a-z]+(/\w+)*")
-    header = _header(path, metadata)
+    header = header_in(path, metadata)
     from attcli.store import artefact, headers
 
     wrong = [name for name in arrays if not re.fullmatch(headers.ARRAYS[header.kind], name)]
-    problem = headers.problem(header.kind, header.about)
-    if wrong or problem or (lacking := headers.missing(header.kind, arrays)):
-        raise _damaged(path, f"{wrong[0]} does not belong there" if wrong else problem or f"it has no array {lacking}")
+    if wrong or (lacking := headers.missing(header.kind, arrays)):
+        raise _damaged(path, f"{wrong[0]} does not belong there" if wrong else f"it has no array {lacking}")
     if artefact.checksum(arrays) != header.sha256:
         raise _damaged(path, "its checksum does not match")
     return Whole(header, arrays, _normaliser(path, header, arrays))
@@ -71,9 +70,9 @@ def _arrays(path: Path, names: str) -> tuple[dict[str, str], Arrays]:
         raise _damaged(path, error) from None
 
 
-def _header(path: Path, metadata: dict[str, str]) -> Header:
-    """The set's header. UserError where it is missing or of another form."""
-    from attcli.store import artefact, synthetic
+def header_in(path: Path, metadata: dict[str, str]) -> Header:
+    """The header of a set in the metadata of a file. UserError where it is missing, or not what it should be."""
+    from attcli.store import artefact, headers, synthetic
 
     content = _json(path, metadata)
     kinds = {"kind": str, "fingerprint": str, "sha256": str, "settings": dict, "about": dict, "versions": dict}
@@ -81,6 +80,8 @@ def _header(path: Path, metadata: dict[str, str]) -> Header:
         raise _damaged(path, "its header is not what it should be")
     if content["kind"] != synthetic.KIND or not re.fullmatch("[0-9a-f]{16}", content["fingerprint"]):
         raise _damaged(path, "its header is not that of a set")
+    if problem := headers.problem(content["kind"], content["about"]):
+        raise _damaged(path, problem)
     return artefact.Header(**content)
 
 
@@ -99,19 +100,34 @@ def _json(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
 
 def _normaliser(path: Path, header: Header, arrays: Arrays) -> Normaliser | None:
     """The set's normaliser: from its own arrays, or the file beside it. None where it is not there."""
+    if "normaliser/mean" in arrays:
+        return _checked(path, header.about, arrays)
+    return read_normaliser(path.with_name(NORMALISER), header.about)
+
+
+def read_normaliser(path: Path, about: dict[str, Any]) -> Normaliser | None:
+    """The normaliser in a file of its own, compared with what a set's header says of it; None where there is none."""
+    return _checked(path, about, _arrays(path, r"normaliser/\w+")[1]) if path.exists() else None
+
+
+def _checked(path: Path, about: dict[str, Any], arrays: Arrays) -> Normaliser:
     from attcli.store import artefact
     from attcli.store import normaliser as store
 
-    about, beside = header.about, path.with_name(NORMALISER)
-    if "normaliser/mean" not in arrays:
-        if not beside.exists():
-            return None
-        path, arrays = beside, _arrays(beside, r"normaliser/\w+")[1]
     store.check(path, MAKER, about, arrays)
     normaliser = store.of(about, arrays)
     fits = normaliser.digest() == about["normaliser"]["sha256"]
     artefact.require(path, MAKER, fits, "its normaliser is not the one that the set names")
     return normaliser
+
+
+def write_normaliser(path: Path, whole: Whole) -> None:
+    """Write the normaliser of a set, which is at hand, into a file of its own."""
+    from attcli.store import normaliser as store
+
+    assert whole.normaliser is not None
+    about = json.dumps(whole.header.about["normaliser"], sort_keys=True)
+    _save(path, store.arrays_of(whole.normaliser), {OURS: about})
 
 
 def losses(whole: Whole, variant: str) -> list[str]:
@@ -131,12 +147,9 @@ def files(folder: Path, whole: Whole) -> list[Path]:
 
 def write(folder: Path, whole: Whole, variant: str) -> None:
     """Write the set, with both of its variants; and its normaliser where that is large."""
-    from attcli.store import normaliser as store
-
     _save(folder / NAME, whole.arrays, metadata_of(whole))
-    if apart := _apart(whole):
-        about = whole.header.about["normaliser"]
-        _save(folder / NORMALISER, store.arrays_of(apart), {OURS: json.dumps(about, sort_keys=True)})
+    if _apart(whole):
+        write_normaliser(folder / NORMALISER, whole)
 
 
 def _save(path: Path, arrays: Arrays, metadata: dict[str, str]) -> None:
@@ -149,10 +162,15 @@ def _save(path: Path, arrays: Arrays, metadata: dict[str, str]) -> None:
         save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, temporary, metadata)
 
 
-def metadata_of(whole: Whole) -> dict[str, str]:
-    """The metadata: the header, and what programs that do not know attcli need."""
+def header_text(whole: Whole) -> str:
+    """A set's header as JSON."""
     from dataclasses import asdict
 
+    return json.dumps(asdict(whole.header), sort_keys=True)
+
+
+def metadata_of(whole: Whole) -> dict[str, str]:
+    """The metadata: the header, and what programs that do not know attcli need."""
     distilled, about = packing.decoded(whole), whole.header.about
     kept = about.get("coding") or coding.PLAIN
     plain = {
@@ -168,4 +186,4 @@ def metadata_of(whole: Whole) -> dict[str, str]:
     words = {
         name: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for name, value in plain.items()
     }
-    return {"format": "np", OURS: json.dumps(asdict(whole.header), sort_keys=True), **words}
+    return {"format": "np", OURS: header_text(whole), **words}
