@@ -53,7 +53,7 @@ KINDS = {
     "parameterisation": Kind("parameterisations", "distill.parameterisation"),
     "storage": Kind("storage", "distill.storage", ("floats", "affine")),
     "baseline": Kind("baselines", "evaluate.baselines"),
-    "format": Kind("interchange", "", ("packing", "tensors")),
+    "format": Kind("interchange", "", ("packing", "tensors", "hub")),
 }
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from attcli.data.normalise import Normaliser
+    from attcli.store.artefact import Header
     from attcli.store.synthetic import SyntheticSet
 
 ALGORITHM = 1
@@ -55,7 +56,7 @@ def whole_of(plain: Plain, facts: Mapping[str, Any], normaliser: Normaliser | No
     """The set's own file for a set that others keep.
 
     facts: what a header says of the dataset (classes, channels, resolution, value_scale, normaliser), the network, the
-    protocol. lr: the learning rate where `plain` has none. UserError where the set does not fit the facts.
+    protocol. lr: the learning rate, where it is not that of `plain`. UserError where the set does not fit the facts.
     """
     import numpy as np
 
@@ -63,7 +64,7 @@ def whole_of(plain: Plain, facts: Mapping[str, Any], normaliser: Normaliser | No
     from attcli.store import artefact, synthetic
     from attcli.store import normaliser as normaliser_file
 
-    rate = lr if plain.lr is None else plain.lr
+    rate = plain.lr if lr is None else lr
     if rate is None:
         raise UserError(f"no learning rate comes with {plain.file}; say the one that its authors use, as --lr 0.01")
     if not (math.isfinite(rate) and rate > 0):
@@ -168,11 +169,21 @@ def _packed(images: Tensor, facts: Mapping[str, Any]) -> tuple[coding.Choices, d
     return kept, {f"synthetic/{name}": array for name, array in packed.items()}
 
 
+def kept_facts(header: Header) -> dict[str, Any]:
+    """What the set's own file said before it was exported, with the settings that made it."""
+    return {**header.about, "made_by": header.settings}
+
+
 def about_dataset(plain: Plain) -> dict[str, Any]:
     """What can be said of a set without its dataset: it has so many classes, and images of such a size.
 
     The protocol is the literature's, the network a ConvNet. Its normaliser is not known.
     """
+    if not plain.images.is_floating_point():
+        raise UserError(
+            f"{plain.file} does not say how its dataset is normalised; take it in with attcli import {plain.file} "
+            f"--dataset NAME, and load artifacts/synthetic.h5"
+        )
     _, channels, height, width = plain.images.shape
     if height != width:
         raise UserError(f"{plain.file} holds images of {height}x{width}; attcli takes square ones")

@@ -99,7 +99,8 @@ def _set(run: Run, content: Plain | Whole, lr: float | None) -> str:
         elif lr is not None:
             raise UserError("the set says its learning rate itself; leave --lr out")
         if isinstance(content, Plain):
-            content = packing.whole_of(content, _kept_facts(content), content.normaliser, None)
+            assert content.header is not None
+            content = packing.whole_of(content, packing.kept_facts(content.header), content.normaliser, None)
         _place(run, content)
     about = content.header.about
     logger.info("{} holds {} images for {}", run.synthetic, states.count_of(about), about["dataset"])
@@ -115,12 +116,6 @@ def _facts(run: Run, data: dataset.Dataset) -> dict[str, Any]:
         "protocol": identity.protocol(run.settings),
         "prepare": identity.prepare(run.settings)[1],
     }
-
-
-def _kept_facts(content: Plain) -> dict[str, Any]:
-    """What the set's own file said before it was exported, with the settings that made it."""
-    assert content.header is not None
-    return {**content.header.about, "made_by": content.header.settings}
 
 
 def _place(run: Run, whole: Whole) -> None:
