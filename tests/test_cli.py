@@ -16,7 +16,7 @@ from attcli.tables import beside_published
 from tests.conftest import SMALL, Cli
 
 COMMANDS = (
-    *("prepare", "buffer", "distill", "evaluate", "reproduce", "import", "export"),
+    *("prepare", "buffer", "distill", "evaluate", "reproduce", "import", "export", "push"),
     *("config", "recipes", "diagnose", "records"),
 )
 

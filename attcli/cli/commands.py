@@ -57,6 +57,11 @@ EXAMPLES = {
         "attcli export my-set.h5 --to safetensors --out shared",
         "attcli export --to released-experts",
     ),
+    "push": (
+        "attcli push me/digits-distilled",
+        "attcli push me/digits-distilled --private",
+        "attcli push me/digits-distilled --from shared",
+    ),
     "config": (
         "attcli config distill --describe",
         "attcli config --dataset cifar10 --ipc 50 --yaml > my-params.yaml",
@@ -123,7 +128,7 @@ app = typer.Typer(
 recipes_app = typer.Typer(invoke_without_command=True)
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     RUN: (stages.prepare, stages.buffer, stages.distill, stages.evaluate, recipes.reproduce),
-    EXCHANGE: (interchange.import_, interchange.export),
+    EXCHANGE: (interchange.import_, interchange.export, interchange.push),
     LOOK: (inspection.diagnose, inspection.config, work.work),
 }
 OF_RECIPES: dict[str, Callable[..., None]] = {"list": recipes.list_all, "show": recipes.show, "use": recipes.use}

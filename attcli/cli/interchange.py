@@ -1,4 +1,4 @@
-"""The commands that take in what others made, and hand on what was made here: import, export."""
+"""The commands that take in what others made, and hand on what was made here: import, export, push."""
 
 from pathlib import Path
 from types import ModuleType
@@ -128,3 +128,32 @@ def export(
         folder = out or Path("exported") / to
         for path in exporting.run(source or runtime.artifacts / own, to, folder, variant, force=force):
             typer.echo(path)
+
+
+def push(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The dataset on the Hugging Face Hub, as owner/name.")],
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--from",
+            help="Folder that attcli export --to huggingface wrote. Default: exported/huggingface.",
+            show_default=False,
+            metavar="FOLDER",
+        ),
+    ] = Path("exported/huggingface"),
+    message: Annotated[
+        str, typer.Option(help="Message of the commit. Default: a distilled set.", show_default=False, metavar="TEXT")
+    ] = "A distilled set",
+    private: Annotated[bool, switch("--private", "If the dataset is new, only you can see it.")] = False,
+) -> None:
+    """Upload an exported set to the Hugging Face Hub, where `attcli.load("hf://owner/name")` finds it.
+
+    Log in first: `hf auth login`. The card is README.md in the folder; complete its licence before you upload.
+    """
+    with reporting():
+        from attcli.errors import UserError
+        from attcli.interchange import hub, huggingface
+
+        if not huggingface.recognises(folder):
+            raise UserError(f"{folder} holds no exported set; run `attcli export --to huggingface`, or name its folder")
+        typer.echo(hub.pushed(folder, name, private=private, message=message))

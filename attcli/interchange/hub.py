@@ -44,3 +44,23 @@ def downloaded(address: str) -> Path:
     if not (folder / safetensors.NAME).exists():
         raise UserError(f"{address} holds no {safetensors.NAME}; it is no set of attcli")
     return folder
+
+
+def pushed(folder: Path, name: str, *, private: bool, message: str) -> str:
+    """Upload a folder that `attcli export --to huggingface` wrote, and return its address.
+
+    The dataset `owner/name` is made if it is missing. UserError where the folder holds no set, or the Hub refuses.
+    """
+    huggingface.read(folder)  # a damaged set is not given to anybody
+    address, package = name_of(name), _package()
+    try:
+        interface = package.HfApi()
+        interface.create_repo(address, repo_type="dataset", private=private, exist_ok=True)
+        parts = list(huggingface.PARTS)
+        interface.upload_folder(
+            repo_id=address, repo_type="dataset", folder_path=folder, allow_patterns=parts, commit_message=message
+        )
+    except Exception as error:  # the package raises errors of many others
+        remedy = "log in with `hf auth login`, check the name, and that the Hub can be reached"
+        raise UserError(f"{address} cannot be uploaded ({details(error)}); {remedy}") from None
+    return f"{PREFIX}{address}"
