@@ -1,8 +1,8 @@
 """Sets and experts in the forms of other programs: one file for each form, found by its name.
 
 A module has a FORMAT, and `recognises(path)`, which judges by names alone. One for sets has `read(path)`, if it can be
-read, and `write(folder, whole, variant)` with `losses(whole, variant)`, a line for each thing that the form has no
-place for. Modules are imported without torch.
+read, and, if it can be written, `write(folder, whole, variant)` with `files(folder, whole)`, what that writes, and
+`losses(whole, variant)`, a line for each thing that the form has no place for. Modules are imported without torch.
 """
 
 from __future__ import annotations

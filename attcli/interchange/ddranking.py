@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from attcli import registry
 from attcli.errors import UserError
 from attcli.interchange import Format, packing, tensors
+from attcli.options import DSA
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,7 +91,7 @@ def losses(whole: Whole, variant: str) -> list[str]:
     partly = kept.get("validation") or kept.get("limit_per_class")
     if about["normaliser"]["kind"] == "zca" and (partly or about["normaliser"]["eps"] != ZCA_EPS):
         lost.append(f"the set's own whitening: it fits one on all training images, with eps {ZCA_EPS}")
-    if about["protocol"]["augment"] not in (packing.DSA, "none"):
+    if about["protocol"]["augment"] not in (DSA, "none"):
         lost.append(f"the augmentation {about['protocol']['augment']}: it takes all of DSA")
     return [*lost, "the settings that the set was made with"]
 

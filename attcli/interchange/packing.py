@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from attcli import coding
 from attcli.errors import UserError
 from attcli.interchange import Plain, Whole
+from attcli.options import DSA
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -200,9 +201,6 @@ def about_dataset(plain: Plain) -> dict[str, Any]:
         "network": {"arch": "convnet"},
         "protocol": {"augment": DSA},
     }
-
-
-DSA = "color_crop_cutout_flip_scale_rotate"
 
 
 PICTURES: coding.Choices = {"parameterisation": {"name": "multiformation", "factor": 1}, "storage": {"name": "uint8"}}

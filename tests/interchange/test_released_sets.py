@@ -148,6 +148,9 @@ def test_labels_are_needed(cli: Cli) -> None:
     Path("labels_best.pt").unlink()
     assert "labels_best.pt is missing, which holds the labels of" in refused(cli, "import", str(path), small=True)
     assert "say the form: --to" in refused(cli, "export")
+    line = refused(cli, "evaluate", str(path), "--no-auto", small=True)
+    assert "images_best.pt is no file of attcli" in line
+    assert "`attcli import images_best.pt` takes in sets and experts of other programs" in line
     assert "no images called ema" in _exported(cli, "--variant", "ema")
     assert "choose synthetic or ema" in _exported(cli, "--variant", "best")
 
