@@ -13,6 +13,9 @@ from attcli.cli.flags import Artifacts, DataDir, Dataset, Force, Ipc, Method, No
 if TYPE_CHECKING:
     from attcli.stages.run import Run
 
+MOST_PATHS = 10
+"""Names of files that an export prints; more of them are counted."""
+
 
 def import_(
     paths: Annotated[
@@ -126,8 +129,11 @@ def export(
         from attcli.stages import exporting
 
         folder = out or Path("exported") / to
-        for path in exporting.run(source or runtime.artifacts / own, to, folder, variant, force=force):
+        paths = exporting.run(source or runtime.artifacts / own, to, folder, variant, force=force)
+        for path in paths[:MOST_PATHS]:
             typer.echo(path)
+        if len(paths) > MOST_PATHS:
+            typer.echo(f"and {len(paths) - MOST_PATHS} more files in {folder}")
 
 
 def push(

@@ -30,7 +30,9 @@ def test_pictures_labels_and_header_go_out_and_in(cli: Cli, normalise: str) -> N
     own = synthetic.read(RESULT)
     assert own.normaliser is not None
     paths = cli("export", "--to", "png").splitlines()
-    assert len(paths) == 13
+    assert len(list(OUT.rglob("*.*"))) == 13
+    assert paths[:2] == ["exported/png/metadata.csv", "exported/png/set.json"]
+    assert paths[10:] == ["and 3 more files in exported/png"]
     cli("import", str(OUT), "--artifacts", "other")
     again = synthetic.read(Path("other/synthetic.h5"))
     assert torch.equal(again.labels, own.labels)
