@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from attcli import runtime
+from attcli import interchange, runtime
 from attcli.data.inputs import in_batches, inputs_of
 from attcli.data.normalise import Normaliser
 from attcli.errors import UserError
+from attcli.interchange import Plain, hub, packing
 from attcli.matching.batches import probabilities
 from attcli.matching.parameters import vector
 from attcli.matching.statistics import calibrate, unfilled
@@ -28,7 +29,7 @@ from attcli.settings import Settings
 from attcli.settings import resolve as resolve_layers
 from attcli.stages import pipeline
 from attcli.stages.run import Run
-from attcli.store import synthetic
+from attcli.store import artefact, synthetic
 
 TOGETHER = 250
 """Images that a module with buffers is tested on at a time."""
@@ -131,9 +132,35 @@ class DistilledSet:
         return accuracy(Student.of(deepcopy(module)), theta, inputs, labels.to(theta.device))
 
 
-def load(path: str | Path) -> DistilledSet:
-    """A distilled set from its file, or from one of a distillation's snapshots. UserError if it is none."""
-    distilled = synthetic.read(Path(path), kind=None)
+def load(path: str | Path, lr: float | None = None) -> DistilledSet:
+    """A distilled set from its file, from a snapshot, or from what other programs keep (docs/interchange.md).
+
+    `hf://owner/name` is a set on the Hugging Face Hub. lr: the learning rate of a set that comes without one. What such
+    a set does not say is taken from the literature, and its normaliser is None. UserError if it is none.
+    """
+    if str(path).startswith(hub.PREFIX):
+        path = hub.downloaded(str(path))
+    return _of(_read(Path(path), lr))
+
+
+def _read(path: Path, lr: float | None) -> synthetic.SyntheticSet:
+    """The set in a file or folder, of whatever form."""
+    if path.suffix == ".h5" or artefact.kind_of(path) is not None or not path.exists():
+        distilled = synthetic.read(path, kind=None)
+    else:
+        content = interchange.read(path)
+        if isinstance(content, Plain):
+            header = content.header
+            facts = packing.about_dataset(content) if header is None else packing.kept_facts(header)
+            content = packing.whole_of(content, facts, content.normaliser, lr)
+            lr = None
+        distilled = packing.decoded(content, path)
+    if lr is not None:
+        raise UserError(f"{path} says its learning rate itself; leave lr out")
+    return distilled
+
+
+def _of(distilled: synthetic.SyntheticSet) -> DistilledSet:
     about = distilled.about
     own = about["protocol"]
     targets = probabilities(distilled.labels, len(about["classes"])).float()

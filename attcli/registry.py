@@ -25,7 +25,7 @@ PACKAGE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of choice: the folder of its modules, the files there that are none, and the setting that chooses.
+    """A kind of choice: the folder of its modules, the files there that are none, and the setting that chooses, if any.
 
     A family is a file that stands for many choices, called FAMILY:NAME; its `member` gives the choice of a name.
     """
@@ -41,7 +41,7 @@ class Kind:
         return GROUPS.get(self.folder, f"attcli.{self.folder}")
 
 
-GROUPS = {"data/sources": "attcli.datasets", "storage": "attcli.storages"}
+GROUPS = {"data/sources": "attcli.datasets", "storage": "attcli.storages", "interchange": "attcli.formats"}
 """Groups that are not called as the folder is."""
 
 KINDS = {
@@ -53,6 +53,7 @@ KINDS = {
     "parameterisation": Kind("parameterisations", "distill.parameterisation"),
     "storage": Kind("storage", "distill.storage", ("floats", "affine")),
     "baseline": Kind("baselines", "evaluate.baselines"),
+    "format": Kind("interchange", "", ("packing", "tensors", "hub")),
 }
 
 

@@ -15,7 +15,10 @@ from attcli.settings.recipes import get
 from attcli.tables import beside_published
 from tests.conftest import SMALL, Cli
 
-COMMANDS = ("prepare", "buffer", "distill", "evaluate", "config", "recipes", "diagnose", "reproduce", "records")
+COMMANDS = (
+    *("prepare", "buffer", "distill", "evaluate", "reproduce", "import", "export", "push"),
+    *("config", "recipes", "diagnose", "records"),
+)
 
 
 def refused(cli: Cli, *words: str, small: bool = False) -> str:

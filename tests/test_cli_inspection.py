@@ -70,7 +70,7 @@ def test_examples_are_commands(line: str, cli: Cli) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [line for lines in EXAMPLES.values() for line in lines if re.search(r"recipes|config|work$|prepare|buffer", line)],
+    [x for lines in EXAMPLES.values() for x in lines if re.search(r"attcli (recipes|config|prepare|buffer)|work$", x)],
 )
 def test_examples_run(line: str, cli: Cli) -> None:
     _, *words = shlex.split(line.partition(" > ")[0])

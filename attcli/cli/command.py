@@ -121,7 +121,8 @@ def run_stage(
         return None
     for setting in ("artifacts", "work_dir"):
         writable(getattr(settings.runtime, setting), f"runtime.{setting}")
-    _announce(run, name, scored, resolved)
+    if name != "import":  # whose files may say by themselves what they are of
+        _announce(run, name, scored, resolved)
     import torch
 
     pipeline = import_module("attcli.stages.pipeline")

@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from attcli import __version__
-from attcli.cli import inspection, recipes, records, report, stages, work
+from attcli.cli import inspection, interchange, recipes, records, report, stages, work
 from attcli.cli.command import reporting
 
-RUN, LOOK = "Commands that compute", "Commands that look"
+RUN, EXCHANGE, LOOK = "Commands that compute", "Commands that exchange files", "Commands that look"
 
 EXAMPLES = {
     "": (
@@ -56,6 +56,21 @@ EXAMPLES = {
         "attcli reproduce att/digits/ipc1",
         "attcli reproduce att/cifar10/ipc10 --dry-run",
         "attcli reproduce mtt/digits/ipc1 --json",
+    ),
+    "import": (
+        "attcli import buffers/replay_buffer_0.pt --dataset cifar10",
+        "attcli import images_best.pt --dataset cifar10 --lr 0.01",
+        "attcli import exported/safetensors",
+    ),
+    "export": (
+        "attcli export --to released",
+        "attcli export my-set.h5 --to safetensors --out shared",
+        "attcli export --to released-experts",
+    ),
+    "push": (
+        "attcli push me/digits-distilled",
+        "attcli push me/digits-distilled --private",
+        "attcli push me/digits-distilled --from shared",
     ),
     "config": (
         "attcli config distill --describe",
@@ -123,12 +138,14 @@ app = typer.Typer(
 recipes_app = typer.Typer(invoke_without_command=True)
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     RUN: (stages.prepare, stages.buffer, stages.distill, stages.evaluate, recipes.reproduce),
+    EXCHANGE: (interchange.import_, interchange.export, interchange.push),
     LOOK: (report.report, report.compare, inspection.diagnose, inspection.config, work.work),
 }
 OF_RECIPES: dict[str, Callable[..., None]] = {"list": recipes.list_all, "show": recipes.show, "use": recipes.use}
 for panel, functions in COMMANDS.items():
     for function in functions:
-        app.command(epilog=_examples(function.__name__), rich_help_panel=panel)(function)
+        name = function.__name__.rstrip("_")  # `import` is a word of Python's
+        app.command(name, epilog=_examples(name), rich_help_panel=panel)(function)
 app.add_typer(recipes_app, name="recipes", epilog=_examples("recipes"), rich_help_panel=LOOK)
 recipes_app.callback()(recipes.list_recipes)
 for name, function in OF_RECIPES.items():

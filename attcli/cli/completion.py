@@ -50,6 +50,11 @@ def baselines(incomplete: str) -> list[str]:
     return _last_part(incomplete, ",", _choices("baseline"))
 
 
+def formats(incomplete: str) -> list[str]:
+    """Forms of other programs."""
+    return _beginning(incomplete, _choices("format"))
+
+
 def recipes(incomplete: str) -> list[str]:
     """Names of recipes."""
 

@@ -98,7 +98,7 @@ def _theirs(settings: Settings) -> dict[str, Any]:
     sections = {
         **identity.distillation(settings),
         "prepare": identity.content(settings, "prepare", "allow_unreadable"),
-        "buffer": {**identity.content(settings, "buffer", "experts", "epochs"), "seed": settings.seed_of("buffer")},
+        "buffer": identity.making_of_experts(settings),
         "evaluate": protocol,
     }
     values = _flat(sections)

@@ -68,7 +68,8 @@ def experts_of(results: Results) -> Trained | None:
         return None
     epochs = [experts.epochs_of(file) for file in files]
     prepared = dataset_of(results)
-    images = prepared[1] if prepared else None
+    imported = "imported" in headers[0].about  # on how many images others trained them is not known
+    images = prepared[1] if prepared and not imported else None
     return Trained(
         Experts(
             experts=number,

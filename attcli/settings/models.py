@@ -18,9 +18,7 @@ from pydantic import (
 )
 
 from attcli import registry
-from attcli.options import Request, Section
-
-DSA = "color_crop_cutout_flip_scale_rotate"
+from attcli.options import DSA, Request, Section
 
 
 def _listed(value: Any) -> Any:
@@ -94,6 +92,7 @@ class Buffer(_with_options("trainer")):  # type: ignore[misc]
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] = Field(
         "auto", description="epochs per expert; auto: as many as matching reads"
     )
+    imported: str | None = Field(None, pattern="^sha256:[0-9a-f]{16}$", description="imported experts, by their name")
     lr: PositiveFloat = Field(0.01, description="SGD learning rate")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD momentum")
     weight_decay: NonNegativeFloat = Field(0.0, description="SGD weight decay")

@@ -8,7 +8,7 @@ from loguru import logger
 from torch import Tensor
 
 from attcli import execution, registry, runtime, trainers
-from attcli.errors import DamagedError, DivergedError
+from attcli.errors import DamagedError, DivergedError, UserError
 from attcli.matching.parameters import vector
 from attcli.progress import Track, track
 from attcli.stages import identity, inputs
@@ -31,6 +31,9 @@ def run(run: Run) -> None:
         for file in experts.present(run.experts):
             if not may_write(run, file, experts.KIND, experts.MAKER, fingerprint, decisive):
                 file.unlink()
+        if settings.buffer.imported:
+            _restore(run, fingerprint)
+            return
         kept = run.work("buffer", fingerprint)
         if run.fresh == "buffer" or not all(_published(run, kept, i, epochs) for i in range(wanted)):
             with run.working("buffer", fingerprint) as folder:
@@ -38,6 +41,33 @@ def run(run: Run) -> None:
                 if run.out_of_time():
                     return
     logger.info("{} holds {} experts of {} epochs", run.experts, wanted, epochs)
+
+
+def _restore(run: Run, fingerprint: str) -> None:
+    """Take imported experts from the kept work where they are missing among the results, which hold all of them, whole.
+
+    UserError where there are not as many, or not as long, as asked for: they cannot be trained.
+    """
+    settings, name = run.settings, run.settings.buffer.imported
+    if run.fresh == "buffer":
+        raise UserError(f"the experts {name} were imported and can't be trained anew; leave --fresh out")
+    with run.working_at(run.work("buffer", fingerprint), "buffer") as kept:
+        for file in experts.present(run.experts):
+            publish(file, kept / file.name)
+        for file in experts.present(kept):
+            publish(file, run.experts / file.name)
+    lengths = [experts.epochs_of(file) for file in experts.present(run.experts)]
+    if not lengths:
+        raise UserError(f"the experts {name} are not here; import their files again, for this dataset and network")
+    if len(lengths) < settings.buffer.experts:
+        raise UserError(
+            f"{settings.buffer.experts} experts are asked for, {name} has {len(lengths)}; say --experts {len(lengths)}"
+        )
+    if min(lengths) < settings.epochs:
+        raise UserError(
+            f"{settings.epochs} epochs of experts are asked for, those of {name} have {min(lengths)}; lower "
+            f"distill.max_start_epoch or distill.expert_epochs"
+        )
 
 
 def _published(run: Run, folder: Path, index: int, epochs: int) -> bool:

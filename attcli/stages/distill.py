@@ -46,15 +46,6 @@ def run(run: Run) -> None:
 def _header(
     settings: Settings, data: dataset.Dataset, fingerprint: str, decisive: dict[str, object]
 ) -> artefact.Header:
-    own = settings.evaluate
-    protocol = {
-        "protocol": own.protocol,
-        "epochs": own.epochs,
-        "batch": own.batch,
-        "momentum": own.momentum,
-        "weight_decay": own.weight_decay,
-        "augment": own.augment or settings.distill.augment,
-    }
     distill = settings.distill
     per_class = coding.images_per_class(distill, data.about["channels"], data.about["resolution"])
     about = {
@@ -65,7 +56,7 @@ def _header(
         "images_per_class": per_class,
         "coding": coding.choices(distill),
         "network": identity.network(settings),
-        "protocol": protocol,
+        "protocol": identity.protocol(settings),
         "prepare": identity.prepare(settings)[1],
         "seed": settings.seed_of("distill"),
     }

@@ -240,7 +240,7 @@ def _kinds(scorer: Scorer, asked: Sequence[str]) -> tuple[str, ...]:
     """What is scored: coresets only where every class has enough images for them, and some are left."""
     classes = len(scorer.scored.about["classes"])
     smallest = int(scorer.real.train_labels.bincount(minlength=classes).min())
-    kinds: list[str] = [*LEARNED]
+    kinds: list[str] = [name for name in LEARNED if name in scorer.scored.variants]
     for name in asked:
         per_class = 0 if is_entire(name) else scorer.coresets.at_least(name)
         if real.has_enough(scorer.real, per_class, classes):

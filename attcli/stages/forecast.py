@@ -131,12 +131,12 @@ def _buffer(run: Run) -> Plan:
     weights = cost.parameters(inputs.architecture(settings.network, cost.images_about(settings)))
     disk = size_in_words(count * (epochs + 1) * weights * 4)
     what = f"{count} experts of {epochs} epochs"
-    missing = count * epochs - _kept_epochs(run)
-    if not missing:
+    if not (missing := count * epochs - _kept_epochs(run)):
         return Plan(f"nothing to do: {what} ({disk}) are there")
-    whole = missing == count * epochs
-    words = f"would train {what}" if whole else f"would train {missing} of {count * epochs} epochs, for {what}"
-    return Plan(f"{words}: {disk} of disk", cost.buffer(settings, missing))
+    if settings.buffer.imported:
+        return Plan(f"cannot make {what}: those of {settings.buffer.imported} were imported; import their files again")
+    part = "" if missing == count * epochs else f"{missing} of {count * epochs} epochs, for "
+    return Plan(f"would train {part}{what}: {disk} of disk", cost.buffer(settings, missing))
 
 
 def _kept_epochs(run: Run) -> int:
@@ -217,7 +217,8 @@ def _evaluate(run: Run, target: Target) -> Plan:
     asked = of_a_set.baselines_for(settings, choices)
     coresets = [name for name in asked if is_coreset(name)]
     rates = 1 + len(settings.random_lrs)
-    each = {**dict.fromkeys(LEARNED, 1), **dict.fromkeys(coresets, rates)}
+    learned = [name for name in LEARNED if not distilled or name in distilled.variants]
+    each = {**dict.fromkeys(learned, 1), **dict.fromkeys(coresets, rates)}
     cases = [(arch, kind, r) for arch in settings.archs for kind in each for r in range(settings.repeats)]
     kept = _kept_cases(run, distilled, cases)
     missing = [case for case in cases if case not in kept]

@@ -68,14 +68,28 @@ def _files(settings: Settings) -> dict[str, str]:
     return {} if digest is None else {"files": digest}
 
 
+def making_of_experts(settings: Settings) -> dict[str, Any]:
+    """The settings of `buffer` that decide what experts are: which were imported, or else how they are trained."""
+    if settings.buffer.imported:
+        return {"imported": settings.buffer.imported}
+    return {**content(settings, "buffer", "experts", "epochs", "imported"), "seed": settings.seed_of("buffer")}
+
+
 def buffer(settings: Settings, dataset_sha256: str) -> Identity:
     """The identity of the experts; how many, and how long, is no part of it."""
     decisive: dict[str, object] = {
-        "buffer": {**content(settings, "buffer", "experts", "epochs"), "seed": settings.seed_of("buffer")},
+        "buffer": making_of_experts(settings),
         "network": network(settings),
         "prepare": prepare(settings)[1],
     }
     return artefact.fingerprint("buffer", ALGORITHM["buffer"], decisive, {"dataset": dataset_sha256}), decisive
+
+
+def protocol(settings: Settings) -> dict[str, Any]:
+    """How a set is to be scored, as its file says it; what is None is left to the literature's protocol."""
+    own = settings.evaluate
+    names = ("protocol", "epochs", "batch", "momentum", "weight_decay")
+    return {**{name: getattr(own, name) for name in names}, "augment": own.augment or settings.distill.augment}
 
 
 def distillation(settings: Settings) -> dict[str, object]:

@@ -9,7 +9,7 @@ from attcli.matching.parameters import Layout
 from attcli.networks import Architecture
 from attcli.settings import Network
 from attcli.stages import identity
-from attcli.stages.run import Run, differences, refuse
+from attcli.stages.run import Run, differences, imported_experts, refuse
 from attcli.store import artefact, dataset, experts
 
 
@@ -33,7 +33,7 @@ def open_experts(run: Run, data: dataset.Dataset) -> experts.Experts:
     settings = run.settings
     trajectories = experts.open_experts(run.experts, settings.buffer.experts)
     try:
-        layout, wanted = _layout(run, data), identity.buffer(settings, data.sha256)
+        layout, wanted = layout_of(run, data), identity.buffer(settings, data.sha256)
         for header in trajectories.headers:
             _check_making(run, header, data, wanted)
             check_fit(run, header, data, layout)
@@ -48,7 +48,7 @@ def open_experts(run: Run, data: dataset.Dataset) -> experts.Experts:
     return trajectories
 
 
-def _layout(run: Run, data: dataset.Dataset) -> list[list[object]]:
+def layout_of(run: Run, data: dataset.Dataset) -> list[list[object]]:
     """Name and shape of every parameter of the network that students have."""
     with torch.device("meta"):
         layout = Layout.of(architecture(run.settings.network, data.about).build())
@@ -77,6 +77,8 @@ def _check_making(run: Run, header: artefact.Header, data: dataset.Dataset, want
     fingerprint, decisive = wanted
     if header.fingerprint == fingerprint:
         return
+    if imported_experts(header.settings) != imported_experts(decisive):
+        raise refuse(run.experts, header.settings, decisive, f"`{experts.MAKER} --force` replaces them")
     differing = differences(header.settings, decisive)
     if header.about["dataset_sha256"] != data.sha256 and not differing:
         differing = ["they were trained on other images"]

@@ -48,6 +48,8 @@ def check_asked(run: Run, about: Mapping[str, Any], made_by: Mapping[str, Any], 
     asked = {"prepare.dataset": settings.prepare.dataset, **later, **_flat(identity.distillation(settings))}
     names = {"distill.experts": "buffer.experts", "distill.seed": "distill.seed"}
     asked = {name: value for name, value in asked.items() if run.asked(names.get(name, name), files=path is None)}
+    if "imported" in made_by:  # how others distilled it is not known
+        asked = {name: value for name, value in asked.items() if name in {"prepare.dataset", *_flat(made_by)}}
     differing = differences({name: is_there.get(name) for name in asked}, asked)
     if differing:
         raise UserError(
@@ -56,7 +58,7 @@ def check_asked(run: Run, about: Mapping[str, Any], made_by: Mapping[str, Any], 
         )
     wanted = settings.distill.iterations
     reached = about["iteration"]
-    if path is None and run.asked("distill.iterations", files=True) and reached < wanted:
+    if path is None and run.asked("distill.iterations", files=True) and reached < wanted and "imported" not in about:
         message = "{} is from iteration {} of {}; it is scored as it is, `{}` goes on with it"
         logger.warning(message, run.synthetic, reached, wanted, synthetic.MAKER)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from loguru import logger
+from torch import Tensor
 
 from attcli.data.normalise import Normaliser
 from attcli.errors import DamagedError
@@ -31,6 +32,27 @@ def _read(file: Path, of_dataset: Normaliser) -> states.State | None:
     except DamagedError as error:
         set_aside(file, error)
         return None
+
+
+def drop_scores(run: Run) -> None:
+    """Remove the scores, diagnosis and report of another set, which would stand beside this one as its own."""
+    for name in ("scores.json", "scores-about.json", "snapshot-scores.json"):
+        run.scores.with_name(name).unlink(missing_ok=True)
+    for name in ("diagnosis", "report"):
+        shutil.rmtree(run.scores.with_name(name), ignore_errors=True)
+
+
+def draw_grid(path: Path, images: Tensor, classes: int) -> None:
+    """A picture of images (n, C, H, W) in [0, 1], class by class: a row per class, at most ten of each."""
+    from torchvision.utils import save_image
+
+    each = images.view(classes, -1, *images.shape[1:])[:, :GRID_COLUMNS]
+    enlarge = max(1, -(-GRID_PIXELS // images.shape[-1]))
+    shown = each.flatten(0, 1).clamp(0, 1)
+    shown = shown.repeat_interleave(enlarge, 2).repeat_interleave(enlarge, 3)
+    columns = each.shape[1] if each.shape[1] > 1 else GRID_COLUMNS
+    with atomic(path) as temporary, torch.no_grad():
+        save_image(shown, temporary, nrow=columns, format="png")
 
 
 class Outcome:
@@ -58,7 +80,7 @@ class Outcome:
         if self._run.synthetic.exists() and not may_write(
             self._run, self._run.synthetic, synthetic.KIND, synthetic.MAKER, fingerprint, settings
         ):
-            self._drop_scores()
+            drop_scores(self._run)
         for file in states.snapshots(self._run.snapshots):
             if not may_write(self._run, file, states.KIND, synthetic.MAKER, fingerprint, settings):
                 file.unlink()
@@ -141,13 +163,6 @@ class Outcome:
         for file in leaving:
             file.unlink()
 
-    def _drop_scores(self) -> None:
-        """Remove the scores, diagnosis and report of another set, which would stand beside this one as its own."""
-        for name in ("scores.json", "scores-about.json", "snapshot-scores.json"):
-            self._run.scores.with_name(name).unlink(missing_ok=True)
-        for name in ("diagnosis", "report"):
-            shutil.rmtree(self._run.scores.with_name(name), ignore_errors=True)
-
     def _flush(self) -> None:
         if self.records:
             history.write_part(self._parts, self.records)
@@ -203,17 +218,8 @@ class Outcome:
         self._history_written, self._history_length = time.monotonic(), iterations
 
     def _draw_grid(self, state: states.State) -> None:
-        """The moving average's images as a person would see them: a row per class, at most ten of each."""
-        from torchvision.utils import save_image
-
+        """The moving average's images as a person would see them."""
         scales = self._coding.fit(state.averages)
         averaged = self._coding.images(state.coded(averaged=True), scales)
         images = self._data.normaliser.inverse(averaged.detach().cpu())
-        classes = len(self._data.about["classes"])
-        each = images.view(classes, -1, *images.shape[1:])[:, :GRID_COLUMNS]
-        enlarge = max(1, -(-GRID_PIXELS // images.shape[-1]))
-        shown = each.flatten(0, 1).clamp(0, 1)
-        shown = shown.repeat_interleave(enlarge, 2).repeat_interleave(enlarge, 3)
-        columns = each.shape[1] if each.shape[1] > 1 else GRID_COLUMNS
-        with atomic(self._run.grid) as temporary, torch.no_grad():
-            save_image(shown, temporary, nrow=columns, format="png")
+        draw_grid(self._run.grid, images, len(self._data.about["classes"]))

@@ -90,7 +90,8 @@ def is_done(run: Run, stage: str) -> bool:
     settings = run.settings
     if stage == "buffer":
         files = [experts.path(run.experts, i) for i in range(settings.buffer.experts)]
-        return all(file.exists() and experts.epochs_of(file) == settings.epochs for file in files)
+        whole = bool(settings.buffer.imported)  # whatever epochs are asked for
+        return all(file.exists() and (whole or experts.epochs_of(file) == settings.epochs) for file in files)
     if stage == "distill":
         header = artefact.header(run.synthetic, synthetic.KIND, synthetic.MAKER) if run.synthetic.exists() else None
         return header is not None and header.about["iteration"] >= settings.distill.iterations

@@ -170,8 +170,23 @@ def differences(kept: Mapping[str, Any], asked: Mapping[str, Any], prefix: str =
     return differing
 
 
+def imported_experts(settings: Mapping[str, Any]) -> str | None:
+    """What the experts that were made by these settings are called, if they were imported."""
+    name = settings.get("buffer", {}).get("imported")
+    return None if name is None else str(name)
+
+
 def refuse(path: Path, kept: Mapping[str, Any], asked: Mapping[str, Any], remedy: str) -> UserError:
-    """The error of an artefact that was made with other settings, or of other inputs."""
+    """The error of an artefact that was made with other settings, of other inputs, or imported."""
+    if imported := kept.get("imported"):
+        return UserError(f"{path} was imported from {imported['file']}; {remedy}")
+    if name := imported_experts(kept):
+        return UserError(
+            f"{path} was imported ({name}); to use these experts, add --set buffer.imported={name}, or in params.yaml; "
+            f"{remedy}"
+        )
+    if name := imported_experts(asked):
+        return UserError(f"{path} was trained here, and imported experts are asked for ({name}); {remedy}")
     why = "; ".join(differences(kept, asked)) or "other inputs, or another version of the method"
     return UserError(f"{path} was made with other settings ({why}); {remedy}")
 

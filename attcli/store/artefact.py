@@ -167,7 +167,7 @@ def open_file(path: Path, kind: str, maker: str) -> tuple[h5py.File, Header]:
         raise damaged(path, maker, error) from None
     except (BadFileError, RuntimeError) as error:
         if "HDF5 file" in str(error) or "regular" in str(error):
-            raise UserError(f"{path} is no file of attcli ({error}); name another one, or run `{maker}`") from None
+            raise UserError(f"{path} is no file of attcli ({error}); {_other_than(path, maker)}") from None
         raise damaged(path, maker, error) from None
     try:
         its_header = _header(file, path, kind, maker, is_sealed)
@@ -180,6 +180,17 @@ def open_file(path: Path, kind: str, maker: str) -> tuple[h5py.File, Header]:
         file.close()
         raise damaged(path, maker, error) from None
     return file, its_header
+
+
+OF_OTHERS = (".pt", ".pth", ".safetensors")
+"""What files of other programs end in that `attcli import` may read."""
+
+
+def _other_than(path: Path, maker: str) -> str:
+    """What to do about a file that is none of attcli."""
+    if path.suffix in OF_OTHERS:
+        return f"`attcli import {path}` takes in sets and experts of other programs"
+    return f"name another one, or run `{maker}`"
 
 
 def _header(file: h5py.File, path: Path, kind: str, maker: str, is_sealed: bool) -> Header:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attcli.errors import UserError
-from attcli.store import artefact
+from attcli.store import artefact, hdf5
 
 KIND = "expert"
 MAKER = "attcli buffer"
@@ -174,6 +174,11 @@ class Experts:
         return self.headers[0].about
 
     @property
+    def abouts(self) -> list[dict[str, Any]]:
+        """What each expert's header says."""
+        return [header.about for header in self.headers]
+
+    @property
     def epochs(self) -> int:
         """The epochs that all experts have."""
         return min(int(file["parameters"].shape[0]) - 1 for file in self._files)
@@ -186,6 +191,15 @@ class Experts:
     def rows(self, expert: int, epochs: tuple[int, int]) -> Row:
         """The parameters (2, P) of an expert after two epochs. UserError if a stored row is damaged."""
         return np.stack(list(self._rows(expert, epochs)))
+
+    def mapped(self, expert: int) -> Row:
+        """All rows (epochs + 1, P) of an expert, verified, as an array that is mapped from its file."""
+        file = self._files[expert]
+        kept = file["parameters"]
+        rows: Row = np.memmap(Path(file.filename), kept.dtype, "c", hdf5.offset(kept), kept.shape)
+        for row, digest in zip(rows, file["digests"][()], strict=True):
+            _check_row(Path(file.filename), row, digest)
+        return rows
 
     def _rows(self, expert: int, epochs: tuple[int, int]) -> Iterator[Row]:
         file = self._files[expert]

@@ -48,12 +48,20 @@ class Dataset(About):
     normaliser: Normaliser
 
 
+class Imported(About):
+    """The file that a set or an expert was imported from."""
+
+    file: Annotated[str, Field(min_length=1, max_length=300)]
+    sha256: Digest
+
+
 class Expert(Dataset):
     """An expert's trajectory."""
 
     network: Network
     layout: list[tuple[str, list[Annotated[int, Field(ge=0, le=10**9)]]]]
     dataset_sha256: Digest
+    imported: Imported | None = None
 
 
 class Choice(About):
@@ -93,6 +101,7 @@ class Synthetic(Dataset):
     counts: dict[str, Count]
     dataset_sha256: Digest
     seed: Count
+    imported: Imported | None = None
 
     @property
     def images(self) -> int:
@@ -125,7 +134,7 @@ MODELS: dict[str, type[About]] = {
 REQUIRED = {
     "dataset": [r"(train|validation|test)/images", r"(train|validation|test)/labels", "normaliser/mean"],
     "expert": ["parameters", "digests", "loss", "accuracy"],
-    "synthetic": [r"labels(/.*)?", "lr", r"images|synthetic/.*", r"ema(/.*)?"],
+    "synthetic": [r"labels(/.*)?", "lr", r"images|synthetic/.*"],
     "snapshot": [
         r"lr|learned/lr",
         r"labels|constants/labels|learned/logits",

@@ -24,13 +24,21 @@ KIND = "synthetic"
 MAKER = "attcli distill"
 
 
+VARIANTS = ("synthetic", "ema")
+"""A set's images, and their moving average, which sets that were imported need not have."""
+
+
 def write(path: Path, header: artefact.Header, state: State, decoder: Coding, normaliser: Normaliser) -> None:
     """Write the set as its storage keeps it. Of normalisers it holds standardisation, which is a few numbers."""
+    artefact.write(path, states.header_of(header, KIND, state), arrays_of(state, decoder, normaliser))
+
+
+def arrays_of(state: State, decoder: Coding, normaliser: Normaliser | None) -> artefact.Arrays:
+    """The arrays of a set's file."""
     variants, beside = states.packed(decoder, state)
     arrays = {f"{variant}/{name}": array for variant, parts in variants.items() for name, array in parts.items()}
-    small = normaliser_file.arrays_of(normaliser) if normaliser.kind == "standardise" else {}
-    lr = {"lr": state.lr.detach().cpu().numpy()}
-    artefact.write(path, states.header_of(header, KIND, state), {**arrays, **beside, **lr, **small})
+    small = normaliser_file.arrays_of(normaliser) if normaliser and normaliser.kind == "standardise" else {}
+    return {**arrays, **beside, "lr": state.lr.detach().cpu().numpy(), **small}
 
 
 @dataclass(frozen=True)
@@ -72,9 +80,24 @@ def read(path: Path, kind: str | None = KIND) -> SyntheticSet:
     """
     if kind is None:
         kind = states.KIND if artefact.kind_of(path) == states.KIND else KIND
-    header, arrays = artefact.read(path, kind, MAKER)
-    about = header.about
-    normaliser, problems = _normaliser(path, about, arrays)
+    return of(path, kind, *artefact.read(path, kind, MAKER))
+
+
+def normaliser_of(path: Path, about: dict[str, Any], arrays: artefact.Arrays) -> Normaliser | None:
+    """The normaliser of the set in a file, in it or beside it; None where it is not at hand."""
+    return _normaliser(path, about, arrays)[0]
+
+
+def of(
+    path: Path, kind: str, header: artefact.Header, arrays: artefact.Arrays, normaliser: Normaliser | None = None
+) -> SyntheticSet:
+    """The set of this header and these arrays, which are checked; `path` says where they are from.
+
+    Its normaliser is looked for beside the path, where it is not given.
+    """
+    about, problems = header.about, ""
+    if normaliser is None:
+        normaliser, problems = _normaliser(path, about, arrays)
     decoder = states.coding_of(path, about, normaliser)
     if decoder.parameterisation.needs_normaliser and normaliser is None:
         raise UserError(
@@ -87,11 +110,16 @@ def read(path: Path, kind: str | None = KIND) -> SyntheticSet:
         packed, beside = states.packed(decoder, state)
         lr = float(state.lr)
     else:
-        packed = {name: states.below(name, arrays) for name in ("synthetic", "ema")}
+        packed = {name: parts for name in VARIANTS if (parts := states.below(name, arrays))}
         if "images" in arrays:  # files of schema 1
-            packed = {"synthetic": {"images/values": arrays["images"]}, "ema": {"images/values": arrays["ema"]}}
+            old = {"synthetic": "images", "ema": "ema"}
+            packed = {name: {"images/values": arrays[key]} for name, key in old.items() if key in arrays}
+        needed = VARIANTS[:1] if "imported" in about else VARIANTS
+        for name in needed:
+            artefact.require(path, MAKER, name in packed, f"it has no array {name}")
         variants, labels = _unpacked(path, about, decoder, packed, arrays)
         beside = {name: x for name, x in arrays.items() if name.startswith(("constants/", "labels"))}
+        artefact.require(path, MAKER, arrays["lr"].shape == (), "its learning rate is not one number")
         lr = float(arrays["lr"])
     states.check(path, about, variants, labels, lr)
     _check_network(path, about)

@@ -1,0 +1,66 @@
+"""The Hugging Face Hub: sets are read from there and written to there, through the package huggingface_hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from attcli.errors import UserError
+from attcli.interchange import details, huggingface, safetensors
+
+PREFIX = "hf://"
+NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def _package() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError:
+        needed = "the Hugging Face Hub needs the package huggingface_hub, which is missing"
+        raise UserError(f"{needed}; run pip install 'attcli[hf]'") from None
+    return huggingface_hub
+
+
+def name_of(address: str) -> str:
+    """`owner/name` of `hf://owner/name`. UserError where it is none."""
+    name = address.removeprefix(PREFIX)
+    if not NAME.fullmatch(name):
+        raise UserError(f"{address} is no address on the Hub; write it as {PREFIX}owner/name")
+    return name
+
+
+def downloaded(address: str) -> Path:
+    """The folder where the set at `hf://owner/name` lies now: only the files of a set are downloaded, and kept."""
+    name, package = name_of(address), _package()
+    parts = [huggingface.CARD, safetensors.NAME, safetensors.NORMALISER]
+    try:
+        folder = Path(package.snapshot_download(name, repo_type="dataset", allow_patterns=parts))
+    except Exception as error:  # the package raises errors of many others
+        reason = details(error)
+        raise UserError(
+            f"{address} cannot be had ({reason}); check the name, and that the Hub can be reached"
+        ) from None
+    if not (folder / safetensors.NAME).exists():
+        raise UserError(f"{address} holds no {safetensors.NAME}; it is no set of attcli")
+    return folder
+
+
+def pushed(folder: Path, name: str, *, private: bool, message: str) -> str:
+    """Upload a folder that `attcli export --to huggingface` wrote, and return its address.
+
+    The dataset `owner/name` is made if it is missing. UserError where the folder holds no set, or the Hub refuses.
+    """
+    huggingface.read(folder)  # a damaged set is not given to anybody
+    address, package = name_of(name), _package()
+    try:
+        interface = package.HfApi()
+        interface.create_repo(address, repo_type="dataset", private=private, exist_ok=True)
+        parts = list(huggingface.PARTS)
+        interface.upload_folder(
+            repo_id=address, repo_type="dataset", folder_path=folder, allow_patterns=parts, commit_message=message
+        )
+    except Exception as error:  # the package raises errors of many others
+        remedy = "log in with `hf auth login`, check the name, and that the Hub can be reached"
+        raise UserError(f"{address} cannot be uploaded ({details(error)}); {remedy}") from None
+    return f"{PREFIX}{address}"
