@@ -53,6 +53,7 @@ KINDS = {
     "parameterisation": Kind("parameterisations", "distill.parameterisation"),
     "storage": Kind("storage", "distill.storage", ("floats", "affine")),
     "baseline": Kind("baselines", "evaluate.baselines"),
+    "tracker": Kind("trackers", "runtime.trackers"),
     "format": Kind("interchange", "", ("packing", "tensors", "hub")),
 }
 

@@ -1,6 +1,6 @@
 """What no single setting can be wrong about: checks across settings, before any work starts."""
 
-from attcli import coding, registry
+from attcli import coding, registry, trackers
 from attcli.data import sources
 from attcli.errors import MissingError, UserError
 from attcli.options import LARGEST_ZCA, DatasetInfo
@@ -23,6 +23,7 @@ def check(settings: Settings) -> None:
     for kind in ("trainer", "parameterisation", "storage"):
         section, name = registry.KINDS[kind].setting.split(".")
         registry.module(kind, getattr(getattr(settings, section), name))
+    trackers.check(settings.runtime.trackers)
     registry.known("objective", settings.distill.objective, registry.names("objective"))
     listing = f"there are: {', '.join(OPERATIONS)}"
     for name, strategy in (

@@ -241,6 +241,10 @@ class Runtime(Section):
     data_dir: Path = Field(Path("data"), description="where datasets lie or are downloaded to")
     artifacts: Path = Field(Path("artifacts"), description="where results are written")
     work_dir: Path = Field(Path(".attcli"), description="where unfinished and reusable work is kept")
+    trackers: Annotated[Names, AfterValidator(_each_once)] = Field(
+        (),
+        description="where numbers are sent besides the results: tensorboard, dvclive, wandb, mlflow; default: nowhere",
+    )
     verbosity: Literal["quiet", "normal", "debug"] = Field(
         "normal", description="how much is logged: quiet, normal, debug"
     )

@@ -1,5 +1,6 @@
 """buffer: expert networks are trained on the real images, and their parameters kept after every epoch."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 from attcli import execution, registry, runtime, trainers
 from attcli.errors import DamagedError, DivergedError, UserError
 from attcli.matching.parameters import vector
-from attcli.progress import Track, track
+from attcli.progress import track
 from attcli.stages import identity, inputs
 from attcli.stages.interrupt import Stop, deferred
 from attcli.stages.run import Run, may_write
@@ -116,10 +117,19 @@ def _train(run: Run, data: dataset.Dataset, fingerprint: str, decisive: dict[str
     left = sum(epochs - have for have in done.values())
     trainer = _Trainer(run, data, fingerprint, decisive)
     logger.info("training {} experts to {} epochs each, {} epochs in all", wanted, epochs, left)
-    with deferred() as stop, track("expert epochs", wanted * epochs, wanted * epochs - left) as progress:
+    with (
+        deferred() as stop,
+        track("expert epochs", wanted * epochs, wanted * epochs - left) as progress,
+        run.tracking("buffer", folder.name) as log,
+    ):
+
+        def told(index: int, epoch: int, loss: float, accuracy: float) -> None:
+            progress.advance(f"expert {index}, loss {loss:.3f}, accuracy {accuracy:.1f} %")
+            log(index * epochs + epoch, {"loss": loss, "accuracy": accuracy, "expert": index})
+
         for index in missing:
             file = experts.path(folder, index)
-            trainer.train(index, epochs, file, progress, stop)
+            trainer.train(index, epochs, file, told, stop)
             if stop.asked or run.out_of_time():
                 break
             publish(file, experts.path(run.experts, index))
@@ -185,10 +195,13 @@ class _Trainer:
             growing.append(theta.to(self._dtype).numpy(), None, None)
         return growing
 
-    def train(self, index: int, epochs: int, file: Path, progress: Track, stop: Stop) -> None:
+    def train(
+        self, index: int, epochs: int, file: Path, told: Callable[[int, int, float, float], None], stop: Stop
+    ) -> None:
         """Train expert `index` to `epochs`, or until it has to stop, going on from what is kept of it.
 
-        Every epoch is kept as soon as it is done. A finished expert is written to `file`.
+        Every epoch is kept as soon as it is done, and `told` with the expert, the epoch, its loss and accuracy. A
+        finished expert is written to `file`.
         """
         buffer = self._settings.buffer
         growing = self._growing(index, file)
@@ -203,7 +216,7 @@ class _Trainer:
             loss, accuracy = self._epoch(index, growing.epochs, theta, optimiser)
             velocity = None if optimiser.velocity is None else optimiser.velocity.cpu().numpy()
             growing.append(theta.cpu().numpy(), loss, accuracy, velocity)
-            progress.advance(f"expert {index}, loss {loss:.3f}, accuracy {accuracy:.1f} %")
+            told(index, growing.epochs - 1, loss, accuracy)
         experts.write(file, self._header, growing.trajectory())
         growing.remove()
 

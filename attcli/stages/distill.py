@@ -132,10 +132,12 @@ def _distill(
             closing(ReadAhead(loop.objective.ahead, state.lr.device)) as draws,
             deferred() as stop,
             track("iterations", wanted, state.iteration) as progress,
+            run.tracking("distill", folder.name) as log,
         ):
             while state.iteration < wanted and not stop.asked:
                 state, record = loop.iterate(state, draws.of(state.iteration))
                 results.records.append(record)
+                log(record.iteration, {"loss": record.loss, "step": record.step, "lr": record.lr})
                 loop.updates.give_up(state)
                 progress.advance(f"loss {record.loss:.4f}, step {record.step}, lr {record.lr:.5f}")
                 saved = _save(results, state, settings, saved)

@@ -41,12 +41,15 @@ def run(run: Run, path: Path | None = None) -> dict[str, Any]:
     evaluation = _Evaluation(run, distilled)
     scorer = evaluation.scorer(distilled, "test")
     kinds = _kinds(scorer, baselines_for(run.settings.evaluate, distilled.about.get("coding") or coding.PLAIN))
-    report = {
+    report: dict[str, Any] = {
         "scores": evaluation.scores(scorer, kinds, "networks", with_classes),
         "protocol": scorer.description(kinds),
         "set": _describe(distilled),
         "work": scorer.results.folder.name,
     }
+    means = {f"{arch}/{kind}": entry["mean"] for arch, of in report["scores"].items() for kind, entry in of.items()}
+    with run.tracking("evaluate", report["work"]) as log:
+        log(0, means)
     if path is None:
         about = {name: report[name] for name in ("protocol", "set", "work")}
         _write(run.scores, {"scores": report["scores"]})

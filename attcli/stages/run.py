@@ -4,7 +4,7 @@ import itertools
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from loguru import logger
 
 from attcli.errors import UserError
 from attcli.settings import Settings
+from attcli.settings.layers import values_of
 from attcli.store import artefact, times
 from attcli.store.files import LOCK, locked, sweep
+from attcli.trackers import Log, Place, tracking
 
 OTHERWISE = "--force overwrites it, --artifacts DIR writes elsewhere"
 
@@ -44,6 +46,14 @@ class Run:
         """
         origin = self.origin.get(name, "flag")
         return origin == "flag" or (files and origin == str(self.params))
+
+    def tracking(self, stage: str, name: str) -> AbstractContextManager[Log]:
+        """A function that sends the stage's numbers to the trackers that the settings name.
+
+        name: the same whenever the work goes on. What trackers write goes into folders of their own among the results.
+        """
+        values = {key: value for key, value in values_of(self.settings).items() if not key.startswith("runtime.")}
+        return tracking(self.settings.runtime.trackers, Place(stage, name, self._out, values))
 
     def out_of_time(self) -> bool:
         """Whether the time limit, in seconds since this invocation began, is over."""
