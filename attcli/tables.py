@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from attcli import coding
 
@@ -185,3 +186,22 @@ def beside_published(report: dict[str, Any], published: dict[str, Any] | None) -
         "published figures are maxima over tests during distillation; "
         "`attcli evaluate --snapshots --literature` takes such a maximum"
     )
+
+
+def findings_text(findings: list[dict[str, Any]]) -> str:
+    """What was found of the machine: a row for each check, remedies below what they mend, and a sum at the end."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("check")
+    table.add_column("state")
+    table.add_column("what was found", overflow="fold")
+    for finding in findings:
+        remedy = (
+            f"\n{'hint' if finding['state'] == 'ok' else 'remedy'}: {finding['remedy']}" if finding["remedy"] else ""
+        )
+        table.add_row(finding["check"], finding["state"], Text(finding["says"] + remedy))
+    states = [finding["state"] for finding in findings]
+    counts = (
+        f"{states.count(state)} {state}{'' if states.count(state) == 1 else 's'}" for state in ("problem", "note")
+    )
+    rows = "\n".join(line.rstrip() for line in _text(table).splitlines())
+    return f"{rows}\n\n{', '.join(counts)}"

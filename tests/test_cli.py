@@ -15,7 +15,18 @@ from attcli.settings.recipes import get
 from attcli.tables import beside_published
 from tests.conftest import SMALL, Cli
 
-COMMANDS = ("prepare", "buffer", "distill", "evaluate", "config", "recipes", "diagnose", "reproduce", "records")
+COMMANDS = (
+    "prepare",
+    "buffer",
+    "distill",
+    "evaluate",
+    "config",
+    "recipes",
+    "diagnose",
+    "reproduce",
+    "records",
+    "doctor",
+)
 
 
 def refused(cli: Cli, *words: str, small: bool = False) -> str:

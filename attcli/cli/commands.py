@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from attcli import __version__
-from attcli.cli import inspection, recipes, records, stages, work
+from attcli.cli import doctor, inspection, recipes, records, stages, work
 from attcli.cli.command import reporting
 
 RUN, LOOK = "Commands that compute", "Commands that look"
@@ -51,6 +51,11 @@ EXAMPLES = {
         "attcli config distill --describe",
         "attcli config --dataset cifar10 --ipc 50 --yaml > my-params.yaml",
         "attcli config --method att+datm --json",
+    ),
+    "doctor": (
+        "attcli doctor",
+        "attcli doctor --quick --json",
+        "attcli doctor --device cuda:0 --artifacts /scratch/run",
     ),
     "work": (
         "attcli work",
@@ -113,7 +118,7 @@ app = typer.Typer(
 recipes_app = typer.Typer(invoke_without_command=True)
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     RUN: (stages.prepare, stages.buffer, stages.distill, stages.evaluate, recipes.reproduce),
-    LOOK: (inspection.diagnose, inspection.config, work.work),
+    LOOK: (doctor.doctor, inspection.diagnose, inspection.config, work.work),
 }
 OF_RECIPES: dict[str, Callable[..., None]] = {"list": recipes.list_all, "show": recipes.show, "use": recipes.use}
 for panel, functions in COMMANDS.items():
