@@ -77,6 +77,16 @@ EXAMPLES = {
         "attcli recipes show mtt/cifar10/ipc10",
         "attcli recipes show att/cifar100/ipc10 --json",
     ),
+    "recipes diff": (
+        "attcli recipes diff att/cifar10/ipc1 att/cifar10/ipc10",
+        "attcli recipes diff mtt/digits/ipc1 att/digits/ipc1",
+        "attcli recipes diff ftd/cifar10/ipc10 datm/cifar10/ipc10 --json",
+    ),
+    "recipes validate": (
+        "attcli recipes validate",
+        "attcli recipes validate my-recipes.yaml",
+        "attcli recipes validate recipes/*.yaml",
+    ),
     "recipes use": (
         "attcli recipes use att/digits/ipc10",
         "attcli recipes use datm/cifar10/ipc50",
@@ -120,7 +130,13 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     RUN: (stages.prepare, stages.buffer, stages.distill, stages.evaluate, recipes.reproduce),
     LOOK: (doctor.doctor, inspection.diagnose, inspection.config, work.work),
 }
-OF_RECIPES: dict[str, Callable[..., None]] = {"list": recipes.list_all, "show": recipes.show, "use": recipes.use}
+OF_RECIPES: dict[str, Callable[..., None]] = {
+    "list": recipes.list_all,
+    "show": recipes.show,
+    "diff": recipes.diff,
+    "validate": recipes.validate,
+    "use": recipes.use,
+}
 for panel, functions in COMMANDS.items():
     for function in functions:
         app.command(epilog=_examples(function.__name__), rich_help_panel=panel)(function)
