@@ -8,6 +8,7 @@ import typer
 from attcli import __version__
 from attcli.cli import doctor, inspection, recipes, records, stages, work
 from attcli.cli.command import reporting
+from attcli.cli.difference import DiffWithDefaults
 
 RUN, LOOK = "Commands that compute", "Commands that look"
 
@@ -50,7 +51,7 @@ EXAMPLES = {
     "config": (
         "attcli config distill --describe",
         "attcli config --dataset cifar10 --ipc 50 --yaml > my-params.yaml",
-        "attcli config --method att+datm --json",
+        "attcli config --method att+datm --diff recipe",
     ),
     "doctor": (
         "attcli doctor",
@@ -137,9 +138,10 @@ OF_RECIPES: dict[str, Callable[..., None]] = {
     "validate": recipes.validate,
     "use": recipes.use,
 }
+CLASSES = {inspection.config: DiffWithDefaults}
 for panel, functions in COMMANDS.items():
     for function in functions:
-        app.command(epilog=_examples(function.__name__), rich_help_panel=panel)(function)
+        app.command(epilog=_examples(function.__name__), rich_help_panel=panel, cls=CLASSES.get(function))(function)
 app.add_typer(recipes_app, name="recipes", epilog=_examples("recipes"), rich_help_panel=LOOK)
 recipes_app.callback()(recipes.list_recipes)
 for name, function in OF_RECIPES.items():

@@ -1,6 +1,7 @@
 """Two sets of settings beside each other."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from attcli.settings import recipes
@@ -22,7 +23,9 @@ Sides = dict[str, tuple[Side, Side]]
 def of_recipe(name: str) -> Resolved:
     """All settings as the recipe of that name has them; no other file and no variable is read. UserError if none is."""
     recipe = recipes.get(name)
-    return resolve(recipe.experiment.settings(), environ={}, recipe=recipe.name, ignore_params=True)
+    selectors = recipe.experiment.settings()
+    resolved = resolve(selectors, environ={}, recipe=recipe.name, ignore_params=True)
+    return replace(resolved, origin={**resolved.origin, **dict.fromkeys(selectors, f"recipe {recipe.name}")})
 
 
 def sides_of(resolved: Resolved) -> dict[str, Side]:
