@@ -14,6 +14,7 @@ from rich.filesize import decimal
 from attcli.doctor.finding import Finding
 from attcli.errors import UserError
 from attcli.settings import Settings
+from attcli.store.files import nearest_existing, writable
 
 LITTLE_DISK, TOO_LITTLE_DISK = 5e9, 0.1e9
 """Bytes below which large experts do not fit, and below which hardly anything does."""
@@ -29,21 +30,19 @@ DVC_SECONDS = 30.0
 
 def results(settings: Settings) -> Finding:
     """Whether results and kept work can be written, and how much room there is for them."""
-    from attcli.store.files import writable
-
     folders = {name: getattr(settings.runtime, name) for name in ("artifacts", "work_dir")}
     for name, folder in folders.items():
         try:
             writable(folder, f"runtime.{name}")
         except UserError as error:
             return Finding("results", "problem", str(error), f"or make {folder} writable for you")
-    free = {folder: shutil.disk_usage(_existing(folder)).free for folder in folders.values()}
+    free = {folder: shutil.disk_usage(nearest_existing(folder)).free for folder in folders.values()}
     says = ", ".join(f"{folder}: {decimal(left)} free" for folder, left in free.items())
     if min(free.values()) < TOO_LITTLE_DISK:
         return Finding(
             "results", "problem", says, "free some disk (`attcli work --prune`), or use --artifacts elsewhere"
         )
-    if len({os.stat(_existing(folder)).st_dev for folder in folders.values()}) > 1:
+    if len({os.stat(nearest_existing(folder)).st_dev for folder in folders.values()}) > 1:
         says += "; they are on two file systems, so results are kept twice"
         return Finding("results", "note", says, "set ATTCLI_WORK_DIR to a folder beside the results")
     if min(free.values()) < LITTLE_DISK:
@@ -129,7 +128,7 @@ def container(settings: Settings) -> Finding:
     kind = container_kind(os.environ)
     if kind is None:
         return Finding("container", "ok", "none is seen")
-    place = _existing(settings.runtime.artifacts)
+    place = nearest_existing(settings.runtime.artifacts)
     mounted = any(os.path.ismount(folder) for folder in (place, *place.parents) if folder != folder.parent)
     if mounted or kind in ("Apptainer", "Singularity"):
         return Finding("container", "ok", f"{kind}; results are written to a mounted folder")
@@ -142,14 +141,6 @@ def container_kind(environ: Mapping[str, str]) -> str | None:
     by_file = (kind for path, kind in CONTAINER_MARKS.items() if Path(path).exists())
     by_variable = (kind for name, kind in CONTAINER_VARIABLES.items() if name in environ)
     return next(by_variable, None) or next(by_file, None)
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    nearest = folder.absolute()
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    return nearest
 
 
 def _size(folder: Path) -> int:
