@@ -26,6 +26,7 @@ COMMANDS = (
     "reproduce",
     "records",
     "doctor",
+    "init",
 )
 
 

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from attcli import __version__
-from attcli.cli import doctor, inspection, recipes, records, stages, work
+from attcli.cli import doctor, init, inspection, recipes, records, stages, work
 from attcli.cli.command import reporting
 from attcli.cli.difference import DiffWithDefaults
 
-RUN, LOOK = "Commands that compute", "Commands that look"
+RUN, LOOK = "Commands that compute", "Commands that look, and keep order"
 
 EXAMPLES = {
     "": (
@@ -52,6 +52,11 @@ EXAMPLES = {
         "attcli config distill --describe",
         "attcli config --dataset cifar10 --ipc 50 --yaml > my-params.yaml",
         "attcli config --method att+datm --diff recipe",
+    ),
+    "init": (
+        "attcli init --dataset digits",
+        "attcli init --dataset cifar10 --method att --ipc 10",
+        "attcli init --dataset folder --data-dir images",
     ),
     "doctor": (
         "attcli doctor",
@@ -129,7 +134,7 @@ app = typer.Typer(
 recipes_app = typer.Typer(invoke_without_command=True)
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     RUN: (stages.prepare, stages.buffer, stages.distill, stages.evaluate, recipes.reproduce),
-    LOOK: (doctor.doctor, inspection.diagnose, inspection.config, work.work),
+    LOOK: (init.init, doctor.doctor, inspection.diagnose, inspection.config, work.work),
 }
 OF_RECIPES: dict[str, Callable[..., None]] = {
     "list": recipes.list_all,
