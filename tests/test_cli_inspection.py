@@ -182,12 +182,23 @@ def completed(words: str) -> list[str]:
         ("attcli recipes --dataset imagene", ["imagenette"]),
         ("attcli distill --set distill.lr_i", ["distill.lr_img=", "distill.lr_init="]),
         ("attcli config ev", ["evaluate"]),
+        ("attcli recipes diff att/digits/ipc1 mtt/digits/", ["mtt/digits/ipc1", "mtt/digits/ipc10"]),
+        ("attcli config --diff mtt/digits/", ["mtt/digits/ipc1", "mtt/digits/ipc10"]),
         ("attcli work --stage b", ["buffer"]),
         ("attcli distill --device c", ["cpu", "cuda"]),
     ],
 )
 def test_the_shell_completes_names(words: str, offered: list[str]) -> None:
     assert completed(words) == offered
+
+
+@pytest.mark.parametrize(("variables", "coloured"), [({"FORCE_COLOR": "1"}, True), ({"NO_COLOR": "1"}, False)])
+def test_no_color_leaves_help_and_mistakes_without_colours(variables: dict[str, str], coloured: bool) -> None:
+    for words in (["--help"], ["distill", "--bogus"]):
+        environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm", **variables}
+        command = [sys.executable, "-m", "attcli", *words]
+        said = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert bool(re.search(r"\x1b\[(\d+;)*3\d", said.stdout + said.stderr)) == coloured
 
 
 def test_completion_is_installed(tmp_path: Path) -> None:

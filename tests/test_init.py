@@ -57,8 +57,11 @@ def test_nothing_is_overwritten_without_force(cli: Cli) -> None:
     assert Path(".gitignore").read_text().splitlines() == lines
 
 
-def test_what_is_left_to_do_is_said(cli: Cli) -> None:
-    assert "`git init && dvc init`" in cli("init", "--dataset", "digits")
+def test_what_is_left_to_do_is_said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attcli.cli.init.which", lambda name: None)
+    assert "next: `pip install 'attcli[dvc]'`, then `git init" in cli("init", "--dataset", "digits", "--force")
+    monkeypatch.setattr("attcli.cli.init.which", lambda name: f"/usr/bin/{name}")
+    assert "next: `git init && dvc init`" in cli("init", "--dataset", "digits", "--force")
     Path(".git").mkdir()
     assert "next: `dvc init`, then `dvc repro`" in cli("init", "--dataset", "digits", "--force")
     Path(".dvc").mkdir()

@@ -24,10 +24,10 @@ def doctor(
     artifacts: Artifacts = None,
     as_json: AsJson = False,
 ) -> None:
-    """Examine this machine: Python, packages, devices, compiler, memory, disk, DVC. Says what to mend, and how.
+    """Examine this machine: Python, packages, devices, compiler, memory, disk, DVC. Says what to fix, and how.
 
-    Each line is ok, a note (runs work, but could be better off), or a problem (it would stop a run). The exit code is 2
-    if there is a problem.
+    Each line is ok, a note (runs work, but something could be better), or a problem (it would stop a run). The exit code is
+    2 if there is a problem.
     """
     with reporting():
         flags = given(runtime__device=device, runtime__data_dir=data_dir, runtime__artifacts=artifacts)

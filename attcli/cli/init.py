@@ -1,6 +1,7 @@
 """The command that begins a project of one's own."""
 
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -97,5 +98,6 @@ def _next_steps() -> list[str]:
     above = (Path.cwd(), *Path.cwd().parents)
     in_git = any((folder / ".git").exists() for folder in above)
     in_dvc = any((folder / ".dvc").is_dir() for folder in above)
-    steps = [] if in_dvc else ["`dvc init`" if in_git else "`git init && dvc init` (without git: `dvc init --no-scm`)"]
+    steps = [] if which("dvc") else ["`pip install 'attcli[dvc]'`"]
+    steps += [] if in_dvc else ["`dvc init`" if in_git else "`git init && dvc init` (without git: `dvc init --no-scm`)"]
     return [*steps, "`dvc repro` (what it will cost: `attcli evaluate --dry-run`)"]

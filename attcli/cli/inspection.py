@@ -43,6 +43,7 @@ def config(
             "folder of results, or of `recipe`, the one that is used here. Default: from the defaults.",
             metavar="[WHAT]",
             show_default=False,
+            autocompletion=completion.recipes,
         ),
     ] = None,
     sets: Set = None,

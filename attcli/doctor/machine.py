@@ -58,7 +58,7 @@ def compiled_step(settings: Settings) -> Finding:
 
 
 def _not_compiled(reason: str) -> Finding:
-    remedy = "mend the compiler, or set ATTCLI_EXECUTION=eager, so that no run tries it"
+    remedy = "repair the compiler, or set ATTCLI_EXECUTION=eager, so that no run tries it"
     return Finding("compiled step", "note", f"does not work ({reason[:300]}); {EAGER}", remedy)
 
 

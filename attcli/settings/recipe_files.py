@@ -32,8 +32,10 @@ def own_files() -> list[Path]:
 def problems(path: Path) -> list[str]:
     """What is wrong in a file of recipes, a line for each mistake; empty where nothing is.
 
-    UserError for a file that cannot be read as YAML.
+    UserError for a file that is missing or cannot be read as YAML.
     """
+    if not path.is_file():
+        raise UserError(f"{path} is no file; name a file of recipes, or none to check attcli's own")
     content = read_yaml(path)
     return [f"{place(path, keys)}: {what}" for keys, what in _mistakes(content)]
 

@@ -97,6 +97,7 @@ def test_the_command_that_checks_files(cli: Cli) -> None:
     Path("own.yaml").write_text(RIGHT.replace("lr_img", "lr_imgs"))
     assert cli("recipes", "validate", "own.yaml", code=2).startswith("own.yaml, line 10: unknown setting")
     Path("own.yaml").write_text("recipes: [")
+    assert cli("recipes", "validate", "nowhere.yaml", code=2).startswith("attcli: nowhere.yaml is no file; name a file")
     assert "own.yaml, line 1 is not valid YAML" in cli("recipes", "validate", "own.yaml", code=2)
 
 
