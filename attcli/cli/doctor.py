@@ -26,8 +26,8 @@ def doctor(
 ) -> None:
     """Examine this machine: Python, packages, devices, compiler, memory, disk, DVC. Says what to fix, and how.
 
-    Each line is ok, a note (runs work, but something could be better), or a problem (it would stop a run). The exit code is
-    2 if there is a problem.
+    Each line is ok, a note (runs work, but something could be better), or a problem (it would stop a run). If there is
+    a problem, the exit code is 2.
     """
     with reporting():
         flags = given(runtime__device=device, runtime__data_dir=data_dir, runtime__artifacts=artifacts)

@@ -74,7 +74,11 @@ def precision(settings: Settings) -> Finding:
     """What the device computes in, and whether the settings ask for something that it lacks."""
     from attcli import runtime
 
-    lacking, says = _gpu() if runtime.device(settings.runtime.device).type == "cuda" else _cpu()
+    try:
+        meant = runtime.device(settings.runtime.device)
+    except UserError:
+        return Finding("precision", "note", "not known, as the device is not available")
+    lacking, says = _gpu() if meant.type == "cuda" else _cpu()
     asked = {name: value for name, value in values_of(settings).items() if name.endswith(".precision")}
     unfit = [f"{name} is {value}" for name, value in asked.items() if value in lacking]
     if unfit:

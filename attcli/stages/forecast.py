@@ -45,9 +45,9 @@ def forecast(run: Run, stages: Iterable[str], target: Target | None = None) -> s
         words = plan.words
         if plan.cost:
             to_do[stage] = plan
-        if plan.cost and plan.cost.operations:
-            seconds += rates.seconds(plan.cost)
-            words += f", about {duration(rates.seconds(plan.cost))}"
+        if plan.cost and (taken := rates.seconds(plan.cost)):
+            seconds += taken
+            words += f", about {duration(taken)}"
         if plan.cost and plan.cost.memory > TOLD_MEMORY:
             words += f", about {plan.cost.memory / 1e9:.1f} GB of memory"
         lines.append(f"{stage:9} {words}")

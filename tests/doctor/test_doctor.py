@@ -104,6 +104,7 @@ def test_a_gpu_that_is_asked_for_and_missing_is_a_problem() -> None:
     assert finding.state == "problem"
     assert "'cuda:3' is not available here" in finding.says
     assert "ATTCLI_DEVICE=auto" in finding.remedy
+    assert accelerator.precision(settings(runtime__device="cuda:3")).state == "note"  # one cause, one problem
     assert accelerator.device(settings()).state == "ok"
 
 

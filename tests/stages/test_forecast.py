@@ -12,6 +12,7 @@ import torch
 from attcli import execution, runtime
 from attcli.matching.student import Student
 from attcli.networks import Architecture
+from attcli.settings import resolve
 from attcli.stages import cost, forecast, pipeline, plan
 from attcli.stages.run import Run
 from tests.conftest import Cli
@@ -107,7 +108,7 @@ def test_what_a_score_would_refuse_its_plan_refuses(cli: Cli) -> None:
 
 def test_time_and_memory_of_what_is_large(cli: Cli) -> None:
     plan = dict(line.split(maxsplit=1) for line in cli("evaluate", "--ipc", "50", "--dry-run").splitlines())
-    assert re.search(r"of disk, about [\d.]+ GB of memory$", plan["prepare"])
+    assert re.search(r"of disk, about [\d.]+ (s|min), about [\d.]+ GB of memory$", plan["prepare"])
     for stage in ("buffer", "distill", "evaluate"):
         assert re.search(r", about [\d.]+ (years|days|h|min), about [\d.]+ GB of memory$", plan[stage])
 
@@ -182,7 +183,7 @@ def test_the_total_is_told_with_what_is_free(cli: Cli, monkeypatch: pytest.Monke
     (line,) = [line for line in cli(*asked).splitlines() if line.startswith("total")]
     found = re.fullmatch(
         r"total +about (\d) GB of disk \(8 GB are free\), about (\d+ [MG]B) of memory \(9 GB are free\), "
-        r"about [\d.]+ \w+ without prepare",
+        r"about [\d.]+ \w+",
         line,
     )
     assert found, line
@@ -195,3 +196,15 @@ def test_the_total_is_told_with_what_is_free(cli: Cli, monkeypatch: pytest.Monke
     output = cli(*asked)
     assert "GB of disk, MORE THAN the 2 GB that are free" in output
     assert "B of memory, MORE THAN the 1 MB that are free" in output
+
+
+def test_preparing_is_timed_but_for_image_files() -> None:
+    def prepared(**flags: object) -> cost.Cost:
+        asked = {name.replace("__", "."): value for name, value in flags.items()}
+        return cost.prepare(resolve(asked, environ={}, ignore_params=True).settings)
+
+    plain = prepared(prepare__dataset="cifar10", prepare__normalise="standardise")
+    assert plain.doubles == 200 * 60_000 * 3072
+    whitened = prepared(prepare__dataset="cifar10", prepare__normalise="zca")
+    assert whitened.doubles == plain.doubles + 2 * 50_000 * 3072**2 + 11 * 3072**3
+    assert prepared(prepare__dataset="imagenette").doubles == 0
