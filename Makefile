@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test lint bench results docs deps lock clean
+.PHONY: repro test lint bench results docs deps lock wheel clean
 
 # The environment is made anew whenever the lock or the project's metadata change.
 .venv/done: requirements.lock pyproject.toml
@@ -48,10 +48,17 @@ docs: .venv/done
 deps: .venv/done
 	$(BIN)/python -m tests.dvc_deps
 
-# Needs uv (pip install uv). Universal, hashed, and without the names of the hosts it was made with.
+# Needs uv (pip install uv). Universal, hashed, and without the names of the hosts it was made with. With the extras that
+# `make repro`, `make test` and the container use.
 lock:
 	uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
-		--group dev pyproject.toml -o requirements.lock
+		--group dev --extra dvc --extra plots --extra timm pyproject.toml -o requirements.lock
+
+# Shows that the wheel works alone: builds it, installs it with what it declares, distils and scores the digits. Downloads
+# 5 GB, unless TORCH_FROM names a site-packages folder whose torch is used.
+wheel: .venv/done
+	rm -rf build/wheel
+	$(BIN)/python -m tests.wheel build/wheel $(if $(TORCH_FROM),--torch-from $(TORCH_FROM))
 
 # Takes the results with it.
 clean:

@@ -3,6 +3,8 @@
 import reprlib
 import unicodedata
 from datetime import date
+from importlib import import_module
+from typing import Any
 
 LONGEST = 80
 """Characters of a value that a message repeats."""
@@ -49,3 +51,17 @@ class DivergedError(UserError):
 
 class OutOfTimeError(Exception):
     """The time limit is over before the work is; what is finished is kept, and the same command goes on with it."""
+
+
+def optional(module: str, extra: str, purpose: str) -> Any:
+    """A module of a package that only one of attcli's extras installs. UserError with the remedy where it is missing.
+
+    purpose: the things that need it, as a sentence about them begins.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise UserError(
+            f"{purpose} need the package {package} ({error}); install it: pip install 'attcli[{extra}]'"
+        ) from None

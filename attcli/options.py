@@ -30,7 +30,8 @@ class DatasetInfo:
 
     `literature` is the mean and the deviation of each channel that published experiments standardise it with. `seeded`
     says that its split into training and test images is drawn with the seed. `normalise` is the value of
-    `prepare.normalise` where neither the user nor a recipe has one.
+    `prepare.normalise` where neither the user nor a recipe has one. `download` is how many bytes are downloaded where
+    the images are missing: 0 for those that come with attcli, None for those that everybody has to get themselves.
     """
 
     name: str
@@ -45,6 +46,7 @@ class DatasetInfo:
     literature: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     seeded: bool = False
     normalise: str = "standardise"
+    download: int | None = None
 
     @property
     def values(self) -> int:

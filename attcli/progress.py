@@ -1,4 +1,7 @@
-"""The log and the progress bar, both on stderr and out of each other's way; plain lines where stderr is no terminal."""
+"""The log and the progress bar, both on stderr and out of each other's way.
+
+Where nothing can be drawn over (a pipe, a file, a notebook, TERM=dumb), lines of the log stand for the bar.
+"""
 
 import sys
 import time
@@ -10,15 +13,26 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 console = Console(stderr=True)
-PLAIN_SECONDS = 30.0
+PLAIN_SECONDS, LONGEST_PAUSE = 30.0, 600.0
+"""The pause between two lines of the log: it grows with the time that a work has taken, so that a run of days does not
+fill its log."""
+
+PAUSE_SHARE = 0.02
+"""The pause, as a share of the time that the work has taken."""
+
 LEVELS = {"quiet": "WARNING", "normal": "INFO", "debug": "DEBUG"}
+
+
+def draws() -> bool:
+    """Whether a bar can be drawn: on a terminal that moves its cursor. FORCE_COLOR makes none of a pipe."""
+    return console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
 
 
 def configure(verbosity: str) -> None:
     """Send loguru's lines of this verbosity through the console that draws the bar."""
     logger.enable("attcli")
     logger.remove()
-    if console.is_terminal:
+    if draws():
         logger.add(
             lambda line: console.print(line, end="", markup=False, highlight=False, soft_wrap=True),
             level=LEVELS[verbosity],
@@ -36,6 +50,13 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 1 else "a second"
 
 
+def speed(per_second: float) -> str:
+    """A speed in words: how many a second, or, where that is less than one, how long one takes."""
+    if per_second >= 1:
+        return f"{per_second:.3g} per second"
+    return f"{1 / per_second:.3g} s each" if per_second > 1 / 60 else f"{1 / per_second / 60:.3g} min each"
+
+
 class Track:
     """The progress of one piece of work."""
 
@@ -43,25 +64,27 @@ class Track:
         self._label, self._total, self._done, self._bar = label, total, done, bar
         self._begun = self._told = time.monotonic()
         self._first = done
-        self._task = bar.add_task(label, total=total, completed=done, note="") if bar else None
+        self._task = bar.add_task(label, total=total, completed=done, note="", speed="") if bar else None
 
     def advance(self, note: str = "") -> None:
         """One more unit is done; `note` says how it goes."""
         self._done += 1
+        now = time.monotonic()
+        taken = now - self._begun
+        pace = speed((self._done - self._first) / taken) if taken > 0 else ""
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, advance=1, note=note)
-        elif time.monotonic() - self._told >= PLAIN_SECONDS:
-            self._told = time.monotonic()
-            pace = (self._told - self._begun) / (self._done - self._first)
-            left = duration(pace * (self._total - self._done))
+            self._bar.update(self._task, advance=1, note=note, speed=pace)
+        elif now - self._told >= min(LONGEST_PAUSE, max(PLAIN_SECONDS, PAUSE_SHARE * taken)):
+            self._told = now
+            left = taken / (self._done - self._first) * (self._total - self._done)
             said = f"{self._label} {self._done}/{self._total}{', ' if note else ''}{note}"
-            logger.info("{} (about {} left)", said, left)
+            logger.info("{} ({}, {})", said, pace, f"about {duration(left)} left" if left else "done")
 
 
 @contextmanager
 def track(label: str, total: int, done: int = 0) -> Iterator[Track]:
     """Show the progress of `total` units, of which `done` were done before."""
-    if not console.is_terminal:
+    if not draws():
         yield Track(label, total, done, None)
         return
     columns = (
@@ -72,6 +95,7 @@ def track(label: str, total: int, done: int = 0) -> Iterator[Track]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[speed]}"),
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, transient=True) as bar:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
+from rich.text import Text
 
 from attcli import coding
 
 if TYPE_CHECKING:
+    from attcli.settings.comparison import Sides
     from attcli.settings.recipes import Recipe
 
 WIDTH = 100
@@ -52,6 +55,11 @@ def _text(table: Table, width: int = WIDTH) -> str:
     file = console.file
     assert isinstance(file, io.StringIO)
     return printable(file.getvalue().rstrip("\n"))
+
+
+def _stripped(table: Table) -> str:
+    """The same without blanks at the ends of lines and without empty lines around."""
+    return "\n".join(line.rstrip() for line in _text(table).splitlines()).strip("\n")
 
 
 def _cell(entry: dict[str, Any]) -> str:
@@ -149,6 +157,60 @@ def records_table(rows: list[dict[str, Any]]) -> str:
     return _text(table, WIDEST)
 
 
+ABOUT_RECIPES = (
+    "published: accuracy in % on the test images. unverified: values that could not be checked against the "
+    "publication; `attcli recipes show NAME` says which. `attcli reproduce NAME --dry-run` estimates the time, memory "
+    "and disk of a run, `attcli reproduce NAME` makes it."
+)
+
+
+def recipes_table(rows: list[dict[str, Any]]) -> str:
+    """A row for each recipe: published accuracy, how many values are unverified, and what a run of it takes."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("published", justify="right", no_wrap=True)
+    table.add_column("un-\nverified", justify="right")
+    table.add_column("images", no_wrap=True)
+    for column in ("experts\nx epochs", "iterations"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        needs = row["needs"]
+        table.add_row(
+            row["name"],
+            _published(row["published"]),
+            str(row["unverified"] or "-"),
+            _images(needs["download"]),
+            f"{needs['experts']} x {needs['epochs']}",
+            f"{needs['iterations']:,}",
+        )
+    return f"{_stripped(table)}\n\n{textwrap.fill(ABOUT_RECIPES, WIDTH)}"
+
+
+def _published(published: dict[str, Any] | None) -> str:
+    if not published:
+        return "-"
+    spread = f" ± {published['sd']}" if published.get("sd") is not None else ""
+    return printable(f"{published['accuracy']}{spread}{' ' + MARK if published.get('doubt') else ''}")
+
+
+def _images(download: int | None) -> str:
+    """Where a dataset's images come from, by the bytes that are downloaded."""
+    if download is None:
+        return "get them yourself"
+    return f"download of {decimal(download, precision=0)}" if download else "come with attcli"
+
+
+def sides_table(sides: "Sides", first: str, second: str) -> str:
+    """A row for each setting that differs: on both sides its value, and below it where that is from."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("setting", no_wrap=True)
+    for name in (first, second):
+        table.add_column(name, overflow="fold")
+    for setting, pair in sides.items():
+        table.add_row(setting, *(Text(f"{json.dumps(side.value)}\n({side.source})") for side in pair))
+    return _stripped(table)
+
+
 def recipe_text(recipe: "Recipe") -> str:
     """A recipe's values, each with its source; those that could not be checked are marked, and the mark explained."""
     lines = [f"{recipe.name}: {recipe.title}", ""]
@@ -185,3 +247,21 @@ def beside_published(report: dict[str, Any], published: dict[str, Any] | None) -
         "published figures are maxima over tests during distillation; "
         "`attcli evaluate --snapshots --literature` takes such a maximum"
     )
+
+
+def findings_text(findings: list[dict[str, Any]]) -> str:
+    """What was found of the machine: a row for each check, remedies below what they mend, and a sum at the end."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("check")
+    table.add_column("state")
+    table.add_column("what was found", overflow="fold")
+    for finding in findings:
+        remedy = (
+            f"\n{'hint' if finding['state'] == 'ok' else 'remedy'}: {finding['remedy']}" if finding["remedy"] else ""
+        )
+        table.add_row(finding["check"], finding["state"], Text(finding["says"] + remedy))
+    states = [finding["state"] for finding in findings]
+    counts = (
+        f"{states.count(state)} {state}{'' if states.count(state) == 1 else 's'}" for state in ("problem", "note")
+    )
+    return f"{_stripped(table)}\n\n{', '.join(counts)}"

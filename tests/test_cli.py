@@ -17,7 +17,7 @@ from tests.conftest import SMALL, Cli
 
 COMMANDS = (
     *("prepare", "buffer", "distill", "evaluate", "reproduce", "import", "export", "push"),
-    *("config", "recipes", "diagnose", "records"),
+    *("config", "recipes", "diagnose", "records", "doctor", "init"),
 )
 
 

@@ -70,7 +70,12 @@ def test_examples_are_commands(line: str, cli: Cli) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [x for lines in EXAMPLES.values() for x in lines if re.search(r"attcli (recipes|config|prepare|buffer)|work$", x)],
+    [
+        line
+        for lines in EXAMPLES.values()
+        for line in lines
+        if re.search(r"attcli (recipes|config|prepare|buffer)|work$", line) and not re.search(r"validate \w", line)
+    ],
 )
 def test_examples_run(line: str, cli: Cli) -> None:
     _, *words = shlex.split(line.partition(" > ")[0])
@@ -79,13 +84,24 @@ def test_examples_run(line: str, cli: Cli) -> None:
     assert cli(*words)
 
 
+def listed_rows(text: str) -> list[list[str]]:
+    """The cells of the rows of a table of recipes, which stand two blanks or more apart."""
+    lines = [line.strip() for line in text.splitlines()]
+    return [re.split(r" {2,}", line) for line in lines if re.match(r"\w+/\w+/ipc\d+ ", line)]
+
+
 def test_recipes_are_listed_for_a_dataset_and_a_method(cli: Cli) -> None:
-    everything = [line.split()[0] for line in cli("recipes").splitlines()]
-    assert everything == list(all_recipes())
-    assert cli("recipes", "list") == cli("recipes")
-    assert "10 images per class (3 unverified)" in cli("recipes", "--dataset", "tinyimagenet")
-    few = [line.split()[0] for line in cli("recipes", "--dataset", "cifar10", "--method", "ATT").splitlines()]
+    everything = cli("recipes")
+    assert [cells[0] for cells in listed_rows(everything)] == list(all_recipes())
+    assert cli("recipes", "list") == everything
+    rows = {cells[0]: cells[1:] for cells in listed_rows(everything)}
+    assert rows["att/cifar10/ipc10"] == ["67.7 ± 0.6", "1", "download of 170 MB", "100 x 21", "60,000"]
+    assert rows["att/digits/ipc1"] == ["-", "-", "come with attcli", "10 x 4", "100"]
+    assert rows["att/tinyimagenet/ipc10"][1:3] == ["3", "get them yourself"]
+    assert rows["mtt/cifar10/ipc1"][0] == "46.2 ± 0.8 ?"
+    few = [cells[0] for cells in listed_rows(cli("recipes", "--dataset", "cifar10", "--method", "ATT"))]
     assert few == [f"att/cifar10/ipc{ipc}" for ipc in (1, 10, 50)]
+    assert [cells[0] for cells in listed_rows(cli("recipes", "--ipc", "500"))] == ["datm/cifar10/ipc500"]
     listed = json.loads(cli("recipes", "--dataset", "cifar10", "--method", "att", "--json"))
     assert [entry["name"] for entry in listed] == few
     assert listed == json.loads(cli("recipes", "list", "--json", "--dataset", "cifar10", "--method", "att"))
@@ -166,12 +182,23 @@ def completed(words: str) -> list[str]:
         ("attcli recipes --dataset imagene", ["imagenette"]),
         ("attcli distill --set distill.lr_i", ["distill.lr_img=", "distill.lr_init="]),
         ("attcli config ev", ["evaluate"]),
+        ("attcli recipes diff att/digits/ipc1 mtt/digits/", ["mtt/digits/ipc1", "mtt/digits/ipc10"]),
+        ("attcli config --diff mtt/digits/", ["mtt/digits/ipc1", "mtt/digits/ipc10"]),
         ("attcli work --stage b", ["buffer"]),
         ("attcli distill --device c", ["cpu", "cuda"]),
     ],
 )
 def test_the_shell_completes_names(words: str, offered: list[str]) -> None:
     assert completed(words) == offered
+
+
+@pytest.mark.parametrize(("variables", "coloured"), [({"FORCE_COLOR": "1"}, True), ({"NO_COLOR": "1"}, False)])
+def test_no_color_leaves_help_and_mistakes_without_colours(variables: dict[str, str], coloured: bool) -> None:
+    for words in (["--help"], ["distill", "--bogus"]):
+        environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm", **variables}
+        command = [sys.executable, "-m", "attcli", *words]
+        said = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert bool(re.search(r"\x1b\[(\d+;)*3\d", said.stdout + said.stderr)) == coloured
 
 
 def test_completion_is_installed(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ from typing import Annotated
 import typer
 
 from attcli import __version__
-from attcli.cli import inspection, interchange, recipes, records, report, stages, work
+from attcli.cli import doctor, init, inspection, interchange, recipes, records, report, stages, work
 from attcli.cli.command import reporting
+from attcli.cli.difference import DiffWithDefaults
 
-RUN, EXCHANGE, LOOK = "Commands that compute", "Commands that exchange files", "Commands that look"
+RUN, EXCHANGE = "Commands that compute", "Commands that exchange files"
+LOOK = "Commands that look, and keep order"
 
 EXAMPLES = {
     "": (
@@ -75,7 +77,17 @@ EXAMPLES = {
     "config": (
         "attcli config distill --describe",
         "attcli config --dataset cifar10 --ipc 50 --yaml > my-params.yaml",
-        "attcli config --method att+datm --json",
+        "attcli config --method att+datm --diff recipe",
+    ),
+    "init": (
+        "attcli init --dataset digits",
+        "attcli init --dataset cifar10 --method att --ipc 10",
+        "attcli init --dataset folder --data-dir images",
+    ),
+    "doctor": (
+        "attcli doctor",
+        "attcli doctor --quick --json",
+        "attcli doctor --device cuda:0 --artifacts /scratch/run",
     ),
     "work": (
         "attcli work",
@@ -96,6 +108,16 @@ EXAMPLES = {
         "attcli recipes show att/digits/ipc1",
         "attcli recipes show mtt/cifar10/ipc10",
         "attcli recipes show att/cifar100/ipc10 --json",
+    ),
+    "recipes diff": (
+        "attcli recipes diff att/cifar10/ipc1 att/cifar10/ipc10",
+        "attcli recipes diff mtt/digits/ipc1 att/digits/ipc1",
+        "attcli recipes diff ftd/cifar10/ipc10 datm/cifar10/ipc10 --json",
+    ),
+    "recipes validate": (
+        "attcli recipes validate",
+        "attcli recipes validate my-recipes.yaml",
+        "attcli recipes validate recipes/*.yaml",
     ),
     "recipes use": (
         "attcli recipes use att/digits/ipc10",
@@ -139,13 +161,20 @@ recipes_app = typer.Typer(invoke_without_command=True)
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     RUN: (stages.prepare, stages.buffer, stages.distill, stages.evaluate, recipes.reproduce),
     EXCHANGE: (interchange.import_, interchange.export, interchange.push),
-    LOOK: (report.report, report.compare, inspection.diagnose, inspection.config, work.work),
+    LOOK: (init.init, doctor.doctor, report.report, report.compare, inspection.diagnose, inspection.config, work.work),
 }
-OF_RECIPES: dict[str, Callable[..., None]] = {"list": recipes.list_all, "show": recipes.show, "use": recipes.use}
+OF_RECIPES: dict[str, Callable[..., None]] = {
+    "list": recipes.list_all,
+    "show": recipes.show,
+    "diff": recipes.diff,
+    "validate": recipes.validate,
+    "use": recipes.use,
+}
+CLASSES = {inspection.config: DiffWithDefaults}
 for panel, functions in COMMANDS.items():
     for function in functions:
         name = function.__name__.rstrip("_")  # `import` is a word of Python's
-        app.command(name, epilog=_examples(name), rich_help_panel=panel)(function)
+        app.command(name, epilog=_examples(name), rich_help_panel=panel, cls=CLASSES.get(function))(function)
 app.add_typer(recipes_app, name="recipes", epilog=_examples("recipes"), rich_help_panel=LOOK)
 recipes_app.callback()(recipes.list_recipes)
 for name, function in OF_RECIPES.items():

@@ -10,6 +10,7 @@ import typer
 
 from attcli.cli import completion
 from attcli.cli.command import given, reporting, resolve_flags
+from attcli.cli.difference import FLAG, difference
 from attcli.cli.flags import Artifacts, AsJson, Dataset, Ipc, Method, Params, Set, switch
 from attcli.errors import UserError
 
@@ -34,6 +35,17 @@ def config(
     ] = False,
     as_json: AsJson = False,
     schema: Annotated[bool, switch("--schema", "Print the JSON schema of all settings instead.")] = False,
+    diff: Annotated[
+        str | None,
+        typer.Option(
+            FLAG,
+            help="Only settings that differ, beside the others' values: from those of a recipe, of a params file, of a "
+            "folder of results, or of `recipe`, the one that is used here. Default: from the defaults.",
+            metavar="[WHAT]",
+            show_default=False,
+            autocompletion=completion.recipes,
+        ),
+    ] = None,
     sets: Set = None,
     params: Params = None,
     dataset: Dataset = None,
@@ -42,6 +54,8 @@ def config(
 ) -> None:
     """Print every setting with its value, and where that came from: a flag, params.yaml, a recipe, or the default."""
     with reporting():
+        if diff is not None and (as_yaml or schema or describe):
+            raise UserError(f"{FLAG} prints two values of each setting; leave --yaml, --schema and --describe out")
         if as_yaml + as_json + schema > 1:
             raise UserError("--yaml, --json and --schema print the settings in three ways; choose one of them")
         from attcli.settings import Settings
@@ -52,12 +66,31 @@ def config(
         flags = given(prepare__dataset=dataset, distill__method=method, distill__ipc=ipc)
         resolved = resolve_flags(flags, sets, params)
         values = _chosen(resolved, section)
+        if diff is not None:
+            _print_difference(resolved, list(values), diff, as_json)
+            return
         if as_json:
             typer.echo(json.dumps(_as_json(resolved, values, describe), indent=2))
         elif as_yaml:
             typer.echo(_as_yaml(values, section, describe), nl=False)
         else:
             _print(resolved, values, describe)
+
+
+def _print_difference(resolved: "Resolved", names: list[str], other: str, as_json: bool) -> None:
+    """Print those of the named settings that differ."""
+    from attcli.tables import sides_table
+
+    sides, title = difference(resolved, other)
+    sides = {name: pair for name, pair in sides.items() if name in names}
+    if as_json:
+        content = {
+            name: {"value": ours.value, "from": ours.source, "other": theirs.value, "other_from": theirs.source}
+            for name, (ours, theirs) in sides.items()
+        }
+        typer.echo(json.dumps(content, indent=2))
+    else:
+        typer.echo(sides_table(sides, "here", title) if sides else f"no setting differs from {title}")
 
 
 def _chosen(resolved: "Resolved", section: str | None) -> dict[str, Any]:

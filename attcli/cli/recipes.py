@@ -1,4 +1,4 @@
-"""The commands for published settings: recipes, its show and use, and reproduce."""
+"""The commands for published settings: recipes with its list, show, diff, validate and use, and reproduce."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attcli.cli import completion
-from attcli.cli.command import given, refuse_json, reporting, run_stage, seconds, selectors
+from attcli.cli.command import USER_ERROR, given, refuse_json, reporting, run_stage, seconds, selectors
 from attcli.cli.flags import AsJson, DataDir, Device, DryRun, Force, Set, TimeLimit, how, switch, what
 from attcli.errors import OutOfTimeError, UserError
 
@@ -24,6 +24,9 @@ OfMethod = Annotated[
     str | None,
     typer.Option(help="Only those of this method. Default: all.", metavar="NAME", autocompletion=completion.methods),
 ]
+OfIpc = Annotated[
+    int | None, typer.Option(help="Only those for this many images per class. Default: all.", metavar="N")
+]
 Name = Annotated[
     str,
     typer.Argument(
@@ -35,55 +38,76 @@ Name = Annotated[
 
 
 def list_recipes(
-    context: typer.Context, dataset: OfDataset = None, method: OfMethod = None, as_json: AsJson = False
+    context: typer.Context,
+    dataset: OfDataset = None,
+    method: OfMethod = None,
+    ipc: OfIpc = None,
+    as_json: AsJson = False,
 ) -> None:
-    """List the published settings, show one with its sources, or use one.
+    """List the published settings, show one with its sources, compare two, or use one.
 
     Each value has a source. One that could not be checked against its publication is called unverified.
     """
     if context.invoked_subcommand is None:
-        list_all(dataset, method, as_json)
-    elif dataset or method or as_json:
+        list_all(dataset, method, ipc, as_json)
+    elif dataset or method or ipc or as_json:
         with reporting():
             raise UserError(f"put flags behind the command: `attcli recipes {context.invoked_subcommand} …`")
 
 
-def list_all(dataset: OfDataset = None, method: OfMethod = None, as_json: AsJson = False) -> None:
-    """List the recipes: name, title, and how many values are unverified."""
+def list_all(dataset: OfDataset = None, method: OfMethod = None, ipc: OfIpc = None, as_json: AsJson = False) -> None:
+    """List the recipes: published accuracy, how many values are unverified, and what a run takes."""
     with reporting():
-        listed = _listed(dataset, method)
+        listed = _listed(dataset, method, ipc)
         if as_json:
             typer.echo(json.dumps(listed, indent=2))
             return
-        for entry in listed:
-            note = f" ({entry['unverified']} unverified)" if entry["unverified"] else ""
-            typer.echo(f"{entry['name']:28}  {entry['title']}{note}")
+        from attcli.tables import recipes_table
+
+        typer.echo(recipes_table(listed))
 
 
-def _listed(dataset: str | None, method: str | None) -> list[dict[str, Any]]:
-    """The recipes for a dataset and of a method, or all. UserError where there are none."""
+def _listed(dataset: str | None, method: str | None, ipc: int | None) -> list[dict[str, Any]]:
+    """The recipes for a dataset, of a method and for an ipc, or all. UserError where there are none."""
     from attcli import registry
     from attcli.settings.recipes import all_recipes
     from attcli.settings.spelling import canonical
 
-    wanted = {"method": method, "dataset": dataset}
+    wanted: dict[str, Any] = {"method": method, "dataset": dataset}
     for kind, name in wanted.items():
         if name is not None:
             setting = registry.KINDS[kind].setting
             wanted[kind] = registry.known(kind, canonical(setting, name), registry.names(kind))
+    wanted["ipc"] = ipc
     listed = [
         {
             "name": name,
             "title": recipe.title,
             "unverified": sum(bool(entry.doubt) for entry in recipe.values.values()),
             "published": recipe.published,
+            "needs": _needs(name),
         }
         for name, recipe in all_recipes().items()
         if all(part in (None, getattr(recipe.experiment, kind)) for kind, part in wanted.items())
     ]
     if not listed:
-        raise UserError(f"there is no recipe of {method} for {dataset}; `attcli recipes` lists all")
+        asked = " and ".join(f"{kind} {value}" for kind, value in wanted.items() if value is not None)
+        raise UserError(f"there is no recipe for {asked}; `attcli recipes` lists all")
     return listed
+
+
+def _needs(name: str) -> dict[str, Any]:
+    """What a run of a recipe takes: bytes to download (None: images of one's own), experts, epochs, iterations."""
+    from attcli import registry
+    from attcli.settings.comparison import of_recipe
+
+    settings = of_recipe(name).settings
+    return {
+        "download": registry.dataset(settings.prepare.dataset).download,
+        "experts": settings.buffer.experts,
+        "epochs": settings.epochs,
+        "iterations": settings.distill.iterations,
+    }
 
 
 def show(name: Name, as_json: AsJson = False) -> None:
@@ -101,6 +125,56 @@ def show(name: Name, as_json: AsJson = False) -> None:
             typer.echo(json.dumps({"name": recipe.name, "values": values, "published": recipe.published}, indent=2))
             return
         typer.echo(recipe_text(recipe))
+
+
+def diff(
+    first: Name,
+    second: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="Another recipe's name.", autocompletion=completion.recipes)
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Show the settings in which two recipes differ, each value with its source."""
+    with reporting():
+        from attcli.settings.comparison import recipes_differ
+        from attcli.settings.recipes import get
+
+        names = [get(name).name for name in (first, second)]
+        sides = recipes_differ(*names)
+        if as_json:
+            content = {
+                key: {name: side._asdict() for name, side in zip(names, pair, strict=True)}
+                for key, pair in sides.items()
+            }
+            typer.echo(json.dumps(content, indent=2))
+        elif sides:
+            from attcli.tables import sides_table
+
+            typer.echo(sides_table(sides, *names))
+        else:
+            typer.echo(f"{names[0]} and {names[1]} have the same settings")
+
+
+def validate(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILE", help="Files of recipes. Default: attcli's own.")
+    ] = None,
+) -> None:
+    """Check files of recipes, and print each mistake in a line of its own.
+
+    Mistakes are unknown settings, values that a setting does not take, settings that do not go together, and values
+    without a source. The exit code is 2 if there is one.
+    """
+    with reporting():
+        from attcli.settings.recipe_files import own_files, problems
+
+        checked = files or own_files()
+        mistakes = [line for path in checked for line in problems(path)]
+        for line in mistakes:
+            typer.echo(line)
+        if mistakes:
+            raise typer.Exit(USER_ERROR)
+        typer.echo(f"no mistakes in {len(checked)} file{'' if len(checked) == 1 else 's'}")
 
 
 def use(

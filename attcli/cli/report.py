@@ -8,6 +8,7 @@ import typer
 
 from attcli.cli.command import complain, given, reporting, resolve_flags
 from attcli.cli.flags import Artifacts, AsJson, switch
+from attcli.errors import optional
 
 FOLDER, COMPARISONS = "report", Path("comparison")
 
@@ -29,6 +30,7 @@ def report(
     PNG and SVG, and its data as JSON, which `attcli compare` reads too.
     """
     with reporting():
+        optional("matplotlib.figure", "plots", "reports")
         from attcli.report import files, gather, page, plots
 
         resolved = resolve_flags(given(runtime__artifacts=artifacts), None, None)
@@ -59,6 +61,7 @@ def compare(
 ) -> None:
     """Make one HTML page of several runs, side by side: scores, losses, images, sizes, times, and what differs."""
     with reporting():
+        optional("matplotlib.figure", "plots", "comparisons")
         from attcli.report import comparison, files
 
         runtime = resolve_flags({}, None, None).settings.runtime

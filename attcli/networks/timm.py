@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from attcli import registry
-from attcli.errors import UserError
+from attcli.errors import optional
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,11 +51,7 @@ def _succeeds(member: Member, resolution: int) -> bool:
 
 def library() -> Any:
     """The module `timm`. UserError where it is not installed."""
-    try:
-        import timm
-    except ImportError as error:
-        raise UserError(f"networks called timm:NAME need timm ({error}); run `pip install timm`") from None
-    return timm
+    return optional("timm", "timm", "networks called timm:NAME")
 
 
 def made_for_a_size(name: str) -> bool:

@@ -44,8 +44,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def place_of(path: Path, name: str) -> str:
     """The file, and the line in it of the setting with that dotted name, as far as it can be told."""
+    return place(path, name.split("."))
+
+
+def place(path: Path, keys: list[str]) -> str:
+    """The file, and the line in it that the keys lead to, from the outermost one, as far as it can be told."""
     try:
-        line = line_of(_text(path), name.split("."))
+        line = line_of(_text(path), keys)
     except (*UNREADABLE, UserError):
         line = None
     return f"{path}, line {line}" if line else str(path)

@@ -185,12 +185,12 @@ def resolve(
     flags: Mapping[str, Any] | None = None,
     params: Path | None = None,
     environ: Mapping[str, str] | None = None,
-    recipe: str | None = None,
+    recipe: str | recipes.Recipe | None = None,
     ignore_params: bool = False,
 ) -> Resolved:
     """Merge all layers and check the result. `flags` holds dotted names; `params` defaults to ./params.yaml.
 
-    The recipe is the one for the method, dataset and ipc that the other layers ask for, or the one named.
+    The recipe is the one for the method, dataset and ipc that the other layers ask for, or the one named or passed.
     UserError, in one line, for whatever is wrong.
     """
     path = None if ignore_params else params or (PARAMS if PARAMS.exists() else None)
@@ -223,7 +223,7 @@ Layers = list[tuple[str, dict[str, Any]]]
 """What gives values to settings, the first one first: where from, and the values by dotted name."""
 
 
-def _base(asked: Layers, recipe: str | None) -> tuple[Layers, str, bool]:
+def _base(asked: Layers, recipe: str | recipes.Recipe | None) -> tuple[Layers, str, bool]:
     """The layers below what was asked for, the recipe's name, and whether it is for just what was asked for."""
     defaults = values_of(Settings())
     method, dataset, ipc = (
@@ -231,7 +231,10 @@ def _base(asked: Layers, recipe: str | None) -> tuple[Layers, str, bool]:
     )
     if not isinstance(method, str) or not isinstance(dataset, str):
         return [], "", False  # which the models refuse
-    entry = recipes.get(recipe) if recipe else recipes.find(method, dataset, ipc)
+    if isinstance(recipe, recipes.Recipe):
+        entry: recipes.Recipe | None = recipe
+    else:
+        entry = recipes.get(recipe) if recipe else recipes.find(method, dataset, ipc)
     exact = entry is not None
     if entry is None and isinstance(ipc, int):
         entry = recipes.nearest(method, dataset, ipc)

@@ -31,14 +31,14 @@ EXPECTED = {
 
 def unknown_assignment(name: str, text: str, settings: Sequence[str]) -> UserError:
     """What is said of `--set name=value` where there is no such setting."""
-    return UserError(f"unknown setting in --set {_cut(text)}: {brief(name)}; {_offer(name, settings)}")
+    return UserError(f"unknown setting in --set {_cut(text)}: {brief(name)}; {offer(name, settings)}")
 
 
 def unknown_in_file(name: str, path: Path, settings: Sequence[str]) -> UserError:
     """What is said of a setting in a params file that is none: of a name alike, or that the file may be another's."""
-    offer = _offer(name, settings) if "." in name else _offer_at_top(name, settings)
-    other = "" if offer.startswith("did") else foreign(path)
-    return UserError(f"unknown setting in {place_of(path, name)}: {brief(name)}; {other}{offer}")
+    hint = offer(name, settings) if "." in name else _offer_at_top(name, settings)
+    other = "" if hint.startswith("did") else foreign(path)
+    return UserError(f"unknown setting in {place_of(path, name)}: {brief(name)}; {other}{hint}")
 
 
 def no_section(section: str, path: Path) -> UserError:
@@ -108,7 +108,7 @@ def _either(names: Sequence[str]) -> str:
     return f"{', '.join(most)}{' or ' if most else ''}{last}"
 
 
-def _offer(name: str, settings: Sequence[str]) -> str:
+def offer(name: str, settings: Sequence[str]) -> str:
     """The settings that a name may stand for, if any, and where all are listed."""
     sections = dict.fromkeys(setting.partition(".")[0] for setting in settings if "." in setting)
     if name.lower().rstrip(".") in sections:

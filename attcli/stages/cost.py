@@ -4,14 +4,14 @@ All of it is an estimate. Memory is what comes on top of Python's and torch's ow
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from attcli import coding, execution, runtime
+from attcli import coding, execution, registry, runtime
 from attcli.data.inputs import held_bytes
 from attcli.data.normalise import chunk_size
 from attcli.execution import CACHED_IMAGES, Work
@@ -33,16 +33,28 @@ PREPARED_COPIES = 13
 """Bytes per pixel value of a piece while it is prepared: integers, float32, and a float64 copy for statistics."""
 
 
+OF_A_VALUE = 200.0
+"""What preparing a pixel's value takes (reading, counting, writing, hashing), as operations of a float64 matrix product
+that take as long."""
+
+EIGENVECTORS = 11.0
+"""The same for the eigenvectors of a matrix, by the cube of its side."""
+
+MATRIX_SIDE = 768
+"""Side of the matrices whose product is timed."""
+
+
 @dataclass(frozen=True)
 class Cost:
     """What is left of a stage.
 
-    operations: floating-point operations; slice: images that a step takes at a time; at_once: trainings that run side
-    by side, each on one core; memory: bytes.
+    operations: floating-point operations of the network; doubles: those in float64, of matrices; slice: images that a
+    step takes at a time; at_once: trainings that run side by side, each on one core; memory: bytes.
     """
 
     memory: float
     operations: float = 0.0
+    doubles: float = 0.0
     slice: int = 1
     at_once: int | None = None
 
@@ -90,12 +102,16 @@ def _step_memory(architecture: Architecture, size: int, derivatives: bool) -> fl
 
 
 def prepare(settings: Settings) -> Cost:
-    """What preparing takes; its time is not estimated."""
+    """What preparing takes. The time for image files is not estimated, as it depends on how large they are."""
     info = facts.of(settings)
-    values = info.values
+    values, doubles = info.values, 0.0
+    if not hasattr(registry.source(info.name), "digest"):
+        doubles = OF_A_VALUE * (info.train + info.test) * values
+        if settings.prepare.normalise == "zca":
+            doubles += 2.0 * _train(settings) * values**2 + EIGENVECTORS * values**3
     whitening = 5 * 8 * values**2 if settings.prepare.normalise == "zca" else 0
     piece = min(info.train, chunk_size(values)) * values
-    return Cost(memory=PREPARED_COPIES * piece + whitening)
+    return Cost(memory=PREPARED_COPIES * piece + whitening, doubles=doubles)
 
 
 def buffer(settings: Settings, epochs: int) -> Cost:
@@ -170,9 +186,22 @@ class Rates:
         self._device = runtime.device(settings.runtime.device)
         self._network = inputs.architecture(settings.network, images_about(settings))
         self._measured: dict[tuple[int, int], float] = {}
+        self._doubles: float | None = None
 
     def seconds(self, cost: Cost) -> float:
         """How long the operations of a stage take."""
+        return self._of_network(cost) + (cost.doubles / self._of_doubles() if cost.doubles else 0.0)
+
+    def _of_doubles(self) -> float:
+        """Operations in float64 per second, measured on a product of matrices on the CPU."""
+        if self._doubles is None:
+            matrix = torch.ones((MATRIX_SIDE, MATRIX_SIDE), dtype=torch.float64)
+            self._doubles = 2.0 * MATRIX_SIDE**3 / _shortest(lambda: matrix @ matrix)
+        return self._doubles
+
+    def _of_network(self, cost: Cost) -> float:
+        if not cost.operations:
+            return 0.0
         work = Work(_shape(self._network), self._network.classes, cost.slice, cost.slice)
         threads = execution.threads(self._settings.runtime.threads, self._network.build, work)
         key = (cost.slice, threads if cost.at_once is None else 1)
@@ -195,13 +224,19 @@ class Rates:
         p = torch.full((size, self._network.classes), 1 / self._network.classes, device=self._device)
         w = torch.full((size,), 1 / size, device=self._device)
         work = Work(_shape(self._network), self._network.classes, size, size)
-        taken: list[float] = []
         with _threads(threads):
-            while len(taken) < 3 or sum(taken) < MEASURED_SECONDS:
-                begun = time.perf_counter()
-                student.gradient(theta, x, p, w).norm().item()
-                taken.append(time.perf_counter() - begun)
-        return execution.flops(self._network.build, work) / min(taken)
+            shortest = _shortest(lambda: student.gradient(theta, x, p, w).norm().item())
+        return execution.flops(self._network.build, work) / shortest
+
+
+def _shortest(call: Callable[[], object]) -> float:
+    """The seconds of the fastest of some calls."""
+    taken: list[float] = []
+    while len(taken) < 3 or sum(taken) < MEASURED_SECONDS:
+        begun = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - begun)
+    return min(taken)
 
 
 @contextmanager

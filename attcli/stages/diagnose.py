@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attcli.errors import UserError
+from attcli.errors import UserError, optional
 from attcli.store import artefact, history
 from attcli.store.files import atomic, write_text
 
@@ -182,9 +182,13 @@ def _per_block(mismatches: Columns, every: int) -> str:
 
 
 def run(path: Path, folder: Path, metric: str | None, gammas: list[int], every: int) -> Written:
-    """Write the tables and figures into `folder`. UserError for numbers below 1, or a history that can't be read."""
+    """Write the tables and figures into `folder`.
+
+    UserError for numbers below 1, for a history that can't be read, and where matplotlib is missing.
+    """
     if not gammas or min(gammas) < 1 or every < 1:
         raise UserError("--gammas and --every must be at least 1, as in --gammas 5,10,20 --every 50")
+    optional("matplotlib.figure", "plots", "the figures of `attcli diagnose`")
     diagnosis = read(path, metric, gammas, every)
     name = f"{diagnosis.method}: "
     drawn = {

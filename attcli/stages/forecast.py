@@ -15,6 +15,7 @@ from attcli.scoring.scorer import LEARNED, Case, is_coreset, is_entire, result_k
 from attcli.settings import Settings
 from attcli.stages import cost, evaluate, facts, identity, inputs, of_a_set, pipeline
 from attcli.stages.cost import Cost, size_in_words
+from attcli.stages.plan import Plan, total
 from attcli.stages.run import Run, differences
 from attcli.store import artefact, dataset, experts, states, synthetic
 
@@ -33,30 +34,26 @@ class Target:
     literature: bool = False
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A stage's plan in words, and what it costs; no cost where nothing is left to do."""
-
-    words: str
-    cost: Cost | None = None
-
-
 def forecast(run: Run, stages: Iterable[str], target: Target | None = None) -> str:
-    """A line for each stage, and one that says what the times rest on; nothing is made."""
+    """A line for each stage, one for all together, and one that says what the times rest on; nothing is made."""
     target = target or Target()
     plans = {"prepare": _prepare, "buffer": _buffer, "distill": _distill}
     rates = cost.Rates(run.settings)
-    lines, counted = [], 0.0
+    lines, to_do, seconds = [], {}, 0.0
     for stage in stages:
         plan = _evaluate(run, target) if stage == "evaluate" else plans[stage](run)
         words = plan.words
-        if plan.cost and plan.cost.operations:
-            words += f", about {duration(rates.seconds(plan.cost))}"
-            counted += plan.cost.operations
+        if plan.cost:
+            to_do[stage] = plan
+        if plan.cost and (taken := rates.seconds(plan.cost)):
+            seconds += taken
+            words += f", about {duration(taken)}"
         if plan.cost and plan.cost.memory > TOLD_MEMORY:
             words += f", about {plan.cost.memory / 1e9:.1f} GB of memory"
         lines.append(f"{stage:9} {words}")
-    if counted:
+    if to_do:
+        lines.append(f"{'total':9} {total(run, to_do, seconds)}")
+    if counted := sum(plan.cost.operations for plan in to_do.values() if plan.cost):
         lines.append(f"{'times':9} {counted:.1e} floating-point operations {rates.said()}")
     return "\n".join(lines)
 
@@ -118,25 +115,28 @@ def _prepare(run: Run) -> Plan:
         fingerprint, _ = identity.prepare(run.settings)
     except MissingError as error:
         words = f"would make {run.dataset}, but its images are missing: {error}"
-        return Plan(words, cost.prepare(run.settings))
+        return Plan(words, cost.prepare(run.settings), disk)
     if header and header.fingerprint == fingerprint:
         return Plan(f"nothing to do: {run.dataset} is there")
     words = f"would make {run.dataset} from {info.title}{_overwriting(run, header)}"
-    return Plan(f"{words}: up to {size_in_words(disk)} of disk", cost.prepare(run.settings))
+    return Plan(f"{words}: up to {size_in_words(disk)} of disk", cost.prepare(run.settings), disk)
 
 
 def _buffer(run: Run) -> Plan:
     settings = run.settings
     count, epochs = settings.buffer.experts, settings.epochs
     weights = cost.parameters(inputs.architecture(settings.network, cost.images_about(settings)))
-    disk = size_in_words(count * (epochs + 1) * weights * 4)
+    disk = count * (epochs + 1) * weights * 4
     what = f"{count} experts of {epochs} epochs"
-    if not (missing := count * epochs - _kept_epochs(run)):
-        return Plan(f"nothing to do: {what} ({disk}) are there")
+    missing = count * epochs - _kept_epochs(run)
+    if not missing:
+        return Plan(f"nothing to do: {what} ({size_in_words(disk)}) are there")
     if settings.buffer.imported:
         return Plan(f"cannot make {what}: those of {settings.buffer.imported} were imported; import their files again")
-    part = "" if missing == count * epochs else f"{missing} of {count * epochs} epochs, for "
-    return Plan(f"would train {part}{what}: {disk} of disk", cost.buffer(settings, missing))
+    whole = missing == count * epochs
+    words = f"would train {what}" if whole else f"would train {missing} of {count * epochs} epochs, for {what}"
+    needed = disk * missing / (count * epochs)
+    return Plan(f"{words}: {size_in_words(disk)} of disk", cost.buffer(settings, missing), needed)
 
 
 def _kept_epochs(run: Run) -> int:
@@ -169,7 +169,7 @@ def _distill(run: Run) -> Plan:
     other = header if header and differences(header.settings, identity.distillation(settings)) else None
     words = f"would run {wanted - done} of {wanted} iterations ({what}){_overwriting(run, other)}"
     disk_words = f"up to {size_in_words(disk)} of disk with its snapshots"
-    return Plan(f"{words}: {disk_words}", cost.distill(settings, wanted - done))
+    return Plan(f"{words}: {disk_words}", cost.distill(settings, wanted - done), disk)
 
 
 def _size(settings: Settings, info: DatasetInfo) -> tuple[str, int]:

@@ -79,11 +79,17 @@ def move_aside(path: Path, aside: Path) -> Path:
     return free
 
 
-def writable(folder: Path, setting: str) -> None:
-    """UserError if files can't be made in `folder`, which need not exist yet; `setting` is what names it."""
-    nearest = folder.absolute()
+def nearest_existing(path: Path) -> Path:
+    """The path, or what exists nearest above it."""
+    nearest = path.absolute()
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent
+    return nearest
+
+
+def writable(folder: Path, setting: str) -> None:
+    """UserError if files can't be made in `folder`, which need not exist yet; `setting` is what names it."""
+    nearest = nearest_existing(folder)
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         what = "may not be written to" if nearest.is_dir() else "is no folder"
         raise UserError(f"nothing can be kept in {folder}: {nearest} {what}; choose another folder as {setting}")

@@ -28,7 +28,7 @@ def _nothing_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
 
 def test_without_the_package_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UserError, match=r"needs the package datasets, .*: pip install datasets"):
+    with pytest.raises(UserError, match=r"need the package datasets \(.*\); install it: pip install 'attcli\[hf\]'"):
         resolve({"prepare.dataset": "hf:owner/name"}, environ={}, ignore_params=True)
 
 

@@ -29,9 +29,12 @@ RESNET, VIT = "timm:test_resnet", "timm:test_vit"
 def test_where_timm_is_missing_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     registry.module.cache_clear()
-    with pytest.raises(UserError, match=r"networks called timm:NAME need timm .*; run `pip install timm`"):
+    with pytest.raises(
+        UserError,
+        match=r"networks called timm:NAME need the package timm \(.*\); install it: pip install 'attcli\[timm\]'",
+    ):
         resolve({"network.arch": "timm:resnet18"}, environ={}, ignore_params=True)
-    with pytest.raises(UserError, match="need timm"):
+    with pytest.raises(UserError, match="need the package timm"):
         resolve({"evaluate.archs": "convnet,timm:resnet18"}, environ={}, ignore_params=True)
 
 

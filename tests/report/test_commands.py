@@ -1,6 +1,7 @@
 """The commands on a page make the same set again: they resolve to the settings that decided it."""
 
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from attcli.settings import Resolved, resolve
 from attcli.settings.layers import assignment
 from attcli.stages import identity
 from attcli.store import artefact, synthetic
+from tests.conftest import Cli
 
 FLAGS = {
     "--method": "distill.method",
@@ -60,3 +62,9 @@ def test_commands_make_sets_of_every_kind(name: str, others: dict[str, Path]) ->
     assert report == f"attcli report --artifacts {name}"
     header = artefact.header(others[name] / "synthetic.h5", synthetic.KIND, synthetic.MAKER)
     assert identity.distillation(resolved(distill).settings) == header.settings
+
+
+@pytest.mark.parametrize("words", [["report"], ["compare", "a", "b"]])
+def test_without_matplotlib_the_remedy_is_told(words: list[str], cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert "pip install 'attcli[plots]'" in cli(*words, code=2)

@@ -2,18 +2,22 @@
 
 import re
 import shutil
+from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 
-from attcli import execution
+from attcli import execution, runtime
 from attcli.matching.student import Student
 from attcli.networks import Architecture
-from attcli.stages import cost, forecast, pipeline
+from attcli.settings import resolve
+from attcli.stages import cost, forecast, pipeline, plan
 from attcli.stages.run import Run
 from tests.conftest import Cli
 
+Disk = namedtuple("Disk", "total used free")
 MakeRun = Callable[..., Run]
 
 
@@ -66,17 +70,17 @@ def stages(plan: str) -> list[str]:
 
 
 def test_each_command_says_what_it_goes_through(cli: Cli) -> None:
-    assert stages(cli.small("prepare", "--dry-run")) == ["prepare"]
-    assert stages(cli.small("buffer", "--dry-run")) == ["prepare", "buffer", "times"]
-    assert stages(cli.small("distill", "--dry-run")) == ["prepare", "buffer", "distill", "times"]
-    assert stages(cli.small("evaluate", "--dry-run")) == ["prepare", "buffer", "distill", "evaluate", "times"]
-    assert stages(cli.small("buffer", "--dry-run", "--no-auto")) == ["buffer", "times"]
+    assert stages(cli.small("prepare", "--dry-run")) == ["prepare", "total"]
+    assert stages(cli.small("buffer", "--dry-run")) == ["prepare", "buffer", "total", "times"]
+    assert stages(cli.small("distill", "--dry-run")) == ["prepare", "buffer", "distill", "total", "times"]
+    assert stages(cli.small("evaluate", "--dry-run")) == ["prepare", "buffer", "distill", "evaluate", "total", "times"]
+    assert stages(cli.small("buffer", "--dry-run", "--no-auto")) == ["buffer", "total", "times"]
     cli.small("distill")
     assert stages(cli.small("distill", "--dry-run")) == ["prepare", "buffer", "distill"]
-    assert stages(cli.small("evaluate", "--dry-run")) == ["evaluate", "times"]
+    assert stages(cli.small("evaluate", "--dry-run")) == ["evaluate", "total", "times"]
     shutil.copy("artifacts/synthetic.h5", "set.h5")
     assert stages(cli.small("evaluate", "set.h5", "--dry-run", "--artifacts", "elsewhere")) == [
-        "prepare", "evaluate", "times",
+        "prepare", "evaluate", "total", "times",
     ]  # fmt: skip
     assert not Path("elsewhere").exists()
     plan = cli.small("evaluate", "--snapshots", "--dry-run")
@@ -104,7 +108,7 @@ def test_what_a_score_would_refuse_its_plan_refuses(cli: Cli) -> None:
 
 def test_time_and_memory_of_what_is_large(cli: Cli) -> None:
     plan = dict(line.split(maxsplit=1) for line in cli("evaluate", "--ipc", "50", "--dry-run").splitlines())
-    assert re.search(r"of disk, about [\d.]+ GB of memory$", plan["prepare"])
+    assert re.search(r"of disk, about [\d.]+ (s|min), about [\d.]+ GB of memory$", plan["prepare"])
     for stage in ("buffer", "distill", "evaluate"):
         assert re.search(r", about [\d.]+ (years|days|h|min), about [\d.]+ GB of memory$", plan[stage])
 
@@ -170,3 +174,37 @@ def test_a_plan_says_what_the_set_costs(cli: Cli) -> None:
 def test_the_cost_counts_the_images_that_are_decoded(make_run: MakeRun) -> None:
     plain, many = make_run().settings, make_run(distill__parameterisation="multiformation").settings
     assert cost.distill(many, 3).operations == 4 * cost.distill(plain, 3).operations
+
+
+def test_the_total_is_told_with_what_is_free(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "free_memory", lambda: 9e9)
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda folder: Disk(0, 0, 8e9))
+    asked = ("distill", "--dry-run", "--device", "cpu", "--dataset", "cifar10", "--ipc", "10")
+    (line,) = [line for line in cli(*asked).splitlines() if line.startswith("total")]
+    found = re.fullmatch(
+        r"total +about (\d) GB of disk \(8 GB are free\), about (\d+ [MG]B) of memory \(9 GB are free\), "
+        r"about [\d.]+ \w+",
+        line,
+    )
+    assert found, line
+    written = (50_000 + 10_000) * 3072 + 4 * 3072**2  # the images and the matrix of ZCA
+    written += 100 * 22 * 320_010 * 4  # the experts
+    written += 600 * 3 * 100 * 3072 * 4  # the snapshots
+    assert float(found[1]) * 1e9 == pytest.approx(written, abs=1e9)
+    monkeypatch.setattr(runtime, "free_memory", lambda: 1e6)
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda folder: Disk(0, 0, 2e9))
+    output = cli(*asked)
+    assert "GB of disk, MORE THAN the 2 GB that are free" in output
+    assert "B of memory, MORE THAN the 1 MB that are free" in output
+
+
+def test_preparing_is_timed_but_for_image_files() -> None:
+    def prepared(**flags: object) -> cost.Cost:
+        asked = {name.replace("__", "."): value for name, value in flags.items()}
+        return cost.prepare(resolve(asked, environ={}, ignore_params=True).settings)
+
+    plain = prepared(prepare__dataset="cifar10", prepare__normalise="standardise")
+    assert plain.doubles == 200 * 60_000 * 3072
+    whitened = prepared(prepare__dataset="cifar10", prepare__normalise="zca")
+    assert whitened.doubles == plain.doubles + 2 * 50_000 * 3072**2 + 11 * 3072**3
+    assert prepared(prepare__dataset="imagenette").doubles == 0

@@ -9,8 +9,34 @@ LITERATURE = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 """What the literature's codes standardise both datasets with; neither dataset has just these statistics."""
 
 INFO = (
-    DatasetInfo("cifar10", "CIFAR-10", 10, 3, 32, 50_000, 5_000, 10_000, literature=LITERATURE, normalise="zca"),
-    DatasetInfo("cifar100", "CIFAR-100", 100, 3, 32, 50_000, 500, 10_000, literature=LITERATURE, normalise="zca"),
+    DatasetInfo(
+        "cifar10",
+        "CIFAR-10",
+        10,
+        3,
+        32,
+        50_000,
+        5_000,
+        10_000,
+        1 / 255,
+        LITERATURE,
+        normalise="zca",
+        download=170_498_071,
+    ),
+    DatasetInfo(
+        "cifar100",
+        "CIFAR-100",
+        100,
+        3,
+        32,
+        50_000,
+        500,
+        10_000,
+        1 / 255,
+        LITERATURE,
+        normalise="zca",
+        download=169_001_437,
+    ),
 )
 
 

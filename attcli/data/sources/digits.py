@@ -14,6 +14,7 @@ DIGITS = DatasetInfo(
     smallest_class=131,
     test=450,
     value_scale=1 / 16,
+    download=0,
 )
 INFO = (DIGITS,)
 

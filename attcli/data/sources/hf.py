@@ -16,7 +16,7 @@ from attcli.data import imagefiles
 from attcli.data.contents import keep
 from attcli.data.listing import Content
 from attcli.data.sources import DatasetInfo, Request, Source
-from attcli.errors import UserError
+from attcli.errors import UserError, optional
 
 INFO = (DatasetInfo("hf", "a dataset of the Hugging Face Hub", 0, 3, 0, 0, 0, 0),)
 
@@ -45,10 +45,7 @@ def _loaded(name: str) -> Loaded:
     """The dataset `hf:name`. UserError where it can't be had, or is none of images with classes."""
     if not name:
         raise UserError("hf names no dataset; write --dataset hf:owner/name")
-    try:
-        import datasets
-    except ImportError:
-        raise UserError("hf: needs the package datasets, which is missing; install it: pip install datasets") from None
+    datasets = optional("datasets", "hf", "datasets called hf:NAME")
     try:
         splits = datasets.load_dataset(name)
     except Exception as error:  # the package raises errors of many others

@@ -7,7 +7,16 @@ from attcli.data.sources import DatasetInfo, Images, Source
 
 INFO = (
     DatasetInfo(
-        "mnist", "MNIST", 10, 1, 28, 60_000, smallest_class=5_421, test=10_000, literature=((0.1307,), (0.3081,))
+        "mnist",
+        "MNIST",
+        10,
+        1,
+        28,
+        60_000,
+        smallest_class=5_421,
+        test=10_000,
+        literature=((0.1307,), (0.3081,)),
+        download=11_594_722,
     ),
     DatasetInfo(
         "fashionmnist",
@@ -19,6 +28,7 @@ INFO = (
         smallest_class=6_000,
         test=10_000,
         literature=((0.2861,), (0.3530,)),
+        download=30_878_645,
     ),
 )
 

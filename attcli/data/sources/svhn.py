@@ -7,7 +7,20 @@ from attcli.data.sources import DatasetInfo, Images, Source
 
 LITERATURE = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
 
-INFO = (DatasetInfo("svhn", "SVHN", 10, 3, 32, 73_257, smallest_class=4_659, test=26_032, literature=LITERATURE),)
+INFO = (
+    DatasetInfo(
+        "svhn",
+        "SVHN",
+        10,
+        3,
+        32,
+        73_257,
+        smallest_class=4_659,
+        test=26_032,
+        literature=LITERATURE,
+        download=246_345_290,
+    ),
+)
 
 
 def load(data_dir: Path, name: str) -> Source:

@@ -1,0 +1,103 @@
+"""The command that begins a project of one's own."""
+
+from pathlib import Path
+from shutil import which
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attcli.cli.command import given, reporting
+from attcli.cli.flags import DataDir, Dataset, Ipc, Method, Set, switch
+from attcli.errors import UserError
+
+if TYPE_CHECKING:
+    from attcli.settings import Resolved
+
+WRITTEN = ("dvc.yaml", "params.yaml")
+
+
+def init(
+    dataset: Dataset = None,
+    method: Method = None,
+    ipc: Ipc = None,
+    sets: Set = None,
+    data_dir: DataDir = None,
+    force: Annotated[
+        bool, switch("--force", "Overwrite the dvc.yaml and params.yaml of this folder. By default they are kept.")
+    ] = False,
+) -> None:
+    """Begin a project in this folder: write dvc.yaml, params.yaml, and what git and DVC are to ignore.
+
+    After that, `dvc repro` runs all stages, and runs again what depends on a setting that you change in params.yaml. It
+    needs DVC: pip install 'attcli[dvc]'.
+    """
+    with reporting():
+        from attcli.settings import resolve
+        from attcli.settings.completeness import complete
+        from attcli.settings.layers import assignment
+        from attcli.settings.project import ignored, pipeline
+        from attcli.store.files import write_text
+
+        flags = given(
+            prepare__dataset=dataset,
+            distill__method=method,
+            distill__ipc=ipc,
+            runtime__data_dir=None if data_dir is None else str(data_dir),
+        )
+        named = {**dict(assignment(text) for text in sets or []), **flags}
+        resolved = resolve(named, environ={}, ignore_params=True)
+        _refuse_other_folders(resolved)
+        existing = [name for name in WRITTEN if Path(name).exists()]
+        if existing and not force:
+            raise UserError(
+                f"{' and '.join(existing)} {'is' if len(existing) == 1 else 'are'} there already; "
+                "--force overwrites, or begin in another folder"
+            )
+        write_text(Path("dvc.yaml"), pipeline(resolved))
+        write_text(Path("params.yaml"), complete(resolved.settings, _heading(resolved)))
+        for name in WRITTEN:
+            typer.echo(f"wrote {name}")
+        for name, lines in ignored(Path(), resolved).items():
+            _append(Path(name), lines)
+        typer.echo("next: " + ", then ".join(_next_steps()))
+
+
+def _refuse_other_folders(resolved: "Resolved") -> None:
+    """UserError for a setting of another folder of results, which dvc.yaml does not know."""
+    for name in ("runtime.artifacts", "runtime.work_dir"):
+        if resolved.origin[name] != "default":
+            raise UserError(f"{name} cannot be set here: dvc.yaml names artifacts and .attcli; leave it out")
+
+
+def _heading(resolved: "Resolved") -> str:
+    chosen = resolved.settings
+    asked = f"{chosen.distill.method}/{chosen.prepare.dataset}/ipc{chosen.distill.ipc}"
+    if resolved.recipe_found:
+        return f"{asked}: written by `attcli init` from recipe {resolved.recipe}"
+    used = any(origin.startswith("recipe") for origin in resolved.origin.values())
+    rest = (
+        f"there is no recipe for just this; the nearest was taken: {resolved.recipe}" if used else "there is no recipe"
+    )
+    return f"{asked}: written by `attcli init`; {rest}"
+
+
+def _append(path: Path, lines: list[str]) -> None:
+    """Add lines to a file, which keeps what it holds."""
+    from attcli.store.files import write_text
+
+    if not lines:
+        return
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    gap = "" if not before or before.endswith("\n") else "\n"
+    write_text(path, before + gap + "".join(f"{line}\n" for line in lines))
+    typer.echo(f"{'added lines to' if before else 'wrote'} {path}")
+
+
+def _next_steps() -> list[str]:
+    """What is left to do in this folder before DVC runs the stages, and that."""
+    above = (Path.cwd(), *Path.cwd().parents)
+    in_git = any((folder / ".git").exists() for folder in above)
+    in_dvc = any((folder / ".dvc").is_dir() for folder in above)
+    steps = [] if which("dvc") else ["`pip install 'attcli[dvc]'`"]
+    steps += [] if in_dvc else ["`dvc init`" if in_git else "`git init && dvc init` (without git: `dvc init --no-scm`)"]
+    return [*steps, "`dvc repro` (what it will cost: `attcli evaluate --dry-run`)"]

@@ -1,0 +1,95 @@
+"""The files of a project of one's own: a pipeline for DVC that needs nothing but an installed attcli."""
+
+import shlex
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from attcli.settings.layers import Resolved
+from attcli.settings.models import Runtime
+
+PIPELINE: dict[str, dict[str, Any]] = {
+    "prepare": {
+        "params": ["seed", "prepare"],
+        "outs": ["artifacts/dataset.h5"],
+    },
+    "buffer": {
+        "params": ["seed", "prepare", "network", "buffer", "distill.expert_epochs", "distill.max_start_epoch"],
+        "deps": ["artifacts/dataset.h5"],
+        "outs": ["artifacts/experts"],
+    },
+    "distill": {
+        "params": [
+            *("seed", "prepare", "network", "buffer", "distill", "evaluate.augment", "evaluate.batch"),
+            *("evaluate.epochs", "evaluate.momentum", "evaluate.protocol", "evaluate.weight_decay"),
+        ],
+        "deps": ["artifacts/dataset.h5", "artifacts/experts"],
+        "outs": [
+            *("artifacts/synthetic.h5", "artifacts/normaliser.h5", "artifacts/snapshots", "artifacts/history.h5"),
+        ],
+        "plots": [{"artifacts/history.csv": {"cache": False}}, {"artifacts/images.png": {"cache": False}}],
+    },
+    "evaluate": {
+        "params": ["seed", "prepare", "evaluate"],
+        "deps": ["artifacts/dataset.h5", "artifacts/synthetic.h5", "artifacts/normaliser.h5"],
+        "outs": ["artifacts/scores-about.json"],
+        "metrics": [{"artifacts/scores.json": {"cache": False}}],
+    },
+}
+"""What each stage reads and makes; the repository's own dvc.yaml says the same, and names attcli's modules besides."""
+
+PLOTS = [
+    {name: {"x": {"artifacts/history.csv": "iteration"}, "y": {"artifacts/history.csv": column}}}
+    for name, column in (("matching loss", "loss"), ("matched step", "step"))
+]
+
+HEADING = """\
+# Written by `attcli init`. Each stage is a command of attcli; params.yaml holds all settings.
+# DVC does not see which attcli is installed. After an update, run `dvc repro --force`: attcli computes only what the
+# new version computes otherwise.
+"""
+
+IGNORED_BY_GIT = (
+    "/artifacts/*",
+    "!/artifacts/scores.json",
+    "!/artifacts/history.csv",
+    "!/artifacts/images.png",
+    "/.attcli/",
+    "/dvc_plots/",
+)
+IGNORED_BY_DVC = ("/.attcli",)
+
+
+def pipeline(resolved: Resolved) -> str:
+    """The text of dvc.yaml.
+
+    A data folder that is not the default one stands in every command; a folder of images of one's own is also what
+    `prepare` depends on, so that DVC sees when they change.
+    """
+    data_dir = resolved.settings.runtime.data_dir
+    flag = "" if data_dir == Runtime().data_dir else f" --data-dir {shlex.quote(str(data_dir))}"
+    stages = {}
+    for name, parts in PIPELINE.items():
+        deps = [str(data_dir)] if name == "prepare" and resolved.settings.prepare.dataset == "folder" else []
+        deps += parts.get("deps", [])
+        stages[name] = {"cmd": f"attcli {name} --no-auto{flag}", **parts, **({"deps": deps} if deps else {})}
+    writer = YAML()
+    writer.width = 2**30
+    writer.indent(mapping=2, sequence=4, offset=2)
+    text = StringIO()
+    writer.dump({"stages": stages, "plots": PLOTS}, text)
+    return HEADING + text.getvalue()
+
+
+def ignored(folder: Path, resolved: Resolved) -> dict[str, list[str]]:
+    """The lines that .gitignore and .dvcignore in a folder lack."""
+    data_dir = resolved.settings.runtime.data_dir
+    data = [f"/{data_dir}/"] if not data_dir.is_absolute() and resolved.settings.prepare.dataset != "folder" else []
+    wanted = {".gitignore": [*IGNORED_BY_GIT, *data], ".dvcignore": [*IGNORED_BY_DVC, *data]}
+    return {name: [line for line in lines if line not in _lines(folder / name)] for name, lines in wanted.items()}
+
+
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []

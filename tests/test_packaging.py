@@ -1,0 +1,74 @@
+"""What the package needs is what it declares, and what it can do without is asked for in one line."""
+
+import ast
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from attcli.errors import UserError, optional
+from tests.conftest import Cli
+from tests.dvc_deps import REPOSITORY
+
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "ruamel": "ruamel.yaml", "pydantic_core": "pydantic"}
+"""Modules that are called otherwise than their distribution."""
+
+
+def declared(requirements: list[str]) -> set[str]:
+    return {Requirement(text).name for text in requirements}
+
+
+NEEDED = declared(PROJECT["dependencies"])
+EXTRAS = {extra: declared(requirements) for extra, requirements in PROJECT["optional-dependencies"].items()}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The distributions of others that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        modules += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+        for module in modules:
+            first = module.partition(".")[0]
+            if first not in sys.stdlib_module_names and first != "attcli":
+                yield DISTRIBUTIONS.get(first, first)
+
+
+def test_every_import_is_declared_and_every_declaration_imported() -> None:
+    imported = {name for path in (REPOSITORY / "attcli").rglob("*.py") for name in imports(path)}
+    assert imported - NEEDED <= set().union(*EXTRAS.values())
+    assert imported >= NEEDED
+
+
+def test_extras_are_not_needed_and_their_packages_not_declared_twice() -> None:
+    assert set(EXTRAS) == {"dvc", "plots", "hub", "hf", "timm"}
+    assert not NEEDED & set().union(*EXTRAS.values())
+
+
+def test_the_lock_has_what_the_repository_uses() -> None:
+    locked = {
+        line.split("==")[0] for line in (REPOSITORY / "requirements.lock").read_text().splitlines() if "==" in line
+    }
+    wanted = NEEDED | EXTRAS["dvc"] | EXTRAS["plots"] | EXTRAS["timm"]
+    assert {name.replace(".", "-") for name in wanted} <= locked
+
+
+def test_a_missing_package_is_asked_for_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(
+        UserError, match=r"figures need the package matplotlib \(.*\); install it: pip install 'attcli\[plots\]'"
+    ):
+        optional("matplotlib.figure", "plots", "figures")
+
+
+def test_diagnose_without_matplotlib_writes_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    cli.small("distill")
+    output = cli("diagnose", code=2)
+    assert "pip install 'attcli[plots]'" in output
+    assert not Path("artifacts/diagnosis").exists()
