@@ -12,6 +12,7 @@ import pytest
 from typer.main import get_command
 
 from attcli.cli import app
+from attcli.cli.command import seconds
 from attcli.settings.layers import assignment, names
 
 REPOSITORY = Path(__file__).parents[1]
@@ -74,6 +75,8 @@ def test_a_command_of_a_page_can_be_parsed(words: list[str]) -> None:
         if not words or not hasattr(command, "commands"):
             break
         _, command, words = command.resolve_command(context, words)
+    if context.params.get("time_limit"):
+        seconds(context.params["time_limit"], "--time-limit")
     for text in context.params.get("sets") or []:
         if not text.startswith(OF_A_TUTORIAL):
             assert assignment(text)[0] in names(), text

@@ -38,9 +38,8 @@ def changes(results: Results, trained: Trained | None, scored: Scored, learned_l
         theirs = _theirs(resolved.settings)
     except UserError:
         return Changes(None, {**selecting, **ours})
-    rests = any(origin.startswith("recipe") for origin in resolved.origin.values())
     differing = {name: value for name, value in ours.items() if name not in theirs or theirs[name] != value}
-    return Changes(resolved.recipe if rests else None, differing)
+    return Changes(resolved.recipe if resolved.rests_on_recipe else None, differing)
 
 
 def _ours(results: Results, trained: Trained | None, scored: Scored, learned_lr: float) -> dict[str, Any]:
