@@ -46,9 +46,11 @@ def test_links_between_pages_lead_somewhere_in_the_repository_too() -> None:
 
 def _lines(page: str) -> Iterator[str]:
     """The command lines of a page's shell blocks, with their variables put in."""
+    variables: dict[str, str] = {}
     for block in re.findall(r"```sh\n(.*?)```", (REPOSITORY / page).read_text(encoding="utf-8"), re.S):
         text = block.replace("\\\n", " ")
-        for name, value in re.findall(r'^([A-Z]+)="([^"]*)"', text, re.M):
+        variables.update(re.findall(r'^([A-Z]+)="([^"]*)"', text, re.M))
+        for name, value in variables.items():
             text = re.sub(rf"\${name}\b", " ".join(value.split()), text)
         yield from re.sub(r"\$[A-Z_]+", "1", text).splitlines()
 
