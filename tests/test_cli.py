@@ -10,6 +10,7 @@ import h5py
 import pytest
 
 from attcli import __version__
+from attcli.cli.command import seconds
 from attcli.settings.layers import names
 from attcli.settings.recipes import get
 from attcli.tables import beside_published
@@ -224,12 +225,13 @@ def test_a_recipe_is_used(cli: Cli) -> None:
         (("distill", "--set", "distill.augment=crop_none"), "unknown augmentation in distill.augment: 'none'"),
         (("distill", "--set", "distill.augment=''"), "color, crop, cutout, flip, scale, rotate, or none"),
         (("prepare", "--dataset", "digits", "--artifacts", "/dev/null/there"), "/dev/null is no folder"),
-        (("distill", "--time-limit", "0s"), "--time-limit 0s: write it as 90s, 30m, 2h, 1d or 1:30:00"),
+        (("distill", "--time-limit", "0s"), "--time-limit 0s: write it as 90s, 30m, 2h, 1h30m, 1d or 1:30:00"),
         (("distill", "--set", "distill.lr_img=.inf"), "distill.lr_img: input should be a finite number"),
         (("evaluate", "--dry-run", "--json"), "--dry-run prints lines for people; leave --json out"),
         (("evaluate", "set.h5", "--dry-run"), "set.h5 is missing"),
         (("reproduce", "att/digits/ipc1", "--set", "distill.ipc=10"), "att/digits/ipc1 decides distill.ipc"),
-        (("distill", "--time-limit", "soon"), "--time-limit soon: write it as 90s, 30m, 2h, 1d or 1:30:00"),
+        (("distill", "--time-limit", "soon"), "--time-limit soon: write it as 90s, 30m, 2h, 1h30m, 1d or 1:30:00"),
+        (("distill", "--time-limit", "1h30"), "--time-limit 1h30: write it as 90s, 30m, 2h, 1h30m, 1d or 1:30:00"),
         (("buffer", "--epochs", "few"), "buffer.epochs: "),
         (("evaluate", "--literature"), "--literature takes the maximum over snapshots; add --snapshots"),
         (("diagnose",), "artifacts/history.h5 is missing; run `attcli distill`"),
@@ -251,6 +253,23 @@ def test_a_recipe_is_used(cli: Cli) -> None:
 )
 def test_bad_input(cli: Cli, words: tuple[str, ...], message: str) -> None:
     assert message in refused(cli, *words)
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [("90s", 90), ("90", 90), ("1.5h", 5400), ("3h45m", 13_500), ("1d2h3m4s", 93_784), ("1:30:00", 5400)],
+)
+def test_a_time_limit_in_its_spellings(text: str, duration: float) -> None:
+    assert seconds(text, "--time-limit") == duration
+
+
+def test_the_log_says_whether_settings_come_from_a_recipe(cli: Cli) -> None:
+    log = cli.small_log("prepare", "--set", "distill.method=uint8")
+    assert "there is no recipe for just this method, dataset and ipc; the defaults apply" in log
+    assert "prepare: no recipe, network convnet" in log
+    log = cli.small_log("prepare", "--set", "distill.ipc=3", "--artifacts", "other")
+    assert "there is no recipe for just this method, dataset and ipc; att/digits/ipc1 is used" in log
+    assert "prepare: recipe att/digits/ipc1, network convnet" in log
 
 
 def test_params_that_are_no_yaml(cli: Cli) -> None:

@@ -12,6 +12,7 @@ import pytest
 from typer.main import get_command
 
 from attcli.cli import app
+from attcli.cli.command import seconds
 from attcli.settings.layers import assignment, names
 
 REPOSITORY = Path(__file__).parents[1]
@@ -45,9 +46,11 @@ def test_links_between_pages_lead_somewhere_in_the_repository_too() -> None:
 
 def _lines(page: str) -> Iterator[str]:
     """The command lines of a page's shell blocks, with their variables put in."""
+    variables: dict[str, str] = {}
     for block in re.findall(r"```sh\n(.*?)```", (REPOSITORY / page).read_text(encoding="utf-8"), re.S):
         text = block.replace("\\\n", " ")
-        for name, value in re.findall(r'^([A-Z]+)="([^"]*)"', text, re.M):
+        variables.update(re.findall(r'^([A-Z]+)="([^"]*)"', text, re.M))
+        for name, value in variables.items():
             text = re.sub(rf"\${name}\b", " ".join(value.split()), text)
         yield from re.sub(r"\$[A-Z_]+", "1", text).splitlines()
 
@@ -74,6 +77,8 @@ def test_a_command_of_a_page_can_be_parsed(words: list[str]) -> None:
         if not words or not hasattr(command, "commands"):
             break
         _, command, words = command.resolve_command(context, words)
+    if context.params.get("time_limit"):
+        seconds(context.params["time_limit"], "--time-limit")
     for text in context.params.get("sets") or []:
         if not text.startswith(OF_A_TUTORIAL):
             assert assignment(text)[0] in names(), text

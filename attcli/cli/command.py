@@ -1,5 +1,6 @@
 """What every command does: flags become settings, a stage is called, and what went wrong becomes one line."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -111,8 +112,8 @@ def run_stage(
     settings = resolved.settings
     progress.configure(settings.runtime.verbosity)
     if not resolved.recipe_found and resolved.content_not_from_params():
-        used = resolved.recipe if any(o.startswith("recipe") for o in resolved.origin.values()) else "none"
-        logger.warning("there is no recipe for just this method, dataset and ipc; taken instead: {}", used)
+        used = f"{resolved.recipe} is used" if resolved.rests_on_recipe else "the defaults apply"
+        logger.warning("there is no recipe for just this method, dataset and ipc; {}", used)
     run = Run(settings, origin=resolved.origin, params=resolved.params, **options)
     runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
     scored = _target(target)
@@ -166,7 +167,8 @@ def _announce(run: "Run", name: str, target: "Target", resolved: "Resolved") -> 
     settings = run.settings
     files = [origin for origin in resolved.origin.values() if origin == str(resolved.params)]
     scored = forecast.scored_file(run, name, target)
-    source = f"the set in {scored}" if scored else files[0] if files else f"recipe {resolved.recipe}"
+    below = f"recipe {resolved.recipe}" if resolved.rests_on_recipe else "no recipe"
+    source = f"the set in {scored}" if scored else files[0] if files else below
     device = runtime.described(settings.runtime.device)
     networks = ", ".join(
         f"{network.name} ({cost.parameters(network):,} parameters)"
@@ -183,17 +185,19 @@ def refuse_json(dry_run: bool, as_json: bool) -> None:
 
 
 def seconds(text: str, flag: str) -> float:
-    """A duration in seconds: 90s, 30m, 2h, 1d, or as Slurm writes it, 1:30:00 or 2-00:00:00."""
+    """A duration in seconds: 90s, 30m, 2h, 1h30m, 1d, or as Slurm writes it, 1:30:00 or 2-00:00:00."""
     units: dict[str, float] = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
     try:
         if ":" in text:
             days, _, clock = text.rpartition("-")
             parts = [float(part) for part in clock.split(":")]
             duration = float(days or 0) * units["d"] + sum(p * 60.0**i for i, p in enumerate(reversed(parts)))
+        elif re.fullmatch(r"([\d.]+[dhms])+", text):
+            duration = sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)([dhms])", text))
         else:
-            duration = float(text[:-1]) * units[text[-1]] if text[-1] in units else float(text)
-    except (ValueError, IndexError):
+            duration = float(text)
+    except ValueError:
         duration = 0.0
     if not 0 < duration < float("inf"):
-        raise UserError(f"{flag} {text}: write it as 90s, 30m, 2h, 1d or 1:30:00")
+        raise UserError(f"{flag} {text}: write it as 90s, 30m, 2h, 1h30m, 1d or 1:30:00")
     return duration

@@ -118,7 +118,7 @@ Artifacts = Annotated[Path | None, how("Folder for results. Default: artifacts (
 TimeLimit = Annotated[
     str | None,
     how(
-        "Save everything and stop after this time, for example 90s, 30m, 2h or 1:30:00, with exit code 75; "
+        "Save everything and stop after this time, for example 90s, 30m, 1h30m or 1:30:00, with exit code 75; "
         "run the same command again to continue. Default: no limit.",
         metavar="TIME",
     ),

@@ -32,7 +32,9 @@ def work(
             metavar="TIME",
         ),
     ] = None,
-    unused: Annotated[bool, switch("--unused", "Only work that the results do not use.")] = False,
+    unused: Annotated[
+        bool, switch("--unused", "Only work that no result is linked to. Unfinished work and kept scores are among it.")
+    ] = False,
     yes: Annotated[bool, switch("--yes", "Delete without asking.")] = False,
     artifacts: Artifacts = None,
     as_json: AsJson = False,

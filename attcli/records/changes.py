@@ -60,8 +60,7 @@ def usual(results: Results) -> Usual | None:
 
 def recipe_of(theirs: Usual) -> str | None:
     """The recipe that the usual settings rest on."""
-    rests = any(origin.startswith("recipe") for origin in theirs.resolved.origin.values())
-    return theirs.resolved.recipe if rests else None
+    return theirs.resolved.recipe if theirs.resolved.rests_on_recipe else None
 
 
 def differing(ours: Mapping[str, Any], theirs: Usual) -> dict[str, Any]:

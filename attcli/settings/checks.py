@@ -97,7 +97,10 @@ def _counts(settings: Settings, info: DatasetInfo) -> None:
         )
     if settings.buffer.batch > total - prepare.validation:
         left = total - prepare.validation
-        raise UserError(f"buffer.batch {settings.buffer.batch} is more than the {left} training images; lower it")
+        raise UserError(
+            f"buffer.batch {settings.buffer.batch} is more than the {left} training images; lower it, "
+            f"for example with --set buffer.batch={min(64, left)}"
+        )
     images = per_class * info.classes
     if distill.batch_syn and distill.batch_syn > images:
         raise UserError(f"distill.batch_syn {distill.batch_syn} is more than the set's {images} images; set it to null")

@@ -45,6 +45,11 @@ class Resolved:
     recipe_found: bool
     params: Path | None
 
+    @property
+    def rests_on_recipe(self) -> bool:
+        """Whether there is a recipe at all from which settings were taken."""
+        return any(origin.startswith("recipe ") for origin in self.origin.values())
+
     def content_not_from_params(self) -> list[str]:
         """The content settings that the params file does not hold, or that a flag overrules."""
         held = None if self.params is None else str(self.params)

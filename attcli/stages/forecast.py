@@ -13,14 +13,13 @@ from attcli.progress import duration
 from attcli.scoring.protocol import Protocol, protocol_of
 from attcli.scoring.scorer import LEARNED, Case, is_coreset, is_entire, result_key, spec_by_name
 from attcli.settings import Settings
-from attcli.stages import cost, evaluate, facts, identity, inputs, of_a_set, pipeline
+from attcli.stages import cost, evaluate, facts, identity, inputs, kept, of_a_set, pipeline
 from attcli.stages.cost import Cost, size_in_words
 from attcli.stages.plan import Plan, total
 from attcli.stages.run import Run, differences
-from attcli.store import artefact, dataset, experts, states, synthetic
+from attcli.store import artefact, dataset, states, synthetic
 
 ORDER = ("prepare", "buffer", "distill", "evaluate")
-MAKERS = {dataset.KIND: dataset.MAKER, experts.KIND: experts.MAKER}
 TOLD_MEMORY = 1e8
 """Less memory than so many bytes is not worth a word."""
 
@@ -94,10 +93,6 @@ def networks_of(run: Run, command: str, target: Target | None = None) -> list[Ar
     return [Architecture.of(own, about) for own in specs]
 
 
-def _header(path: Path, kind: str) -> artefact.Header | None:
-    return artefact.header(path, kind, MAKERS.get(kind, synthetic.MAKER)) if path.exists() else None
-
-
 def _overwriting(run: Run, other: artefact.Header | None) -> str:
     if not other:
         return ""
@@ -110,15 +105,18 @@ def _prepare(run: Run) -> Plan:
     copies = 2 if hasattr(registry.source(run.settings.prepare.dataset), "digest") else 1  # decoded first, then written
     matrix = 4 * values**2 if run.settings.prepare.normalise == "zca" else 0
     disk = copies * (info.train + info.test) * values + matrix
-    header = _header(run.dataset, dataset.KIND)
     try:
-        fingerprint, _ = identity.prepare(run.settings)
+        identity.prepare(run.settings)
     except MissingError as error:
         words = f"would make {run.dataset}, but its images are missing: {error}"
         return Plan(words, cost.prepare(run.settings), disk)
-    if header and header.fingerprint == fingerprint:
+    prepared = kept.prepared(run)
+    if prepared and prepared[0] == run.dataset:
         return Plan(f"nothing to do: {run.dataset} is there")
-    words = f"would make {run.dataset} from {info.title}{_overwriting(run, header)}"
+    other = _overwriting(run, kept.header(run.dataset, dataset.KIND))
+    if prepared:
+        return Plan(f"would take {run.dataset} from {prepared[0].parent}, where it is kept{other}")
+    words = f"would make {run.dataset} from {info.title}{other}"
     return Plan(f"{words}: up to {size_in_words(disk)} of disk", cost.prepare(run.settings), disk)
 
 
@@ -128,7 +126,7 @@ def _buffer(run: Run) -> Plan:
     weights = cost.parameters(inputs.architecture(settings.network, cost.images_about(settings)))
     disk = count * (epochs + 1) * weights * 4
     what = f"{count} experts of {epochs} epochs"
-    missing = count * epochs - _kept_epochs(run)
+    missing = count * epochs - kept.expert_epochs(run)
     if not missing:
         return Plan(f"nothing to do: {what} ({size_in_words(disk)}) are there")
     if settings.buffer.imported:
@@ -139,33 +137,17 @@ def _buffer(run: Run) -> Plan:
     return Plan(f"{words}: {size_in_words(disk)} of disk", cost.buffer(settings, missing), needed)
 
 
-def _kept_epochs(run: Run) -> int:
-    """The epochs of the experts asked for that are trained already."""
-    header = _header(run.dataset, dataset.KIND)
-    if not header:
-        return 0
-    fingerprint, _ = identity.buffer(run.settings, header.sha256)
-    kept = 0
-    for index in range(run.settings.buffer.experts):
-        published = _header(experts.path(run.experts, index), experts.KIND)
-        longest = [experts.kept_epochs(experts.path(run.work("buffer", fingerprint), index))]
-        if published and published.fingerprint == fingerprint:
-            longest.append(experts.epochs_of(experts.path(run.experts, index)))
-        kept += min(run.settings.epochs, max(longest))
-    return kept
-
-
 def _distill(run: Run) -> Plan:
     settings = run.settings
     info = facts.of(settings)
     wanted, every = settings.distill.iterations, settings.distill.save_every
     size, set_size = _size(settings, info)
     disk = -(-wanted // every) * 3 * set_size + wanted * (8 * settings.distill.syn_steps + 48) * 2
-    done = _kept_iterations(run)
+    done = kept.iterations(run)
     what = f"{settings.distill.method}, ipc {settings.distill.ipc}, {settings.distill.syn_steps} steps; {size}"
     if done == wanted:
         return Plan(f"nothing to do: {wanted} iterations ({what}) are done")
-    header = _header(run.synthetic, synthetic.KIND)
+    header = kept.header(run.synthetic, synthetic.KIND)
     other = header if header and differences(header.settings, identity.distillation(settings)) else None
     words = f"would run {wanted - done} of {wanted} iterations ({what}){_overwriting(run, other)}"
     disk_words = f"up to {size_in_words(disk)} of disk with its snapshots"
@@ -184,26 +166,6 @@ def _size(settings: Settings, info: DatasetInfo) -> tuple[str, int]:
     return coding.in_words(size), state
 
 
-def _kept_iterations(run: Run) -> int:
-    """The iterations of the distillation asked for that are done already."""
-    settings = run.settings
-    header = _header(run.dataset, dataset.KIND)
-    if not header or not all(experts.path(run.experts, i).exists() for i in range(settings.buffer.experts)):
-        return 0
-    opened = experts.open_experts(run.experts, settings.buffer.experts)
-    try:
-        if opened.epochs < settings.read_epochs:
-            return 0
-        digest = opened.digest(settings.read_epochs)
-    finally:
-        opened.close()
-    folder = run.work("distill", identity.distill(settings, header.sha256, digest)[0]) / "snapshots"
-    kept = [states.iteration_of(file) for file in states.snapshots(folder)]
-    if latest := _header(folder.parent / "latest.h5", states.KIND):
-        kept.append(latest.about["iteration"])
-    return max((iteration for iteration in kept if iteration <= settings.distill.iterations), default=0)
-
-
 def _evaluate(run: Run, target: Target) -> Plan:
     settings = run.settings.evaluate
     path = target.file or run.synthetic
@@ -220,8 +182,8 @@ def _evaluate(run: Run, target: Target) -> Plan:
     learned = [name for name in LEARNED if not distilled or name in distilled.variants]
     each = {**dict.fromkeys(learned, 1), **dict.fromkeys(coresets, rates)}
     cases = [(arch, kind, r) for arch in settings.archs for kind in each for r in range(settings.repeats)]
-    kept = _kept_cases(run, distilled, cases)
-    missing = [case for case in cases if case not in kept]
+    scored = _kept_cases(run, distilled, cases)
+    missing = [case for case in cases if case not in scored]
     counts = {arch: sum(each[kind] for name, kind, _ in missing if name == arch) for arch in settings.archs}
     left, everything = sum(counts.values()), len(settings.archs) * settings.repeats * sum(each.values())
     kinds = ", ".join(each) + (f" at {rates} learning rates" if coresets else "")
@@ -248,16 +210,17 @@ def _trainings_on_all(run: Run, asked: Iterable[str]) -> int:
 
 def _kept_cases(run: Run, distilled: synthetic.SyntheticSet | None, cases: list[Case]) -> set[Case]:
     """The cases whose results are kept, but for images that were selected by a training, which are not looked at."""
-    header = _header(run.dataset, dataset.KIND)
+    header = kept.header(run.dataset, dataset.KIND)
     if not distilled or not header:
         return set()
-    kept = evaluate.results_of(run, distilled, "test", header.sha256).kept()
+    results = evaluate.results_of(run, distilled, "test", header.sha256).kept()
     settings = run.settings.evaluate
     protocol = of_a_set.protocol_for(run, distilled)
     lr, random_lrs = of_a_set.rates_for(settings, protocol, distilled.lr)
     coreset_lrs = (protocol.rate or distilled.lr, *random_lrs)
     drawn = [case for case in cases if case[1] in LEARNED or not baselines.load(case[1]).reads]
-    return {case for case in drawn if result_key(case, distilled.about, lr, distilled.lr, coreset_lrs) in kept}
+    about, own_lr = distilled.about, distilled.lr
+    return {case for case in drawn if result_key(case, about, lr, own_lr, coreset_lrs) in results}
 
 
 def _protocol(run: Run, distilled: synthetic.SyntheticSet | None) -> Protocol:

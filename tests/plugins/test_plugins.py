@@ -2,15 +2,18 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 EXAMPLE = Path(__file__).with_name("example")
 PACKAGE = Path(__file__).parents[2] / "attcli"
+TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorials" / "extending.md"
 SMALL = {
     "prepare.normalise": "standardise",
     "buffer.batch": 20,
@@ -33,10 +36,15 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("site")
     source = tmp_path_factory.mktemp("source") / "example"
     shutil.copytree(EXAMPLE, source)
+    install(source, target)
+    return target
+
+
+def install(source: Path, target: Path) -> None:
+    """Install a package from its folder, without network."""
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     options = ["--no-build-isolation", "--no-index", "--target", str(target)]
     subprocess.run([*pip, *options, str(source)], check=True)
-    return target
 
 
 def attcli(folder: Path, *paths: Path, words: list[str], sets: dict[str, object], code: int = 0) -> str:
@@ -53,6 +61,30 @@ def attcli(folder: Path, *paths: Path, words: list[str], sets: dict[str, object]
     )
     assert result.returncode == code, result.stderr
     return result.stdout if code == 0 else result.stderr
+
+
+def test_the_package_of_the_tutorial_can_be_installed_and_used(tmp_path: Path) -> None:
+    text = TUTORIAL.read_text(encoding="utf-8")
+    for name, content in re.findall(r'```\w+ title="([^"]+)"\n(.*?)```', text, re.S):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    package = tmp_path / "mynets"
+    (package / "mynets" / "__init__.py").touch()
+    with (package / "pyproject.toml").open("a") as project:
+        project.writelines(re.findall(r"```toml\n(.*?)```", text, re.S))
+    install(package, tmp_path / "site")
+    labels = np.arange(120) % 2
+    (tmp_path / "data").mkdir()
+    images = np.random.default_rng(0).integers(0, 60, (120, 1, 8, 8)) + 150 * labels[:, None, None, None]
+    np.savez(tmp_path / "data" / "dots.npz", images=images.astype(np.uint8), labels=labels)
+    chosen = {"prepare.dataset": "dots", "network.arch": "tiny", "network.hidden": 5, "distill.method": "att+flat"}
+    sets = {**SMALL, **chosen, "evaluate.archs": "tiny"}
+    paths = (tmp_path / "site", PACKAGE.parent)
+    report = json.loads(attcli(tmp_path, *paths, words=["evaluate", "--json"], sets=sets))
+    assert report["set"]["classes"] == ["dark", "light"]
+    listed = json.loads(attcli(tmp_path, *paths, words=["config", "--json"], sets=sets))
+    assert listed["buffer.trainer"] == {"value": "ftd", "from": "method att+flat"}
 
 
 def test_a_run_of_choices_from_another_package(installed: Path, tmp_path: Path) -> None:

@@ -47,7 +47,10 @@ def test_commands_make_the_set_of_the_run(scored: Path) -> None:
     assert identity.distillation(settings) == header.settings
     assert settings.distill.iterations == 6
     of_experts = artefact.header(results / "experts" / "expert-0000.h5", "expert", "")
-    assert identity.content(settings, "buffer", "experts", "epochs") | {"seed": 0} == of_experts.settings["buffer"]
+    assert (
+        identity.content(settings, "buffer", "experts", "epochs", "imported") | {"seed": 0}
+        == of_experts.settings["buffer"]
+    )
     assert settings.epochs == 3
     assert identity.prepare(settings)[0] == artefact.header(results / "dataset.h5", "dataset", "").fingerprint
     protocol = read_scores(results, header).protocol

@@ -88,6 +88,18 @@ def test_each_command_says_what_it_goes_through(cli: Cli) -> None:
     assert "up to 24 networks for 3 snapshots (convnet; 2 repeats; 4 epochs)" in plan
 
 
+def test_work_that_is_kept_serves_another_results_folder(cli: Cli) -> None:
+    cli.small("distill", "--iterations", "4")
+    plan = cli.small("distill", "--artifacts", "other", "--dry-run").splitlines()
+    assert re.match(r"prepare +would take other/dataset.h5 from .attcli/prepare-\w+, where it is kept$", plan[0])
+    assert plan[1].startswith("buffer    nothing to do: 2 experts of 3 epochs")
+    assert plan[2].startswith("distill   would run 2 of 6 iterations")
+    plan = cli.small("distill", "--set", "prepare.validation=50", "--dry-run").splitlines()
+    assert "(another one is there: needs --force)" in plan[0]
+    assert plan[1].startswith("buffer    would train 2 experts of 3 epochs")  # those that are there saw other images
+    assert plan[2].startswith("distill   would run 6 of 6 iterations")
+
+
 def test_scores_that_are_kept_are_counted(cli: Cli) -> None:
     cli.small("evaluate", "--repeats", "1")
     kept = sorted(path.name for path in Path(".attcli").iterdir())
