@@ -99,6 +99,7 @@ def test_repro_runs_what_changed_and_restores_what_was(tmp_path: Path) -> None:
     assert (checkout.folder / "artifacts" / "scores.json").read_text() != scores
     assert_experiments_show_scores(checkout)
     assert "index.html" in checkout.run(*dvc("plots", "show"))
+    assert "index.html" in checkout.run(*dvc("plots", "diff", "HEAD"))
     checkout.edit(ipc=1)
     assert checkout.repro() == []
     assert {path: path.read_bytes() for path in (checkout.folder / "artifacts").rglob("*.h5")} == first
