@@ -9,12 +9,19 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from attcli import registry
 from attcli.errors import UserError, optional
 from tests.conftest import Cli
 from tests.dvc_deps import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "ruamel": "ruamel.yaml", "pydantic_core": "pydantic"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "ruamel": "ruamel.yaml",
+    "pydantic_core": "pydantic",
+    "mlflow": "mlflow-skinny",
+}
 """Modules that are called otherwise than their distribution."""
 
 
@@ -44,7 +51,7 @@ def test_every_import_is_declared_and_every_declaration_imported() -> None:
 
 
 def test_extras_are_not_needed_and_their_packages_not_declared_twice() -> None:
-    assert set(EXTRAS) == {"dvc", "plots", "hub", "hf", "timm"}
+    assert set(EXTRAS) == {"dvc", "plots", "hub", "hf", "timm", *registry.names("tracker")}
     assert not NEEDED & set().union(*EXTRAS.values())
 
 

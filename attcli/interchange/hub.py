@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from attcli.errors import UserError
+from attcli.errors import UserError, optional
 from attcli.interchange import details, huggingface, safetensors
 
 PREFIX = "hf://"
@@ -14,12 +14,7 @@ NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def _package() -> Any:
-    try:
-        import huggingface_hub
-    except ImportError:
-        needed = "the Hugging Face Hub needs the package huggingface_hub, which is missing"
-        raise UserError(f"{needed}; run pip install 'attcli[hf]'") from None
-    return huggingface_hub
+    return optional("huggingface_hub", "hub", "sets on the Hugging Face Hub")
 
 
 def name_of(address: str) -> str:
