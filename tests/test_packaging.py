@@ -63,8 +63,14 @@ def test_the_lock_has_what_the_repository_uses() -> None:
     assert {name.replace(".", "-") for name in wanted} <= locked
 
 
-def test_a_missing_package_is_asked_for_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+
+def test_a_missing_package_is_asked_for_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    _without_matplotlib(monkeypatch)
     with pytest.raises(
         UserError, match=r"figures need the package matplotlib \(.*\); install it: pip install 'attcli\[plots\]'"
     ):
@@ -72,9 +78,7 @@ def test_a_missing_package_is_asked_for_by_its_extra(monkeypatch: pytest.MonkeyP
 
 
 def test_diagnose_without_matplotlib_writes_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    _without_matplotlib(monkeypatch)
     cli.small("distill")
     output = cli("diagnose", code=2)
     assert "pip install 'attcli[plots]'" in output

@@ -90,5 +90,5 @@ def test_what_is_no_export_is_not_uploaded(cli: Cli, monkeypatch: pytest.MonkeyP
     path.write_bytes(path.read_bytes()[:-4] + b"1234")
     assert "its checksum does not match" in refused(cli, "push", "me/digits")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(UserError, match=r"needs the package huggingface_hub, .* pip install 'attcli\[hf\]'"):
+    with pytest.raises(UserError, match=r"need the package huggingface_hub .* pip install 'attcli\[hub\]'"):
         hub.downloaded("hf://me/digits")

@@ -84,7 +84,7 @@ TYPED: list[tuple[str, str]] = [
     ("distill --set runtime.threads=0", "runtime.threads: input should be greater than or equal to 1"),
     ("evaluate --repeats 0", "evaluate.repeats: input should be greater than or equal to 1"),
     ("evaluate --set evaluate.random_lrs=low", "input should be a list, as [a, b], not 'low'"),
-    ("evaluate --set evaluate.protocol=exactly", "input should be 'exact' or 'released', not 'exactly'"),
+    ("evaluate --set evaluate.protocol=exactly", "'ncfm' or 'honest', not 'exactly'"),
     # names of settings
     ("distill --set lr=3", "did you mean 'buffer.lr', 'evaluate.lr', "),
     ("distill --set ipc=3", "did you mean 'distill.ipc'?"),

@@ -95,9 +95,12 @@ def test_a_killed_prepare_goes_on_and_ends_the_same(of_folder: MakeRun, monkeypa
     with pytest.raises(KeyboardInterrupt):
         pipeline.prepare(run)
     folder = run.work("prepare", identity.prepare(run.settings)[0])
-    assert Spool(folder, "train-decoded", (3, 8, 8)).rows == 9
+    kept = Spool(folder, "train-decoded", (3, 8, 8)).rows
+    assert kept in (3, 6, 9)  # blocks are decoded side by side: the fourth may begin before the third is kept
+    done = len(calls)
     assert sha256(run) == whole
-    assert len(calls) == 4 + 9 - 3 + 2 + 3  # 26 training images, 6 for validation, 8 for testing, three at a time
+    # Of 26 training images, 6 for validation and 8 for testing, three at a time, what was kept is not decoded again.
+    assert len(calls) - done == 9 - kept // 3 + 2 + 3
 
 
 def test_what_a_kill_leaves_of_decoded_images_is_deleted(of_folder: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
