@@ -47,6 +47,7 @@ def page(records_folder: Path = RECORDS) -> str:
         "runs": tables.runs(records, records_folder / "runs"),
         "trials": tables.trials(records),
         "coded": tables.coded(records),
+        "coded tuning": tables.coded_tuning(records),
         "records": _listed(records, records_folder / "runs"),
         **tables.stability(records),
     }

@@ -207,6 +207,21 @@ def coded(records: Records) -> str:
     )
 
 
+def coded_tuning(records: Records) -> str:
+    """What was tried on validation images: a row for each, with a ConvNet's accuracy."""
+    rows = [
+        (name, row["scores"]["convnet"])
+        for record_name, record in records.items()
+        if record_name.endswith("-coded")
+        for name, row in record["tuning"]["rows"].items()
+    ]
+    kinds = ("synthetic", "ema")
+    return table(
+        ["tried", *kinds],
+        ([name, *(f"{scores[k]['mean']:.1f} ({scores[k]['sd']:.1f})" for k in kinds)] for name, scores in rows),
+    )
+
+
 def stability(records: Records) -> dict[str, str]:
     """The numbers that the page tells of the stability test, by marker."""
     (record,) = [record for name, record in records.items() if "-stability" in name]
