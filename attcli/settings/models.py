@@ -192,9 +192,8 @@ class Evaluate(Section):
     epochs: PositiveInt | None = Field(None, description="passes over the set; default: the set's own, or 1000")
     protocol: Literal["exact", "released", "mtt", "datm", "idc", "ncfm", "honest"] | None = Field(
         None,
-        description="how networks are trained and tested. exact: as many passes as epochs says; released: one more and "
-        "an optimiser reset, as the literature's code; mtt, datm, idc and ncfm: just as these publications do; honest: "
-        "1000 passes, the last one tested; default: the set's own, or exact",
+        description="how networks are trained and tested. exact: epochs passes; released: one more and an optimiser "
+        "reset; mtt, datm, idc, ncfm: as these papers do; honest: 1000 passes; default: the set's own, or exact",
     )
     batch: PositiveInt | None = Field(None, description="images per batch; default: the set's own, or 256")
     lr: PositiveFloat | None = Field(None, description="learning rate on the set; default: the one learned with it")
@@ -242,8 +241,7 @@ class Runtime(Section):
     artifacts: Path = Field(Path("artifacts"), description="where results are written")
     work_dir: Path = Field(Path(".attcli"), description="where unfinished and reusable work is kept")
     trackers: Annotated[Names, AfterValidator(_each_once)] = Field(
-        (),
-        description="where numbers are sent besides the results: tensorboard, dvclive, wandb, mlflow; default: nowhere",
+        (), description="where numbers are sent, too: tensorboard, dvclive, wandb, mlflow; default: nowhere"
     )
     verbosity: Literal["quiet", "normal", "debug"] = Field(
         "normal", description="how much is logged: quiet, normal, debug"
