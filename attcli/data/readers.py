@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any, TypeVar
 
 from attcli.data.image import ImageFile
@@ -110,6 +111,7 @@ class Readers:
 
 
 _kept: list[Readers] = []
+_beginning = Lock()
 
 
 def each_piece(
@@ -128,10 +130,12 @@ def each_piece(
         for piece in pieces:
             yield function(piece, *others)
         return
-    if not _kept:
-        _kept.append(Readers(cores))
-        atexit.register(end)
-    futures = [_kept[0].submit(function, piece, others) for piece in pieces]
+    with _beginning:  # blocks are decoded ahead, each by a thread of its own
+        if not _kept:
+            _kept.append(Readers(cores))
+            atexit.register(end)
+        readers = _kept[0]
+    futures = [readers.submit(function, piece, others) for piece in pieces]
     try:
         for future in futures:
             yield future.result()

@@ -243,9 +243,7 @@ class Runtime(Section):
     trackers: Annotated[Names, AfterValidator(_each_once)] = Field(
         (), description="where numbers are sent, too: tensorboard, dvclive, wandb, mlflow; default: nowhere"
     )
-    verbosity: Literal["quiet", "normal", "debug"] = Field(
-        "normal", description="how much is logged: quiet, normal, debug"
-    )
+    verbosity: Literal["quiet", "normal", "debug"] = Field("normal", description="log: quiet, normal or debug")
 
 
 class Settings(Section):

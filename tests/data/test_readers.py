@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -96,3 +98,16 @@ time.sleep(60)
     while not all(_gone(number) for number in numbers):
         assert time.monotonic() < deadline, "a reader goes on"
         time.sleep(0.05)
+
+
+def test_threads_that_ask_at_once_share_the_readers(files: list[ImageFile]) -> None:
+    begin = Barrier(8)
+
+    def asked(_: int) -> list[object]:
+        begin.wait()
+        return list(readers.each_piece(look_at_each, files))
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(asked, range(8)))
+    assert all(result == results[0] for result in results)
+    assert len(readers._kept) == 1
