@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from attcli.errors import UserError
@@ -38,7 +39,7 @@ END_SECONDS = 20
 LOOK_SECONDS = 0.05
 """How often a rank looks whether another one has posted something."""
 
-STOP = "attcli/stop"
+STOP = "stop"
 """The key in the ranks' common store that says that somebody asked to stop."""
 
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -130,15 +131,15 @@ class Ranks:
     def post(self, key: str, value: Any) -> None:
         """Tell all ranks something that JSON can say, under a key that is used once."""
         with _noticing():
-            self._store.set(f"attcli/{key}", json.dumps(value))
+            self._store.set(key, json.dumps(value))
 
     def awaited(self, key: str) -> Any:
         """What was posted under a key, once it is. Signals are heard meanwhile, as they are not in collectives."""
         with _noticing():
-            while not self._store.check([f"attcli/{key}"]):
+            while not self._store.check([key]):
                 self.watch()
                 time.sleep(LOOK_SECONDS)
-            return json.loads(self._store.get(f"attcli/{key}"))
+            return json.loads(self._store.get(key))
 
     def ask_to_stop(self) -> None:
         """Let all ranks end what they are at as soon as it can be resumed."""
@@ -222,6 +223,8 @@ def joined(me: Ranks, watch: Callable[[], None] = lambda: None) -> Iterator[Rank
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
         store, rank, size = next(rendezvous("env://", timeout=timedelta(seconds=START_SECONDS)))
+        # torchrun may keep a store when it starts the processes again; what was said before then must not be heard.
+        store = PrefixStore(f"attcli-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         store.set_timeout(PATIENCE)
         distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:

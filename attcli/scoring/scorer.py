@@ -125,7 +125,7 @@ class Scorer:
         """
         with trained_apart(self.networks.device, self.cores) as each:
             for arch in dict.fromkeys(case[0] for case in cases):
-                if self.out_of_time():
+                if self.out_of_time() or self.stopped():
                     return  # before step functions are made, which may take a minute
                 of_arch = [case for case in cases if case[0] == arch]
                 self._prepare(arch, of_arch)
