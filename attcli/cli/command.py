@@ -120,8 +120,8 @@ def run_stage(
     if dry_run:
         typer.echo(_forecast(run, name, scored, whole=recipe is not None))
         return None
-    for setting in ("artifacts", "work_dir"):
-        writable(getattr(settings.runtime, setting), f"runtime.{setting}")
+    for setting, flag in (("artifacts", "--artifacts DIR"), ("work_dir", "--set runtime.work_dir=DIR")):
+        writable(getattr(settings.runtime, setting), f"runtime.{setting} ({flag})")
     if name != "import":  # whose files may say by themselves what they are of
         _announce(run, name, scored, resolved)
     import torch
