@@ -24,7 +24,7 @@ RUN python3 -m venv /opt/attcli \
     && /opt/attcli/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes \
         -r /opt/source/requirements.lock
 
-COPY pyproject.toml README.md LICENSE /opt/source/
+COPY pyproject.toml hatch_build.py README.md LICENSE /opt/source/
 COPY attcli /opt/source/attcli
 RUN /opt/attcli/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation /opt/source
 

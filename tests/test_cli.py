@@ -167,7 +167,7 @@ def test_dry_run_says_what_would_run_and_makes_nothing(cli: Cli) -> None:
     assert cli.small("distill", *far, "--dry-run").count("nothing to do") == 3
     output = cli.small("distill", "--dry-run", "--set", "buffer.experts=3", "--iterations", "8")
     assert "would train 3 of 9 epochs" in output
-    assert "(another one is there: needs --force)" in output
+    assert "BUT one with other settings is there (--force overwrites it, --artifacts DIR" in output
     assert "of 8 iterations" in output
 
 
@@ -211,6 +211,10 @@ def test_a_recipe_is_used(cli: Cli) -> None:
     [
         (("prepare", "--dataset", "cifar11"), "unknown dataset 'cifar11'; did you mean 'cifar10'?"),
         (("evaluate", "--archs", "convnet,vgg12"), "unknown architecture 'vgg12'; did you mean 'vgg11'?"),
+        (
+            ("prepare", "--dataset", "digits", "--artifacts", "/proc/none"),
+            "nothing can be kept in /proc/none: its file",
+        ),
         (("distill", "--ipc", "0"), "distill.ipc: input should be greater than or equal to 1, not 0"),
         (("distill", "--set", "distill.ips=1"), "did you mean 'distill.ipc'?"),
         (("distill", "--method", "mttt"), "unknown method 'mttt'; did you mean 'mtt'?"),
@@ -224,11 +228,14 @@ def test_a_recipe_is_used(cli: Cli) -> None:
         (("distill", "--set", "prepare.dataset=2024-13-45"), "unknown dataset '2024-13-45'"),
         (("distill", "--set", "distill.augment=crop_none"), "unknown augmentation in distill.augment: 'none'"),
         (("distill", "--set", "distill.augment=''"), "color, crop, cutout, flip, scale, rotate, or none"),
-        (("prepare", "--dataset", "digits", "--artifacts", "/dev/null/there"), "/dev/null is no folder"),
+        (
+            ("prepare", "--dataset", "digits", "--artifacts", "/dev/null/there"),
+            "/dev/null is no folder; choose another folder as runtime.artifacts (--artifacts DIR)",
+        ),
         (("distill", "--time-limit", "0s"), "--time-limit 0s: write it as 90s, 30m, 2h, 1h30m, 1d or 1:30:00"),
         (("distill", "--set", "distill.lr_img=.inf"), "distill.lr_img: input should be a finite number"),
         (("evaluate", "--dry-run", "--json"), "--dry-run prints lines for people; leave --json out"),
-        (("evaluate", "set.h5", "--dry-run"), "set.h5 is missing"),
+        (("evaluate", "set.h5", "--dry-run"), "set.h5 does not exist; check its name"),
         (("reproduce", "att/digits/ipc1", "--set", "distill.ipc=10"), "att/digits/ipc1 decides distill.ipc"),
         (("distill", "--time-limit", "soon"), "--time-limit soon: write it as 90s, 30m, 2h, 1h30m, 1d or 1:30:00"),
         (("distill", "--time-limit", "1h30"), "--time-limit 1h30: write it as 90s, 30m, 2h, 1h30m, 1d or 1:30:00"),
@@ -242,7 +249,7 @@ def test_a_recipe_is_used(cli: Cli) -> None:
         (("distill", "--method", "att+dattm"), "unknown method 'dattm'; did you mean 'datm'?"),
         (("buffer", "--set", "buffer.trainer=gsam"), "unknown trainer 'gsam'"),
         (("evaluate", "--snapshots", "set.h5"), "--snapshots scores the results' own snapshots"),
-        (("evaluate", "set.h5"), "set.h5 is missing"),
+        (("evaluate", "set.h5"), "set.h5 does not exist; check its name"),
         (("recipes", "--dataset", "cifar"), "unknown dataset 'cifar'; did you mean 'cifar10'?"),
         (("recipes", "list", "--method", "at"), "unknown method 'at'; did you mean 'att'?"),
         (("recipes", "--dataset", "cifar10", "show", "att/cifar10/ipc1"), "put flags behind the command"),
@@ -253,6 +260,25 @@ def test_a_recipe_is_used(cli: Cli) -> None:
 )
 def test_bad_input(cli: Cli, words: tuple[str, ...], message: str) -> None:
     assert message in refused(cli, *words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("distill", "--ipc", "ten"),
+        ("evaluate", "--repeats", "ten"),
+        ("prepare", "--limit-per-class", "ten"),
+        ("recipes", "--ipc", "ten"),
+        ("diagnose", "--every", "ten"),
+    ],
+)
+def test_a_word_in_the_place_of_a_number(cli: Cli, words: tuple[str, ...]) -> None:
+    assert "'ten' is not a whole number" in cli(*words, code=2)
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_shows_no_type_behind_flags_that_take_no_value(cli: Cli, command: str) -> None:
+    assert "bool" not in cli(*command.split(), "--help")
 
 
 @pytest.mark.parametrize(

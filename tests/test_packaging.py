@@ -1,9 +1,13 @@
 """What the package needs is what it declares, and what it can do without is asked for in one line."""
 
 import ast
+import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from email import message_from_string
+from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -83,3 +87,34 @@ def test_diagnose_without_matplotlib_writes_nothing(cli: Cli, monkeypatch: pytes
     output = cli("diagnose", code=2)
     assert "pip install 'attcli[plots]'" in output
     assert not Path("artifacts/diagnosis").exists()
+
+
+def _described(folder: Path) -> Message:
+    """The metadata of the package as hatchling builds it."""
+    code = "import sys; from hatchling.build import prepare_metadata_for_build_wheel as make; print(make(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, str(folder)], cwd=REPOSITORY, check=True, capture_output=True)
+    (metadata,) = folder.glob("attcli-*.dist-info/METADATA")
+    return message_from_string(metadata.read_text(encoding="utf-8"))
+
+
+def test_the_description_of_the_package_needs_no_file_beside_it(tmp_path: Path) -> None:
+    metadata = _described(tmp_path)
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    description = str(metadata.get_payload())
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    links = r"(!?)\[([^\]]+)\]\(([^)\s]+)\)"
+    assert all(re.match("https?://", target) for _, _, target in re.findall(links, description))
+    replaced = re.sub(links, lambda link: f"{link[1] and 'Picture: '}{link[2]} [`{link[3]}`]", readme)
+    assert description.split("\n", 3)[3].strip() == replaced.split("\n", 1)[1].strip()
+    named = re.findall(r"\[`([^`]+)`\]", description)
+    assert len(named) > 20
+    assert all((REPOSITORY / name).exists() for name in named)
+    assert "docs/images/cifar10.png" in named
+
+
+def test_the_image_has_the_files_that_the_package_is_built_from() -> None:
+    copied = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
+    let_in = (REPOSITORY / ".dockerignore").read_text(encoding="utf-8").split()
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
+        assert re.search(rf"^COPY .*\b{re.escape(name)}\b", copied, re.M)
+        assert f"!{name}" in let_in

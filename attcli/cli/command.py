@@ -127,8 +127,8 @@ def run_stage(
         runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
         typer.echo(_forecast(run, name, scored, whole=recipe is not None))
         return None
-    for setting in ("artifacts", "work_dir"):
-        writable(getattr(settings.runtime, setting), f"runtime.{setting}")
+    for setting, flag in (("artifacts", "--artifacts DIR"), ("work_dir", "--set runtime.work_dir=DIR")):
+        writable(getattr(settings.runtime, setting), f"runtime.{setting} ({flag})")
     with jobs.workers(settings.runtime.workers if name in SHARED else 1) as joined:
         settings = jobs.with_device(settings, ranks.device(settings.runtime.device, joined))
         run = Run(settings, origin=resolved.origin, params=resolved.params, **options)

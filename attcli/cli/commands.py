@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from attcli import __version__
-from attcli.cli import doctor, init, inspection, interchange, recipes, records, report, stages, work
+from attcli.cli import bare, doctor, init, inspection, interchange, recipes, records, report, stages, work
 from attcli.cli.command import reporting
 from attcli.cli.difference import DiffWithDefaults
 
@@ -151,13 +151,14 @@ def _examples(command: str) -> str:
 
 app = typer.Typer(
     name="attcli",
+    cls=bare.Group,
     help="Distil an image dataset into a tiny synthetic one for training networks.",
     epilog=f"{_examples('')}\n\n{CODES}",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-recipes_app = typer.Typer(invoke_without_command=True)
+recipes_app = typer.Typer(cls=bare.Group, invoke_without_command=True)
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     RUN: (stages.prepare, stages.buffer, stages.distill, stages.evaluate, recipes.reproduce),
     EXCHANGE: (interchange.import_, interchange.export, interchange.push),
@@ -174,17 +175,19 @@ CLASSES = {inspection.config: DiffWithDefaults}
 for panel, functions in COMMANDS.items():
     for function in functions:
         name = function.__name__.rstrip("_")  # `import` is a word of Python's
-        app.command(name, epilog=_examples(name), rich_help_panel=panel, cls=CLASSES.get(function))(function)
+        app.command(name, epilog=_examples(name), rich_help_panel=panel, cls=CLASSES.get(function, bare.Command))(
+            function
+        )
 app.add_typer(recipes_app, name="recipes", epilog=_examples("recipes"), rich_help_panel=LOOK)
 recipes_app.callback()(recipes.list_recipes)
 for name, function in OF_RECIPES.items():
-    recipes_app.command(name, epilog=_examples(f"recipes {name}"))(function)
+    recipes_app.command(name, epilog=_examples(f"recipes {name}"), cls=bare.Command)(function)
 
 records_app = typer.Typer(cls=records.ListByDefault, help=records.HELP)
 app.add_typer(records_app, name="records", epilog=_examples("records"), rich_help_panel=LOOK)
 OF_RECORDS: dict[str, Callable[..., None]] = {"list": records.list_records, "add": records.add}
 for name, function in OF_RECORDS.items():
-    records_app.command(name, epilog=_examples(f"records {name}"))(function)
+    records_app.command(name, epilog=_examples(f"records {name}"), cls=bare.Command)(function)
 
 
 def _version(value: bool) -> None:
@@ -197,7 +200,7 @@ def _version(value: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.", metavar="")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass

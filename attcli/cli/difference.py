@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from typer.core import TyperCommand
-
+from attcli.cli.bare import Command
 from attcli.errors import UserError, brief
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ FLAG, DEFAULTS, RECIPE = "--diff", "defaults", "recipe"
 NOT_READ = "nothing reads it"
 
 
-class DiffWithDefaults(TyperCommand):
+class DiffWithDefaults(Command):
     """`--diff` without a word behind it compares with the defaults."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

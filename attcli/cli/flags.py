@@ -13,7 +13,19 @@ HOW = "Where and how it runs"
 
 def switch(name: str, says: str, panel: str | None = None) -> Any:
     """A flag that takes no value."""
-    return typer.Option(name, help=says, rich_help_panel=panel, metavar="")
+    return typer.Option(name, help=says, rich_help_panel=panel)
+
+
+def whole_number(text: str) -> int:
+    """The number in a flag's text."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a whole number") from None
+
+
+COUNT: dict[str, Any] = {"metavar": "N", "parser": whole_number}
+"""What all flags that take a whole number have in common."""
 
 
 def what(says: str, *names: str, **more: Any) -> Any:
@@ -48,19 +60,17 @@ Ipc = Annotated[
     what(
         "Size of the set: the bytes of N float32 images per class. For pixels in float32, N images per class. "
         "Default: 1, unless a params.yaml says otherwise (distill.ipc).",
-        metavar="N",
+        **COUNT,
     ),
 ]
-ExpertCount = Annotated[
-    int | None, what("Number of experts. By default the recipe decides (buffer.experts).", metavar="N")
-]
+ExpertCount = Annotated[int | None, what("Number of experts. By default the recipe decides (buffer.experts).", **COUNT)]
 Epochs = Annotated[
     str | None,
     what("Epochs per expert, or auto: as many as matching reads, which is the default (buffer.epochs).", metavar="N"),
 ]
 Iterations = Annotated[
     int | None,
-    what("Number of distillation iterations. By default the recipe decides (distill.iterations).", metavar="N"),
+    what("Number of distillation iterations. By default the recipe decides (distill.iterations).", **COUNT),
 ]
 
 
@@ -78,16 +88,12 @@ MethodOfTheSet = Annotated[
 DatasetOfTheSet = Annotated[
     str | None, of_the_set("Dataset, such as digits.", metavar="NAME", autocompletion=completion.datasets)
 ]
-IpcOfTheSet = Annotated[
-    int | None, of_the_set("Size of the set: the bytes of N float32 images per class.", metavar="N")
-]
-IterationsOfTheSet = Annotated[int | None, of_the_set("Number of distillation iterations.", metavar="N")]
-ExpertsOfTheSet = Annotated[int | None, of_the_set("Number of experts.", metavar="N")]
+IpcOfTheSet = Annotated[int | None, of_the_set("Size of the set: the bytes of N float32 images per class.", **COUNT)]
+IterationsOfTheSet = Annotated[int | None, of_the_set("Number of distillation iterations.", **COUNT)]
+ExpertsOfTheSet = Annotated[int | None, of_the_set("Number of experts.", **COUNT)]
 Seed = Annotated[
     int | None,
-    what(
-        "Seed of this stage alone. Default: the seed of all stages, which is 0 (--set seed=N changes it).", metavar="N"
-    ),
+    what("Seed of this stage alone. Default: the seed of all stages, which is 0 (--set seed=N changes it).", **COUNT),
 ]
 Set = Annotated[
     list[str] | None,

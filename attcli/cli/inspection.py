@@ -11,7 +11,7 @@ import typer
 from attcli.cli import completion
 from attcli.cli.command import given, reporting, resolve_flags
 from attcli.cli.difference import FLAG, difference
-from attcli.cli.flags import Artifacts, AsJson, Dataset, Ipc, Method, Params, Set, switch
+from attcli.cli.flags import COUNT, Artifacts, AsJson, Dataset, Ipc, Method, Params, Set, switch
 from attcli.errors import UserError
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def diagnose(
             help="Count a mismatch when the nearest step misses the last by at least this many steps.", metavar="N,N"
         ),
     ] = "5,10,20,40",
-    every: Annotated[int, typer.Option(help="Count mismatches in blocks of this many iterations.", metavar="N")] = 50,
+    every: Annotated[int, typer.Option(help="Count mismatches in blocks of this many iterations.", **COUNT)] = 50,
     out: Annotated[
         Path | None,
         typer.Option(

@@ -9,7 +9,7 @@ import typer
 
 from attcli.cli import completion
 from attcli.cli.command import USER_ERROR, given, refuse_json, reporting, run_stage, seconds, selectors
-from attcli.cli.flags import AsJson, DataDir, Device, DryRun, Force, Set, TimeLimit, how, switch, what
+from attcli.cli.flags import COUNT, AsJson, DataDir, Device, DryRun, Force, Set, TimeLimit, how, switch, what
 from attcli.errors import OutOfTimeError, UserError
 
 if TYPE_CHECKING:
@@ -24,9 +24,7 @@ OfMethod = Annotated[
     str | None,
     typer.Option(help="Only those of this method. Default: all.", metavar="NAME", autocompletion=completion.methods),
 ]
-OfIpc = Annotated[
-    int | None, typer.Option(help="Only those for this many images per class. Default: all.", metavar="N")
-]
+OfIpc = Annotated[int | None, typer.Option(help="Only those for this many images per class. Default: all.", **COUNT)]
 Name = Annotated[
     str,
     typer.Argument(
@@ -199,7 +197,7 @@ def use(
 def reproduce(
     name: Name,
     sets: Set = None,
-    seed: Annotated[int | None, what("Seed of all stages. Default: 0.", metavar="N")] = None,
+    seed: Annotated[int | None, what("Seed of all stages. Default: 0.", **COUNT)] = None,
     time_limit: TimeLimit = None,
     device: Device = None,
     data_dir: DataDir = None,

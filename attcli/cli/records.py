@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
+from attcli.cli.bare import Group
 from attcli.cli.command import given, reporting, resolve_flags
 from attcli.cli.flags import Artifacts, AsJson, switch
 
@@ -22,7 +22,7 @@ More: `attcli records add --help`.
 """The help of the group, as its commands have docstrings."""
 
 
-class ListByDefault(TyperGroup):
+class ListByDefault(Group):
     """`records [FOLDER]` is `records list [FOLDER]`: words that begin with no command of the group are the list's."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

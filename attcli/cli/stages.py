@@ -9,6 +9,7 @@ import typer
 from attcli.cli import completion
 from attcli.cli.command import given, refuse_json, reporting, run_stage, seconds
 from attcli.cli.flags import (
+    COUNT,
     Artifacts,
     AsJson,
     DataDir,
@@ -46,7 +47,7 @@ def prepare(
     dataset: Dataset = None,
     limit_per_class: Annotated[
         int | None,
-        what("Keep only so many training images of each class. Default: all (prepare.limit_per_class).", metavar="N"),
+        what("Keep only so many training images of each class. Default: all (prepare.limit_per_class).", **COUNT),
     ] = None,
     seed: Seed = None,
     sets: Set = None,
@@ -180,7 +181,7 @@ def evaluate(
         typer.Option(
             help="Trainings of each network. By default the recipe decides (evaluate.repeats).",
             show_default=False,
-            metavar="N",
+            **COUNT,
         ),
     ] = None,
     baselines: Annotated[
@@ -244,6 +245,8 @@ def evaluate(
             raise UserError("--snapshots scores the results' own snapshots; leave the file out, or use --artifacts DIR")
         if snapshots and baselines:
             raise UserError("--snapshots scores no baselines; leave --baselines out, or score the set: attcli evaluate")
+        if synthetic and not synthetic.exists():
+            raise UserError(f"{synthetic} does not exist; check its name, or leave it out to score the results' set")
         flags = given(
             evaluate__archs=archs,
             evaluate__protocol=protocol,

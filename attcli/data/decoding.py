@@ -1,5 +1,6 @@
 """Splits whose images lie in files."""
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -8,6 +9,9 @@ from numpy.typing import NDArray
 from attcli.data.image import ImageFile, UnreadableError, decode_each
 from attcli.data.readers import each_piece
 from attcli.data.sources import Decoded
+
+MEASURED_IMAGES, MEASURED_SECONDS = 32, 1.0
+"""How many images are decoded at most to measure how long one takes, and for how long."""
 
 
 class DecodedFiles:
@@ -36,6 +40,16 @@ class DecodedFiles:
     def name(self, index: int) -> str:
         """What messages call an image: its path below the folder."""
         return self._named(index)
+
+    def seconds_each(self) -> float:
+        """How long one process takes to decode an image, measured on some that are spread over the split."""
+        begun, decoded = time.perf_counter(), 0
+        for i in np.linspace(0, len(self._labels) - 1, MEASURED_IMAGES).round().astype(int):
+            decode_each([self._file(int(i))], self._channels, self._resolution, self._fit)
+            decoded += 1
+            if time.perf_counter() - begun > MEASURED_SECONDS:
+                break
+        return (time.perf_counter() - begun) / decoded
 
     def decode(self, index: NDArray[np.int64]) -> Decoded:
         """The images with these indices (B,), decoded side by side; those that cannot be read are black."""

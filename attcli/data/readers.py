@@ -114,6 +114,13 @@ _kept: list[Readers] = []
 _beginning = Lock()
 
 
+def at_once(files: int) -> int:
+    """How many processes read so many files."""
+    from attcli import runtime
+
+    return runtime.cores() if files >= WORTHWHILE else 1
+
+
 def each_piece(
     function: Callable[..., R], files: Sequence[ImageFile], *others: Any, total: int | None = None
 ) -> Iterator[R]:
@@ -122,11 +129,9 @@ def each_piece(
     `function` is one of `attcli.data.image`. Readers do it where the files are many (`total`, if these are a part of
     more) and there are several cores; otherwise this thread does it.
     """
-    from attcli import runtime
-
     pieces = [files[first : first + PIECE] for first in range(0, len(files), PIECE)]
-    cores = runtime.cores()
-    if cores == 1 or max(len(files), total or 0) < WORTHWHILE:
+    cores = at_once(max(len(files), total or 0))
+    if cores == 1:
         for piece in pieces:
             yield function(piece, *others)
         return

@@ -12,8 +12,11 @@ from typing import Any
 import torch
 
 from attcli import coding, execution, registry, runtime
+from attcli.data import readers, sources
+from attcli.data.decoding import DecodedFiles
 from attcli.data.inputs import held_bytes
 from attcli.data.normalise import chunk_size
+from attcli.errors import MissingError
 from attcli.execution import CACHED_IMAGES, Work
 from attcli.matching.microbatch import sliced
 from attcli.matching.parameters import Layout
@@ -49,7 +52,8 @@ class Cost:
     """What is left of a stage.
 
     operations: floating-point operations of the network; doubles: those in float64, of matrices; slice: images that a
-    step takes at a time; at_once: trainings that run side by side, each on one core; memory: bytes.
+    step takes at a time; at_once: trainings that run side by side, each on one core; memory: bytes; seconds: what was
+    measured otherwise, None where the time is not known.
     """
 
     memory: float
@@ -57,6 +61,7 @@ class Cost:
     doubles: float = 0.0
     slice: int = 1
     at_once: int | None = None
+    seconds: float | None = 0.0
 
 
 def images_about(settings: Settings) -> dict[str, Any]:
@@ -102,16 +107,26 @@ def _step_memory(architecture: Architecture, size: int, derivatives: bool) -> fl
 
 
 def prepare(settings: Settings) -> Cost:
-    """What preparing takes. The time for image files is not estimated, as it depends on how large they are."""
+    """What preparing takes; how long image files take to decode is measured on some of them."""
     info = facts.of(settings)
-    values, doubles = info.values, 0.0
-    if not hasattr(registry.source(info.name), "digest"):
-        doubles = OF_A_VALUE * (info.train + info.test) * values
-        if settings.prepare.normalise == "zca":
-            doubles += 2.0 * _train(settings) * values**2 + EIGENVECTORS * values**3
+    values = info.values
+    doubles = OF_A_VALUE * (info.train + info.test) * values
+    if settings.prepare.normalise == "zca":
+        doubles += 2.0 * _train(settings) * values**2 + EIGENVECTORS * values**3
     whitening = 5 * 8 * values**2 if settings.prepare.normalise == "zca" else 0
     piece = min(info.train, chunk_size(values)) * values
-    return Cost(memory=PREPARED_COPIES * piece + whitening, doubles=doubles)
+    seconds = _decoding(settings) if hasattr(registry.source(info.name), "digest") else 0.0
+    return Cost(memory=PREPARED_COPIES * piece + whitening, doubles=doubles, seconds=seconds)
+
+
+def _decoding(settings: Settings) -> float | None:
+    """The seconds that decoding all image files takes; None where they are missing."""
+    try:
+        source = sources.load(settings.images)
+    except MissingError:
+        return None
+    splits = [split for split in (source.train, source.test) if isinstance(split, DecodedFiles) and len(split.labels)]
+    return sum(len(split.labels) * split.seconds_each() / readers.at_once(len(split.labels)) for split in splits)
 
 
 def buffer(settings: Settings, epochs: int) -> Cost:
@@ -188,9 +203,11 @@ class Rates:
         self._measured: dict[tuple[int, int], float] = {}
         self._doubles: float | None = None
 
-    def seconds(self, cost: Cost) -> float:
-        """How long the operations of a stage take."""
-        return self._of_network(cost) + (cost.doubles / self._of_doubles() if cost.doubles else 0.0)
+    def seconds(self, cost: Cost) -> float | None:
+        """How long a stage takes; None where that is not known."""
+        if cost.seconds is None:
+            return None
+        return cost.seconds + self._of_network(cost) + (cost.doubles / self._of_doubles() if cost.doubles else 0.0)
 
     def _of_doubles(self) -> float:
         """Operations in float64 per second, measured on a product of matrices on the CPU."""

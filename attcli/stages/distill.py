@@ -162,6 +162,14 @@ def _distill(
     results = Outcome(run, data, header, folder)
     results.adopt()
     resumed = results.resume(wanted)
+    if resumed and resumed.iteration == wanted:
+        results.finish(resumed)
+        logger.info(
+            "all {} iterations are done already, {} holds their set; for more, raise --iterations",
+            wanted,
+            run.synthetic,
+        )
+        return
     if resumed:
         logger.info("resuming after iteration {} of {}", resumed.iteration, wanted)
     with jobs.shared(run, "distill") as pace:

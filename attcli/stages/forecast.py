@@ -35,7 +35,10 @@ class Target:
 
 def forecast(run: Run, stages: Iterable[str], target: Target | None = None) -> str:
     """A line for each stage, one for all together, and one that says what the times rest on; nothing is made."""
-    target = target or Target()
+    target, stages = target or Target(), tuple(stages)
+    scored = scored_file(run, "evaluate", target) if "evaluate" in stages and "distill" not in stages else None
+    if scored and not target.snapshots:
+        run = of_a_set.as_distilled(run, scored, target.file)
     plans = {"prepare": _prepare, "buffer": _buffer, "distill": _distill}
     rates = cost.Rates(run.settings)
     lines, to_do, seconds = [], {}, 0.0
@@ -44,9 +47,10 @@ def forecast(run: Run, stages: Iterable[str], target: Target | None = None) -> s
         words = plan.words
         if plan.cost:
             to_do[stage] = plan
-        if plan.cost and (taken := rates.seconds(plan.cost)):
-            seconds += taken
-            words += f", about {duration(taken)}"
+        if plan.cost:
+            taken = rates.seconds(plan.cost)
+            seconds += taken or 0.0
+            words += ", a time that is not estimated" if taken is None else f", about {duration(taken)}"
         if plan.cost and plan.cost.memory > TOLD_MEMORY:
             words += f", about {plan.cost.memory / 1e9:.1f} GB of memory"
         lines.append(f"{stage:9} {words}")
@@ -96,7 +100,9 @@ def networks_of(run: Run, command: str, target: Target | None = None) -> list[Ar
 def _overwriting(run: Run, other: artefact.Header | None) -> str:
     if not other:
         return ""
-    return ", overwriting another one" if run.force else " (another one is there: needs --force)"
+    if run.force:
+        return ", overwriting the one with other settings"
+    return ", BUT one with other settings is there (--force overwrites it, --artifacts DIR writes elsewhere)"
 
 
 def _prepare(run: Run) -> Plan:

@@ -1,6 +1,7 @@
 """What a set that is scored brings along: the images that it stands for, and the protocol that it is scored by."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from attcli.scoring.protocol import NUMBERS, Protocol, protocol_of
 from attcli.settings import Evaluate, Network, Prepare, Settings
 from attcli.settings.choices import idle
 from attcli.stages import identity
-from attcli.stages.run import Run, differences
+from attcli.stages.run import NAMES, Run, differences
 from attcli.store import dataset, synthetic
 
 
@@ -46,8 +47,7 @@ def check_asked(run: Run, about: Mapping[str, Any], made_by: Mapping[str, Any], 
     read = identity.LATER.keys() - idle(settings)
     later = {name: getattr(settings.distill, name.partition(".")[2]) for name in read}
     asked = {"prepare.dataset": settings.prepare.dataset, **later, **_flat(identity.distillation(settings))}
-    names = {"distill.experts": "buffer.experts", "distill.seed": "distill.seed"}
-    asked = {name: value for name, value in asked.items() if run.asked(names.get(name, name), files=path is None)}
+    asked = {name: value for name, value in asked.items() if run.asked(NAMES.get(name, name), files=path is None)}
     if "imported" in made_by:  # how others distilled it is not known
         asked = {name: value for name, value in asked.items() if name in {"prepare.dataset", *_flat(made_by)}}
     differing = differences({name: is_there.get(name) for name in asked}, asked)
@@ -74,6 +74,17 @@ def settings_of(run: Run, about: Mapping[str, Any]) -> Settings:
     network = {name: value for name, value in about["network"].items() if name in Network.model_fields}
     images = {"prepare": Prepare.model_validate(section), "network": Network.model_validate(network)}
     return run.settings.model_copy(update=images)
+
+
+def as_distilled(run: Run, file: Path, named: Path | None) -> Run:
+    """The same run with the images and the network that the set in a file was distilled with.
+
+    named: the file where the user named it, None for the results' own set. UserError where what was asked for is not
+    what the set is.
+    """
+    header = synthetic.header(file)
+    check_asked(run, header.about, header.settings, named)
+    return replace(run, settings=settings_of(run, header.about))
 
 
 def baselines_for(settings: Evaluate, choices: coding.Choices) -> tuple[str, ...]:

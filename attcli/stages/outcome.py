@@ -93,6 +93,7 @@ class Outcome:
                 set_aside(self._run.history, error)
             else:
                 if header.fingerprint == fingerprint:
+                    self.machine = header.about.get("machine", {})
                     history.adopt(self._parts, arrays)
         self._keep_table()
 

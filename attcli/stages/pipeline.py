@@ -1,6 +1,5 @@
 """The stages in their order: each is run after what it needs was made, where that is missing and may be made."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from attcli.stages import distill as distill_stage
 from attcli.stages import evaluate as evaluate_stage
 from attcli.stages import identity
 from attcli.stages import prepare as prepare_stage
-from attcli.stages.of_a_set import check_asked, settings_of
+from attcli.stages.of_a_set import as_distilled
 from attcli.stages.run import OTHERWISE, Run, differences, refuse
 from attcli.store import artefact, experts, synthetic
 
@@ -50,13 +49,6 @@ def _distill(run: Run) -> None:
     distill_stage.run(run)
 
 
-def _as_distilled(run: Run, path: Path) -> Run:
-    """The same run with the dataset's settings that the set in a file was distilled with."""
-    header = synthetic.header(path)
-    check_asked(run, header.about, header.settings, path)
-    return replace(run, settings=settings_of(run, header.about))
-
-
 def evaluate(run: Run, path: Path | None = None) -> dict[str, Any]:
     """Score the set in `path`, or the one among the results, which is distilled now if it is missing.
 
@@ -72,7 +64,7 @@ def evaluate(run: Run, path: Path | None = None) -> dict[str, Any]:
                 if run.out_of_time() and not is_done(run, "distill"):
                     raise OutOfTimeError("the set is not distilled yet")
             elif not run.dataset.exists():
-                prepare(_as_distilled(run, path or run.synthetic))
+                prepare(as_distilled(run, path or run.synthetic, path))
         return evaluate_stage.run(run, path)
 
 

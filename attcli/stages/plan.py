@@ -32,7 +32,7 @@ def total(run: Run, plans: Mapping[str, Plan], seconds: float) -> str:
     """
     disk = sum(plan.disk for plan in plans.values())
     memory = max(plan.cost.memory for plan in plans.values() if plan.cost)
-    left_out = [stage for stage, plan in plans.items() if plan.cost and not (plan.cost.operations or plan.cost.doubles)]
+    left_out = [stage for stage, plan in plans.items() if plan.cost and plan.cost.seconds is None]
     free_disk = shutil.disk_usage(nearest_existing(run.settings.runtime.work_dir)).free
     words = [_needed(disk, free_disk, "disk"), _memory(run, memory)]
     if seconds:

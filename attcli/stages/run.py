@@ -12,7 +12,7 @@ from typing import Any
 from loguru import logger
 
 from attcli import ranks
-from attcli.errors import UserError
+from attcli.errors import UserError, brief
 from attcli.ranks import Ranks
 from attcli.settings import Settings
 from attcli.settings.layers import values_of
@@ -21,6 +21,8 @@ from attcli.store.files import LOCK, locked, sweep
 from attcli.trackers import Log, Place, tracking
 
 OTHERWISE = "--force overwrites it, --artifacts DIR writes elsewhere"
+NAMES = {"distill.experts": "buffer.experts"}
+"""Settings that files keep under another name."""
 
 
 @dataclass(frozen=True)
@@ -180,8 +182,14 @@ def differences(kept: Mapping[str, Any], asked: Mapping[str, Any], prefix: str =
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             differing += differences(a, b, f"{prefix}{name}.")
         elif a != b:
-            differing.append(f"{prefix}{name} is {a} there, {b} asked for")
+            setting = NAMES.get(f"{prefix}{name}", f"{prefix}{name}")
+            differing.append(f"{setting} is {_plain(a)} there, {_plain(b)} asked for")
     return differing
+
+
+def _plain(value: object) -> object:
+    """A setting's value as a settings file has it."""
+    return brief(value) if value is None or isinstance(value, bool) else value
 
 
 def imported_experts(settings: Mapping[str, Any]) -> str | None:

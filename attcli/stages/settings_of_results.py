@@ -7,10 +7,8 @@ from typing import Any
 from attcli.errors import UserError
 from attcli.settings import Settings
 from attcli.stages import identity
+from attcli.stages.run import NAMES
 from attcli.store import artefact, dataset, experts, states, synthetic
-
-NAMES = {"distill.experts": "buffer.experts"}
-"""Settings that files keep under another name."""
 
 Values = dict[str, Any]
 """Values by the dotted names of settings."""

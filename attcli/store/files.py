@@ -145,7 +145,13 @@ def locked(folder: Path, wait: Callable[[], bool] | None = None, work: str | Non
     Where another process holds it: UserError, or, with `wait`, this one waits for as long as `wait()` is true. With
     `work`, a line that names what is done in the folder, it waits only for a process that named the same.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:  # as below /proc
+        raise UserError(
+            f"nothing can be kept in {folder}: its file system takes no folders; choose another folder, such as with "
+            f"--artifacts DIR"
+        ) from None
     lock = FileLock(str(folder / LOCK), is_singleton=True)
     _acquire(lock, folder, wait, work)
     first = work is not None and lock.lock_counter == 1

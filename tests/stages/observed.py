@@ -12,10 +12,10 @@ from attcli.store import dataset, states, synthetic
 
 
 @contextmanager
-def logged() -> Iterator[list[str]]:
-    """The warnings that are logged meanwhile."""
+def logged(level: str = "WARNING") -> Iterator[list[str]]:
+    """What is logged meanwhile, from this level on."""
     lines: list[str] = []
-    sink = logger.add(lambda message: lines.append(message.record["message"]), level="WARNING")
+    sink = logger.add(lambda message: lines.append(message.record["message"]), level=level)
     try:
         yield lines
     finally:

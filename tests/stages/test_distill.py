@@ -16,10 +16,10 @@ from attcli.matching import engine
 from attcli.matching.student import Student
 from attcli.objectives.trajectory import TrajectoryMatching
 from attcli.parameterisations import Space
-from attcli.stages import initial, inputs, pipeline
+from attcli.stages import distill, initial, inputs, pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, dataset, experts, history, states, synthetic
-from tests.stages.observed import logged, states_of
+from tests.stages.observed import contents, logged, states_of
 
 MakeRun = Callable[..., Run]
 
@@ -235,3 +235,23 @@ def test_the_history_says_what_the_run_was_executed_on(make_run: MakeRun) -> Non
     assert machine["device"] == "cpu"
     assert machine["threads"] >= 1
     assert "Student" in machine["steps"]
+
+
+def test_a_finished_distillation_says_so_and_computes_nothing(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    pipeline.distill(run)
+    before, machine = contents(run), artefact.header(run.history, history.KIND, history.MAKER).about["machine"]
+    with monkeypatch.context() as patch, logged("INFO") as lines:
+        patch.setattr(distill, "begin", lambda *_: pytest.fail("begun again"))
+        pipeline.distill(run)
+        run.synthetic.unlink()
+        pipeline.distill(run)
+    assert len([line for line in lines if line.startswith("all 6 iterations are done already")]) == 2
+    assert not [line for line in lines if line.startswith("resuming")]
+    assert contents(run) == before
+    assert artefact.header(run.history, history.KIND, history.MAKER).about["machine"] == machine
+    with logged("INFO") as lines:
+        pipeline.distill(make_run(distill__iterations=8))
+    assert "resuming after iteration 6 of 8" in lines

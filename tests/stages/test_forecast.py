@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from attcli import execution, runtime
+from attcli.data import decoding, readers
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.settings import resolve
@@ -95,7 +97,7 @@ def test_work_that_is_kept_serves_another_results_folder(cli: Cli) -> None:
     assert plan[1].startswith("buffer    nothing to do: 2 experts of 3 epochs")
     assert plan[2].startswith("distill   would run 2 of 6 iterations")
     plan = cli.small("distill", "--set", "prepare.validation=50", "--dry-run").splitlines()
-    assert "(another one is there: needs --force)" in plan[0]
+    assert "BUT one with other settings is there (--force overwrites it, --artifacts DIR" in plan[0]
     assert plan[1].startswith("buffer    would train 2 experts of 3 epochs")  # those that are there saw other images
     assert plan[2].startswith("distill   would run 6 of 6 iterations")
 
@@ -161,7 +163,7 @@ def test_what_is_no_set_is_refused_in_one_line_with_and_without_a_plan(cli: Cli)
         ("artifacts", "artifacts is a folder; name the file in it"),
         ("cut.h5", "cut.h5 is damaged or cut short"),
         ("notes.txt", "notes.txt is no file of attcli"),
-        ("missing.h5", "missing.h5 is missing"),
+        ("missing.h5", "missing.h5 does not exist; check its name"),
     ):
         for words in ((), ("--dry-run",)):
             said = cli.small("evaluate", name, *words, code=2).splitlines()
@@ -210,7 +212,51 @@ def test_the_total_is_told_with_what_is_free(cli: Cli, monkeypatch: pytest.Monke
     assert "B of memory, MORE THAN the 1 MB that are free" in output
 
 
-def test_preparing_is_timed_but_for_image_files() -> None:
+def test_preparing_image_files_is_timed_by_decoding_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/0.png", "a/1.png", "a/2.png", "b/0.png", "b/1.png", "b/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    asked = {"prepare.dataset": "folder", "runtime.data_dir": tmp_path, "runtime.work_dir": tmp_path.with_name("work")}
+    settings = resolve(
+        {**asked, "prepare.normalise": "standardise", "buffer.batch": 2}, environ={}, ignore_params=True
+    ).settings
+    decoded = []
+
+    def decode(files: list[str], *how: object) -> None:
+        decoded.extend(files)
+        cost.time.sleep(0.02)
+
+    monkeypatch.setattr(decoding, "decode_each", decode)
+    planned = cost.prepare(settings)
+    assert len(set(decoded)) == 6
+    assert planned.seconds is not None
+    assert 6 * 0.02 <= planned.seconds < 6 * 0.2
+    assert planned.doubles == 200 * 6 * 64
+    monkeypatch.setattr(runtime, "cores", lambda: 4)
+    monkeypatch.setattr(readers, "WORTHWHILE", 4)
+    assert readers.at_once(3) == 1
+    assert readers.at_once(4) == 4
+
+
+def test_image_files_that_are_missing_give_no_time(cli: Cli) -> None:
+    lines = cli("prepare", "--dataset", "imagenette", "--dry-run").splitlines()
+    assert "but its images are missing" in lines[0]
+    assert ", a time that is not estimated" in lines[0]
+    assert lines[1].endswith("a time that is not estimated")
+
+
+def test_a_set_is_planned_with_its_own_images(cli: Cli) -> None:
+    cli.small("distill")
+    Path("artifacts/synthetic.h5").rename("set.h5")
+    shutil.rmtree(".attcli")
+    for words in (("set.h5", "--artifacts", "elsewhere"), ("--set", "evaluate.repeats=1")):
+        plan = cli("evaluate", *words, "--dry-run")
+        assert "from scikit-learn's handwritten digits" in plan.splitlines()[0]
+        shutil.copy("set.h5", "artifacts/synthetic.h5")
+        Path("artifacts/dataset.h5").unlink(missing_ok=True)
+
+
+def test_preparing_a_known_dataset_is_timed_by_its_numbers() -> None:
     def prepared(**flags: object) -> cost.Cost:
         asked = {name.replace("__", "."): value for name, value in flags.items()}
         return cost.prepare(resolve(asked, environ={}, ignore_params=True).settings)
@@ -219,4 +265,3 @@ def test_preparing_is_timed_but_for_image_files() -> None:
     assert plain.doubles == 200 * 60_000 * 3072
     whitened = prepared(prepare__dataset="cifar10", prepare__normalise="zca")
     assert whitened.doubles == plain.doubles + 2 * 50_000 * 3072**2 + 11 * 3072**3
-    assert prepared(prepare__dataset="imagenette").doubles == 0

@@ -126,7 +126,7 @@ def test_the_time_limit_stops_saved_and_usable(make_run: MakeRun) -> None:
 def test_another_set_is_refused_before_experts_are_trained(make_run: MakeRun) -> None:
     run = make_run()
     pipeline.distill(run)
-    with pytest.raises(UserError, match=r"made with other settings \(distill\.experts is 2 there, 9 asked for\)"):
+    with pytest.raises(UserError, match=r"made with other settings \(buffer\.experts is 2 there, 9 asked for\)"):
         pipeline.distill(make_run(buffer__experts=9))
     assert len(experts.present(run.experts)) == 2
 
