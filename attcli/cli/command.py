@@ -76,6 +76,7 @@ def resolve_flags(
     flags: dict[str, Any], sets: list[str] | None, params: Path | None, recipe: str | None = None
 ) -> "Resolved":
     """The settings. With a recipe's name, those of it alone: params.yaml is not read."""
+    from attcli import progress
     from attcli.settings import resolve
     from attcli.settings.layers import assignment
 
@@ -83,6 +84,8 @@ def resolve_flags(
     if recipe:
         plain = {**selectors(recipe), **plain}
     named = {**dict(assignment(text) for text in sets or []), **plain}
+    asked = str(named.get("runtime.verbosity"))
+    progress.configure(asked if asked in progress.LEVELS else "normal")  # a folder of images is looked at below
     return resolve(named, params, recipe=recipe, ignore_params=recipe is not None)
 
 
