@@ -158,7 +158,7 @@ def _compare(run: Run, state: states.State) -> None:
 def _distill(
     run: Run, data: dataset.Dataset, trajectories: experts.Experts, header: artefact.Header, folder: Path
 ) -> None:
-    settings, wanted = run.settings.distill, run.settings.distill.iterations
+    wanted = run.settings.distill.iterations
     results = Outcome(run, data, header, folder)
     results.adopt()
     resumed = results.resume(wanted)
@@ -176,34 +176,43 @@ def _distill(
         pace.in_step = True
         loop, state = begin(run, data, trajectories, resumed)
         results.machine = _machine(loop.objective.step_functions, state.lr.device)
-        saved = time.monotonic()
-        try:
-            with (
-                closing(ReadAhead(loop.spans.ahead, state.lr.device)) as draws,
-                deferred() as stop,
-                track("iterations", wanted, state.iteration) as progress,
-                run.tracking("distill", folder.name) as log,
-            ):
-                first = state.iteration  # one iteration is made under any time limit
-                while run.ranks.agreed(
-                    state.iteration < wanted and not stop.asked and (state.iteration == first or not run.out_of_time())
-                ):
-                    state, records = loop.iterate(state, draws.of(state.iteration))
-                    results.records += records
-                    loss, step = _mean([r.loss for r in records]), _mean([r.step for r in records])
-                    log(records[0].iteration, {"loss": loss, "step": step, "lr": records[0].lr})
-                    loop.updates.give_up(state)
-                    _compare(run, state)
-                    progress.advance(f"loss {loss:.4f}, step {step:g}, lr {records[0].lr:.5f}")
-                    saved = _save(results, state, settings, saved)
-                pace.in_step = False
-                if run.out_of_time() and state.iteration < wanted:
-                    message = "stopped by the time limit after iteration {} of {}; run again to continue"
-                    logger.warning(message, state.iteration, wanted)
-        finally:
-            results.finish(state)
+        state = _lead(run, loop, state, results, folder.name, pace)
     counts = {name: count for name, count in state.counts.items() if count}
     logger.info("{} holds iteration {}{}", run.synthetic, state.iteration, f" {counts}" if counts else "")
+
+
+def _lead(run: Run, loop: Loop, state: states.State, results: Outcome, work: str, pace: jobs.Pace) -> states.State:
+    """Iterate with all ranks until the set is done, or a signal or the time limit ends it; whatever happens, save.
+
+    One iteration is made under any time limit. Returns the state after the last one.
+    """
+    settings, first, saved = run.settings.distill, state.iteration, time.monotonic()
+    wanted = settings.iterations
+    try:
+        with (
+            closing(ReadAhead(loop.spans.ahead, state.lr.device)) as draws,
+            deferred() as stop,
+            track("iterations", wanted, first) as progress,
+            run.tracking("distill", work) as log,
+        ):
+            while run.ranks.agreed(
+                state.iteration < wanted and not stop.asked and (state.iteration == first or not run.out_of_time())
+            ):
+                state, records = loop.iterate(state, draws.of(state.iteration))
+                results.records += records
+                loss, step = _mean([r.loss for r in records]), _mean([r.step for r in records])
+                log(records[0].iteration, {"loss": loss, "step": step, "lr": records[0].lr})
+                loop.updates.give_up(state)
+                _compare(run, state)
+                progress.advance(f"loss {loss:.4f}, step {step:g}, lr {records[0].lr:.5f}")
+                saved = _save(results, state, settings, saved)
+            pace.in_step = False
+            if run.out_of_time() and state.iteration < wanted:
+                message = "stopped by the time limit after iteration {} of {}; run again to continue"
+                logger.warning(message, state.iteration, wanted)
+    finally:
+        results.finish(state)
+    return state
 
 
 def _mean(numbers: list[float]) -> float:
