@@ -66,7 +66,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 for name in ("multiformation, uint8", "frequency"):
     VARIANTS[f"{name}, labels"] = {**VARIANTS[name], **LABELS}
-    VARIANTS[f"{name}, ZCA"] = {**VARIANTS[name], **WHITENED}
+VARIANTS |= {f"{name}, ZCA": {**settings, **WHITENED} for name, settings in VARIANTS.items()}
 VARIANTS |= {f"{name}, late": {**settings, **LATE} for name, settings in VARIANTS.items()}
 
 
@@ -85,7 +85,7 @@ def main(
     for name in variants or VARIANTS:
         changes = {**SHARED, **VARIANTS[name], **given, "runtime.data_dir": str(data_dir)}
         row = _row(folder, name, changes, split, baselines)
-        rows[name] = {"settings": {**VARIANTS[name]}, **row}
+        rows[name] = {"settings": {**VARIANTS[name], **given}, **row}
         shown = "  ".join(f"{kind} {entry['mean']:.1f}" for kind, entry in row["scores"]["convnet"].items())
         typer.echo(f"{name:32} {row['images_per_class']:4} images, {row['bytes_per_class']:9,.1f} bytes  {shown}")
         if json_file:
