@@ -42,7 +42,7 @@ def reporting() -> Iterator[None]:
         complain(f"attcli: {place}{error.strerror}; fix that and run it again: what was finished is kept")
         raise typer.Exit(USER_ERROR) from None
     except KeyboardInterrupt:
-        complain("attcli: interrupted; what is done is saved, run it again to go on")
+        complain("attcli: interrupted; what is done is saved; run it again to continue")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -132,7 +132,7 @@ def run_stage(
         try:
             result = act(pipeline, run) if act else getattr(pipeline, name)(run)
         except OutOfTimeError as error:
-            logger.warning("stopped by the time limit; {}; run it again to go on", error)
+            logger.warning("stopped by the time limit; {}; run it again to continue", error)
             raise typer.Exit(MORE_IS_LEFT) from None
         except torch.OutOfMemoryError as error:
             raise UserError(

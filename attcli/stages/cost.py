@@ -230,8 +230,8 @@ class Rates:
         """The rates that were measured, and what they are of."""
         rates = " and ".join(dict.fromkeys(f"{rate / 1e9:.2g}" for rate in self._measured.values()))
         return (
-            f"at {rates} GFLOP/s, the speed that eager steps of {self._network.name} have just shown on "
-            f"{self._device.type}; compiled steps and CUDA graphs are faster"
+            f"at {rates} GFLOP/s, the speed that plain steps of {self._network.name} have just shown on "
+            f"{self._device.type}; long runs compile their steps, which is faster"
         )
 
     def _measure(self, size: int, threads: int) -> float:
