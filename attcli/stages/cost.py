@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from rich.filesize import decimal
 
 from attcli import coding, execution, registry, runtime
 from attcli.data import readers, sources
@@ -286,9 +287,5 @@ def _activations(architecture: Architecture) -> int:
 
 
 def size_in_words(count: float) -> str:
-    """A number of bytes in words."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
+    """A number of bytes in words, such as 222 MB."""
+    return decimal(round(count), precision=0)
