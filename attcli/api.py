@@ -29,13 +29,13 @@ from attcli.settings import Settings
 from attcli.settings import resolve as resolve_layers
 from attcli.stages import pipeline
 from attcli.stages.run import Run
-from attcli.store import artefact, synthetic
+from attcli.store import artefact, dataset, synthetic
 
 TOGETHER = 250
 """Images that a module with buffers is tested on at a time."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DistilledSet:
     """A distilled set of n images of K classes.
 
@@ -62,6 +62,15 @@ class DistilledSet:
     about: dict[str, Any]
     size: dict[str, Any]
 
+    def __repr__(self) -> str:
+        """What the set is in one line, without its numbers."""
+        channels, height, width = self.images.shape[1:]
+        return (
+            f"DistilledSet({len(self.images)} images of {channels}x{height}x{width} for {len(self.classes)} classes, "
+            f"from {self.about.get('dataset')} by {self.about.get('method')}, lr {self.lr:.4g}, "
+            f"variants {', '.join(self.variants)})"
+        )
+
     def dataset(self, variant: str = "synthetic") -> TensorDataset:
         """(image, target) pairs for torch: targets are class numbers, or probabilities where labels were learned.
 
@@ -72,6 +81,18 @@ class DistilledSet:
     @property
     def _soft(self) -> bool:
         return bool((self.probabilities.max(dim=1).values < 1).any())
+
+    def _tests(self, path: Path) -> tuple[Tensor, Tensor]:
+        """The test images of a dataset's file, as integers, with their classes."""
+        data = dataset.read(path)
+        for name in ("classes", "channels", "resolution"):
+            if data.about[name] != self.about[name]:
+                raise UserError(
+                    f"{path} has the {name} {data.about[name]}, and the set {self.about[name]}; "
+                    f"name the dataset.h5 that the set was distilled from"
+                )
+        images = data.images["test"]
+        return images[torch.arange(len(images))], data.labels["test"]
 
     def _variant(self, variant: str) -> Tensor:
         if variant not in self.variants:
@@ -111,16 +132,17 @@ class DistilledSet:
         calibrate(module, norms, dict(module.named_parameters()), images)
         return module.eval()
 
-    def score(self, network: nn.Module | str, test: tuple[Tensor, Tensor], *, seed: int = 0) -> float:
+    def score(self, network: nn.Module | str, test: tuple[Tensor, Tensor] | str | Path, *, seed: int = 0) -> float:
         """The accuracy in percent on real images: of a trained module, or of a network by name, which is trained first.
 
-        test: images (N, C, H, W), as integers as their dataset stores them or in [0, 1], and classes (N,).
-        UserError where the set's normaliser is not at hand.
+        test: images (N, C, H, W), as integers as their dataset stores them or in [0, 1], and classes (N,); or the path
+        of a dataset.h5, of which the test images are taken.
+        UserError where the set's normaliser is not at hand, or the file's images are of other classes or another shape.
         """
         if self.normaliser is None:
             raise UserError("the set's normaliser is missing: put the normaliser.h5 that was made with it beside it")
         module = self.train(network, seed=seed) if isinstance(network, str) else network
-        images, labels = test
+        images, labels = self._tests(Path(test)) if isinstance(test, str | Path) else test
         scale = 1.0 if images.is_floating_point() else self.about["value_scale"]
         theta = vector(module)
         inputs = inputs_of(images, scale, self.normaliser, theta.device, theta.dtype)

@@ -53,6 +53,13 @@ class OutOfTimeError(Exception):
     """The time limit is over before the work is; what is finished is kept, and the same command goes on with it."""
 
 
+class SignalledError(KeyboardInterrupt):
+    """A signal that a batch system sends (SIGTERM, SIGUSR1) ended the work; it is saved, and the same command goes on.
+
+    A KeyboardInterrupt, as what ends at Ctrl-C ends at such a signal too.
+    """
+
+
 def optional(module: str, extra: str, purpose: str) -> Any:
     """A module of a package that only one of attcli's extras installs. UserError with the remedy where it is missing.
 

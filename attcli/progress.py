@@ -28,6 +28,12 @@ def draws() -> bool:
     return console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
 
 
+def mute() -> None:
+    """Draw and log nothing from now on, where another process tells of the work."""
+    console.quiet = True
+    logger.remove()
+
+
 def configure(verbosity: str) -> None:
     """Send loguru's lines of this verbosity through the console that draws the bar."""
     logger.enable("attcli")

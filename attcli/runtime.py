@@ -15,12 +15,18 @@ from typing import TypeVar
 
 import torch
 
-from attcli.errors import UserError
+from attcli.errors import SignalledError, UserError
 
 T = TypeVar("T")
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """glibc's names for how much free memory at the heap's end, and how large a freed block, goes back to the system."""
+
+STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+"""What batch systems send to let a process end in time."""
+
+SIGNALS = (signal.SIGINT, *STOPPING)
+"""What interrupts a stage."""
 
 _global_generator = Lock()
 """Held while torch's global generator is seeded: threads that build networks must not draw each other's numbers."""
@@ -123,16 +129,17 @@ def configure(threads: int | str | None, deterministic: bool) -> None:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGTERM interrupts as Ctrl-C does, so that what is done is saved."""
+    """SIGTERM and SIGUSR1 interrupt as Ctrl-C does, so that what is done is saved."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise SignalledError
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in STOPPING}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _key(seed: int, purpose: str, *indices: int) -> int:

@@ -1,8 +1,9 @@
 """`python -m benchmarks.coded [VARIANT …]`: what a set is made of, for equal bytes, on a small part of CIFAR-10.
 
 Every variant gets the bytes of one float32 image per class, the same experts, and the same number of iterations with
-batches of ten images, so that an iteration costs the same. A variant is a method with its own settings. Image learning
-rates are tuned on the validation images (`--split validation`), never on those that a table is made from.
+batches of ten images, so that an iteration costs the same. A variant is a method with its own settings. Images are
+normalised by the literature's constants, so that sets stand alone, unless a variant says ZCA. Image learning rates are
+tuned on the validation images (`--split validation`), never on those that a table is made from.
 """
 
 import json
@@ -22,6 +23,7 @@ from benchmarks.timing import machine
 
 SHARED: dict[str, Any] = {
     "prepare.dataset": "cifar10",
+    "prepare.normalise": "literature",
     "prepare.limit_per_class": 500,
     "prepare.validation": 1000,
     "network.width": 32,
@@ -44,6 +46,7 @@ SHARED: dict[str, Any] = {
 }
 LABELS = {"distill.labels": "learned", "distill.label_storage": "float16", "distill.lr_labels": 2.0}
 LATE = {"distill.max_start_epoch": 14}
+WHITENED = {"prepare.normalise": "zca"}
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "pixels": {"distill.method": "att", "distill.lr_img": 100.0},
@@ -61,10 +64,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "frequency, uint8": {"distill.method": "att+fred+uint8", "distill.lr_img": 3200.0},
     "frequency, 4 bits": {"distill.method": "att+fred+codes", "distill.lr_img": 6400.0},
 }
-VARIANTS["multiformation, uint8, no ZCA"] = {**VARIANTS["multiformation, uint8"], "prepare.normalise": "literature"}
-VARIANTS["multiformation, uint8, labels"] = {**VARIANTS["multiformation, uint8"], **LABELS}
-VARIANTS["frequency, no ZCA"] = {**VARIANTS["frequency"], "prepare.normalise": "literature"}
-VARIANTS["frequency, labels"] = {**VARIANTS["frequency"], **LABELS}
+for name in ("multiformation, uint8", "frequency"):
+    VARIANTS[f"{name}, labels"] = {**VARIANTS[name], **LABELS}
+VARIANTS |= {f"{name}, ZCA": {**settings, **WHITENED} for name, settings in VARIANTS.items()}
 VARIANTS |= {f"{name}, late": {**settings, **LATE} for name, settings in VARIANTS.items()}
 
 
@@ -83,7 +85,7 @@ def main(
     for name in variants or VARIANTS:
         changes = {**SHARED, **VARIANTS[name], **given, "runtime.data_dir": str(data_dir)}
         row = _row(folder, name, changes, split, baselines)
-        rows[name] = {"settings": {**VARIANTS[name]}, **row}
+        rows[name] = {"settings": {**VARIANTS[name], **given}, **row}
         shown = "  ".join(f"{kind} {entry['mean']:.1f}" for kind, entry in row["scores"]["convnet"].items())
         typer.echo(f"{name:32} {row['images_per_class']:4} images, {row['bytes_per_class']:9,.1f} bytes  {shown}")
         if json_file:

@@ -194,7 +194,7 @@ def coded(records: Records) -> str:
         heading,
         (
             [
-                name if "," in name else f"{name}, float32",
+                _made_of(name),
                 str(row["images_per_class"]),
                 f"{row['bytes_per_class']:,.0f}",
                 *(
@@ -205,6 +205,13 @@ def coded(records: Records) -> str:
             for name, row in rows
         ),
     )
+
+
+def _made_of(variant: str) -> str:
+    """A variant's name, with the storage where it is the usual one."""
+    parameterisation, *others = variant.split(", ")
+    usual = [] if {*others} & {"float16", "uint8", "4 bits", "2 bits"} else ["float32"]
+    return ", ".join([parameterisation, *usual, *others])
 
 
 def coded_tuning(records: Records) -> str:

@@ -14,6 +14,7 @@ import attcli
 from attcli.stages import pipeline
 from attcli.stages.run import Run
 from attcli.store import dataset, states, synthetic
+from tests.data.pictures import classes
 
 MakeRun = Callable[..., Run]
 REPOSITORY = Path(__file__).parents[1]
@@ -72,6 +73,38 @@ def test_training_and_scoring_are_those_of_the_command(make_run: MakeRun) -> Non
     in_unit_range = data.images["test"].float() / 16, data.labels["test"]
     model = loaded.train("convnet")
     assert loaded.score(model, test) == loaded.score(model, in_unit_range)
+
+
+def test_scores_on_the_test_images_of_a_dataset_file(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    pipeline.distill(run)
+    data = dataset.read(run.dataset)
+    loaded = attcli.load(run.synthetic)
+    model = loaded.build("mlp")
+    expected = loaded.score(model, (data.images["test"], data.labels["test"]))
+    assert loaded.score(model, run.dataset) == loaded.score(model, str(run.dataset)) == expected
+    images = classes(tmp_path / "images", ("cat", "dog"), 20)
+    of_others = attcli.resolve(
+        {
+            "prepare.dataset": "folder",
+            "runtime.data_dir": str(images),
+            "runtime.artifacts": str(tmp_path / "others"),
+            "runtime.work_dir": str(tmp_path / "others-work"),
+            "buffer.batch": 8,
+        }
+    )
+    with pytest.raises(attcli.UserError, match=r"has the classes \['cat', 'dog'\].*that the set was distilled from"):
+        loaded.score(model, attcli.prepare(of_others))
+
+
+def test_a_set_is_printed_in_one_line(make_run: MakeRun) -> None:
+    run = make_run()
+    pipeline.distill(run)
+    loaded = attcli.load(run.synthetic)
+    said = "DistilledSet(10 images of 1x8x8 for 10 classes, from digits by att, lr "
+    assert repr(loaded).startswith(said)
+    assert repr(loaded).endswith(", variants synthetic, ema)")
+    assert "\n" not in repr(loaded)
 
 
 def test_learned_labels_are_probabilities(make_run: MakeRun) -> None:

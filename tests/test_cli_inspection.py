@@ -18,6 +18,7 @@ from attcli.settings.layers import description, names
 from attcli.settings.recipes import all_recipes, get
 from attcli.tables import recipe_text
 from tests.conftest import Cli
+from tests.data.pictures import classes
 
 GROUP = get_command(app)
 
@@ -81,6 +82,8 @@ def test_examples_run(line: str, cli: Cli) -> None:
     _, *words = shlex.split(line.partition(" > ")[0])
     if words[0] in ("prepare", "buffer"):
         words = [word for word in words if word != "--dry-run"] + ["--dry-run"]
+    if "photos" in words:
+        classes(cli.folder / "photos", count=320)  # enough for the default batch
     assert cli(*words)
 
 

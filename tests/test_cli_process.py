@@ -1,5 +1,6 @@
 """The command as a process: interrupted while it begins, and with standard streams that are closed."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SMALL
+from tests.data.pictures import classes
 
 SETS = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
 
@@ -94,3 +96,17 @@ def test_a_stage_works_with_all_streams_closed(tmp_path: Path) -> None:
     shell(f"attcli buffer {' '.join(SETS)} >&- 2>&- <&-", tmp_path)
     assert (tmp_path / "codes").read_text() == "code 0\n"
     assert len(list((tmp_path / "artifacts" / "experts").glob("*.h5"))) == 2
+
+
+def test_what_is_said_of_a_folder_while_settings_are_read_looks_like_the_log(tmp_path: Path) -> None:
+    classes(tmp_path / "images", count=20)
+    (tmp_path / "images" / "cat" / "notes.txt").touch()
+    words = ["prepare", "--dataset", "folder", "--data-dir", "images", "--set", "buffer.batch=8"]
+    code = "import attcli.data.contents as c; c.TOLD_FROM = 1; from attcli.cli import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    lines = ended.stderr.splitlines()
+    assert all(re.match(r"\d\d:\d\d:\d\d (INFO|WARNING) ", line) for line in lines), ended.stderr
+    assert sum("notes.txt" in line for line in lines) == 1
+    assert sum("looking at 40 files" in line for line in lines) == 1

@@ -25,16 +25,24 @@ def main() -> None:
     _replace_closed_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell lets its background jobs ignore it
         signal.signal(signal.SIGINT, _quit)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        from attcli.cli.several import among_others
+
+        sys.exit(_flushed(among_others(_command)))
+    sys.exit(_flushed(_command()))
+
+
+def _command() -> Any:
+    """Run the command that was typed; its exit code."""
     from attcli.cli.commands import app
 
     try:
         app()
-        code: Any = 0
     except SystemExit as end:
-        code = end.code
+        return end.code
     except OSError as error:  # help that cannot be printed; the commands report their own
-        code = _unwritten(error)
-    sys.exit(_flushed(code))
+        return _unwritten(error)
+    return 0
 
 
 def _quit(number: int, frame: FrameType | None) -> None:

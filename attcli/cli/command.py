@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from attcli.cli import INTERRUPTED, discard, raise_interrupts
-from attcli.errors import OutOfTimeError, UserError
+from attcli.errors import OutOfTimeError, SignalledError, UserError
 
 if TYPE_CHECKING:
     from attcli.settings import Resolved
@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from attcli.stages.run import Run
 
 USER_ERROR = 2
+SHARED = ("buffer", "distill", "evaluate")
+"""The stages whose work several processes can share."""
+
 MORE_IS_LEFT = 75
-"""Exit code of a command that its time limit ended; the same command continues."""
+"""Exit code of a command that its time limit, SIGTERM or SIGUSR1 ended; the same command continues."""
 
 
 @contextmanager
 def reporting() -> Iterator[None]:
-    """Exit code 2 and one line for what is the user's to mend, 130 for an interruption."""
+    """Exit code 2 and one line for what is the user's to mend, 130 for Ctrl-C, 75 for a batch system's signal."""
     try:
         yield
     except UserError as error:
@@ -41,6 +44,9 @@ def reporting() -> Iterator[None]:
         place = f"{error.filename}: " if error.filename else ""
         complain(f"attcli: {place}{error.strerror}; fix that and run it again: what was finished is kept")
         raise typer.Exit(USER_ERROR) from None
+    except SignalledError:
+        complain("attcli: stopped by a signal; what is done is saved, run it again to go on")
+        raise typer.Exit(MORE_IS_LEFT) from None
     except KeyboardInterrupt:
         complain("attcli: interrupted; what is done is saved; run it again to continue")
         raise typer.Exit(INTERRUPTED) from None
@@ -70,6 +76,7 @@ def resolve_flags(
     flags: dict[str, Any], sets: list[str] | None, params: Path | None, recipe: str | None = None
 ) -> "Resolved":
     """The settings. With a recipe's name, those of it alone: params.yaml is not read."""
+    from attcli import progress
     from attcli.settings import resolve
     from attcli.settings.layers import assignment
 
@@ -77,6 +84,8 @@ def resolve_flags(
     if recipe:
         plain = {**selectors(recipe), **plain}
     named = {**dict(assignment(text) for text in sets or []), **plain}
+    asked = str(named.get("runtime.verbosity"))
+    progress.configure(asked if asked in progress.LEVELS else "normal")  # a folder of images is looked at below
     return resolve(named, params, recipe=recipe, ignore_params=recipe is not None)
 
 
@@ -105,7 +114,8 @@ def run_stage(
     check_under_dvc(resolved)
     from loguru import logger
 
-    from attcli import progress, runtime
+    from attcli import progress, ranks, runtime
+    from attcli.stages import jobs
     from attcli.stages.run import Run
     from attcli.store.files import writable
 
@@ -114,17 +124,29 @@ def run_stage(
     if not resolved.recipe_found and resolved.content_not_from_params():
         used = f"{resolved.recipe} is used" if resolved.rests_on_recipe else "the defaults apply"
         logger.warning("there is no recipe for just this method, dataset and ipc; {}", used)
-    run = Run(settings, origin=resolved.origin, params=resolved.params, **options)
-    runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
     scored = _target(target)
     if dry_run:
+        run = Run(settings, origin=resolved.origin, params=resolved.params, **options)
+        runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
         typer.echo(_forecast(run, name, scored, whole=recipe is not None))
         return None
     for setting, flag in (("artifacts", "--artifacts DIR"), ("work_dir", "--set runtime.work_dir=DIR")):
         writable(getattr(settings.runtime, setting), f"runtime.{setting} ({flag})")
-    if name != "import":  # whose files may say by themselves what they are of
-        _announce(run, name, scored, resolved)
+    with jobs.workers(settings.runtime.workers if name in SHARED else 1) as joined:
+        settings = jobs.with_device(settings, ranks.device(settings.runtime.device, joined))
+        run = Run(settings, origin=resolved.origin, params=resolved.params, **options)
+        runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
+        if name != "import":  # whose files may say by themselves what they are of
+            _announce(run, name, scored, resolved)
+        return _staged(run, name, act)
+
+
+def _staged(run: "Run", name: str, act: Callable[[ModuleType, "Run"], Any] | None) -> Any:
+    """Run the stage, or what `act` does in its place. typer.Exit where its time is over before it is done."""
     import torch
+    from loguru import logger
+
+    from attcli import runtime
 
     pipeline = import_module("attcli.stages.pipeline")
     raise_interrupts()
@@ -136,7 +158,7 @@ def run_stage(
             raise typer.Exit(MORE_IS_LEFT) from None
         except torch.OutOfMemoryError as error:
             raise UserError(
-                f"{settings.runtime.device} has too little memory ({str(error).splitlines()[0]}); "
+                f"{run.settings.runtime.device} has too little memory ({str(error).splitlines()[0]}); "
                 f"set runtime.micro_batch, or lower it"
             ) from None
     if run.out_of_time() and not pipeline.is_done(run, name):

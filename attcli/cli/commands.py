@@ -21,8 +21,8 @@ EXAMPLES = {
     ),
     "prepare": (
         "attcli prepare --dataset digits",
+        "attcli prepare --dataset folder --data-dir photos --set prepare.resolution=32",
         "attcli prepare --dataset cifar10 --set prepare.validation=5000",
-        "attcli prepare --dataset cifar10 --dry-run",
     ),
     "buffer": (
         "attcli buffer --dataset digits",
@@ -65,7 +65,7 @@ EXAMPLES = {
         "attcli import exported/safetensors",
     ),
     "export": (
-        "attcli export --to released",
+        "attcli export --to png",
         "attcli export my-set.h5 --to safetensors --out shared",
         "attcli export --to released-experts",
     ),

@@ -41,7 +41,8 @@ def how(says: str, **more: Any) -> Any:
 Dataset = Annotated[
     str | None,
     what(
-        "Dataset, such as digits. Default: cifar10, unless a params.yaml says otherwise (setting prepare.dataset).",
+        "Dataset, such as digits; or folder, for images of your own in --data-dir. Default: cifar10, unless a "
+        "params.yaml says otherwise (setting prepare.dataset).",
         metavar="NAME",
         autocompletion=completion.datasets,
     ),

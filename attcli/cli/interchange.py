@@ -13,6 +13,9 @@ from attcli.cli.flags import Artifacts, DataDir, Dataset, Force, Ipc, Method, No
 if TYPE_CHECKING:
     from attcli.stages.run import Run
 
+WRITTEN = ("ddranking", "huggingface", "png", "released", "released-experts", "safetensors")
+"""The forms that attcli writes by itself, for the help: plugins, which add others, are only looked for when needed."""
+
 MOST_PATHS = 10
 """Names of files that an export prints; more of them are counted."""
 
@@ -87,7 +90,7 @@ def export(
         str,
         typer.Option(
             "--to",
-            help="The form to write. There is no default.",
+            help=f"The form to write: {', '.join(WRITTEN[:-1])} or {WRITTEN[-1]}. There is no default.",
             show_default=False,
             metavar="FORMAT",
             autocompletion=completion.formats,

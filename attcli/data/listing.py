@@ -37,7 +37,8 @@ class Listing:
     """The images below `root`: those for training and for testing, and the classes in the order of their numbers.
 
     `test` is None where the folder has no test images of its own. `stamps` holds the folders that were looked at with
-    the time of their last change, `contents` what is known of the files.
+    the time of their last change, `contents` what is known of the files. `remarks` are lines for the log, each
+    after its level.
     """
 
     root: Path
@@ -46,11 +47,17 @@ class Listing:
     test: Labelled | None
     stamps: dict[str, int] = field(default_factory=dict)
     contents: dict[str, Content] = field(default_factory=dict)
+    remarks: tuple[tuple[str, str], ...] = ()
 
     @property
     def files(self) -> Labelled:
         """The images of both parts."""
         return self.train + (self.test or [])
+
+    def tell(self) -> None:
+        """Log the remarks."""
+        for level, remark in self.remarks:
+            logger.log(level, "{}", remark)
 
     def changed(self) -> bool:
         """Whether a folder has changed since it was looked at."""
@@ -128,11 +135,12 @@ class Folder:
             else:
                 self.ignored.append(path)
 
-    def tell_ignored(self) -> None:
-        """Say which files were passed over."""
-        if self.ignored:
-            first = self.ignored[0]
-            logger.info("{} files in {} are no images by their names, such as {}", len(self.ignored), self.root, first)
+    def ignored_files(self) -> list[str]:
+        """A sentence on the files that were passed over, if there are any."""
+        count, first = len(self.ignored), "".join(self.ignored[:1])
+        if count > 1:
+            return [f"{count} files in {self.root} are no images by their names and are ignored, such as {first}"]
+        return [f"{first} in {self.root} is no image by its name and is ignored"] if count else []
 
 
 def by_class(folder: Folder, below: str, wanted: tuple[str, ...] | None) -> dict[str, list[str]]:

@@ -14,6 +14,7 @@ from attcli import registry
 from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student
 from attcli.networks import Architecture
+from attcli.ranks import Team
 from attcli.settings import Distill, Runtime
 from attcli.store.experts import Experts
 
@@ -23,7 +24,7 @@ class Inputs:
     """What an objective may work with; its module's `make(inputs)` takes what it needs.
 
     images (n, C, H, W) are the ones that distilling begins or resumes with, on the device: their number, shape and type
-    stay.
+    stay. team: the processes that may share the slices of a batch.
     """
 
     settings: Distill
@@ -33,6 +34,7 @@ class Inputs:
     student: Student
     experts: Experts
     images: Tensor
+    team: Team = field(default_factory=Team)
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,11 @@ class Objective(Protocol):
 
     step_functions: StepFunctions
 
-    def ahead(self, iteration: int) -> Any:
-        """What chance decides in an iteration, and what is read for it; may run in another thread, ahead of time."""
+    def ahead(self, iteration: int, span: int) -> Any:
+        """What chance decides for a span (from 0) of an iteration, and what is read for it.
+
+        May run in another thread, ahead of time. An iteration is the mean over `distill.spans` of them.
+        """
 
     def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: Any) -> Slope:
         """The loss of images (n, C, H, W) with labels (n,) or logits (n, K), at the student's learning rate lr."""

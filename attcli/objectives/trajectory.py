@@ -12,6 +12,7 @@ from torch import Tensor
 from attcli import execution, runtime
 from attcli.matching import engine
 from attcli.matching.batches import Plan, SyntheticBatches, plan, probabilities
+from attcli.matching.microbatch import MicroBatched, SharedSlices
 from attcli.matching.select import SELECTORS
 from attcli.matching.statistics import calibrated, unfilled
 from attcli.matching.step_functions import StepFunctions
@@ -32,7 +33,7 @@ class Drawn(NamedTuple):
 
 
 class TrajectoryMatching:
-    """The objective. All its draws follow from (seed, iteration)."""
+    """The objective. All its draws follow from (seed, iteration, span)."""
 
     def __init__(self, inputs: Inputs) -> None:
         self._settings, self._seed = inputs.settings, inputs.seed
@@ -42,10 +43,10 @@ class TrajectoryMatching:
         self._match = engine.load(inputs.settings.engine)
         self.step_functions = _step_functions(inputs)
 
-    def ahead(self, iteration: int) -> Drawn:
+    def ahead(self, iteration: int, span: int) -> Drawn:
         """Draw expert, start epoch and the student's batches, and read the two rows of the expert."""
         settings = self._settings
-        generator = runtime.stream(self._seed, "iteration", iteration)
+        generator = runtime.stream(self._seed, "iteration", iteration, *([span] if span else []))
         expert = int(torch.randint(len(self._experts), (), generator=generator))
         bounds = StartEpochs(
             minimum=settings.min_start_epoch,
@@ -97,7 +98,7 @@ def _step_functions(inputs: Inputs) -> StepFunctions:
         image=tuple(images.shape[1:]),
         classes=inputs.architecture.classes,
         batch=batch,
-        images=batch * settings.syn_steps * settings.iterations,
+        images=batch * settings.syn_steps * settings.iterations * settings.spans,
         short=len(images) % batch,
         derivatives=True,
         labels=settings.labels == "learned",
@@ -108,4 +109,7 @@ def _step_functions(inputs: Inputs) -> StepFunctions:
     if settings.engine == "unroll":
         # This engine has its own way through the network, which needs the loss alone.
         return unfilled(inputs.student, inputs.student.module) if work.short else inputs.student
-    return execution.step_functions(inputs.student, build, work, images.device, how.execution, how.micro_batch)
+    made = execution.step_functions(inputs.student, build, work, images.device, how.execution, how.micro_batch)
+    if isinstance(made, MicroBatched) and inputs.team.size > 1:
+        return SharedSlices(made.step_functions, made.size, inputs.team)
+    return made

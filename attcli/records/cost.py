@@ -65,7 +65,7 @@ def students(results: Results) -> Students | None:
     return Students(
         steps_per_iteration=steps,
         batch=batch,
-        images_forward=results.about["iteration"] * steps * batch,
+        images_forward=results.about["iteration"] * settings.get("spans", 1) * steps * batch,
         images_adjoint=None if matched is None else matched * batch,
     )
 
@@ -92,7 +92,8 @@ def _history(results: Results) -> tuple[Mapping[str, Any], artefact.Arrays] | No
 
 def _is_whole(results: Results, arrays: artefact.Arrays) -> bool:
     """Whether a history tells of every iteration of the set."""
-    return bool(len(arrays["iteration"]) == results.about["iteration"])
+    spans = results.header.settings.get("distill", {}).get("spans", 1)
+    return bool(len(arrays["iteration"]) == results.about["iteration"] * spans)
 
 
 def _seconds(results: Results, arrays: artefact.Arrays) -> float | None:

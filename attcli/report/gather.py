@@ -148,12 +148,13 @@ def _history(results: Results) -> History | None:
     file, header = artefact.open_file(results.folder / "history.h5", history.KIND, history.MAKER)
     with file:
         try:
-            arrays: artefact.Arrays = {column: np.asarray(file[column][()]) for column in COLUMNS}
+            names = (*COLUMNS, history.SPAN) if history.SPAN in file else COLUMNS
+            arrays: artefact.Arrays = {name: np.asarray(file[name][()]) for name in names}
         except (OSError, KeyError, RuntimeError) as error:
             raise artefact.damaged(results.folder / "history.h5", history.MAKER, error) from None
     if header.fingerprint != results.header.fingerprint:
         raise UserError(f"{results.folder / 'history.h5'} is of another set; run `{history.MAKER}`")
-    return courses.of_history(arrays, results.header.settings.get("distill", {}).get("syn_steps"))
+    return courses.of_history(history.by_iteration(arrays), results.header.settings.get("distill", {}).get("syn_steps"))
 
 
 def _real(results: Results) -> RealImages | None:

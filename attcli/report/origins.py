@@ -25,6 +25,9 @@ FOLLOWS = "follows from other settings"
 
 DEFAULT_ARTIFACTS = "artifacts"
 
+OWN_IMAGES = "folder"
+"""The dataset that cannot be read without --data-dir."""
+
 FLAGS = {
     "distill.method": "--method",
     "prepare.dataset": "--dataset",
@@ -91,6 +94,7 @@ def commands(results: Results, differing: Mapping[str, Any], archs: Sequence[str
     """The commands that make the set again, and score and report it, in a folder without params.yaml.
 
     differing: the settings that are not the usual ones. archs and kinds: the networks and baselines of its scores.
+    No file says where somebody's own images lie; `--data-dir FOLDER` stands for that.
     """
     settable = set(names())
     flags = {**selectors(results), "distill.iterations": results.about["iteration"]}
@@ -102,6 +106,8 @@ def commands(results: Results, differing: Mapping[str, Any], archs: Sequence[str
     for name, value in sorted(differing.items()):
         if name in settable and name not in FLAGS and name not in OF_SCORES:
             distill += ["--set", f"{name}={_written(value)}"]
+    if flags["prepare.dataset"] == OWN_IMAGES:
+        distill += ["--data-dir", "FOLDER"]
     lines = [[*distill, *at]]
     if archs:
         evaluate = ["attcli", "evaluate", "--archs", ",".join(archs)]

@@ -13,6 +13,7 @@ from torch import Tensor
 from attcli import baselines, runtime
 from attcli.baselines import Budget
 from attcli.networks import Architecture
+from attcli.ranks import Ranks
 from attcli.scoring.real import Labelled, Real
 from attcli.scoring.whole import Trained, Whole, spec_of
 from attcli.store.results import Key, Results
@@ -91,31 +92,52 @@ class Coresets:
         """How many images of each class a baseline selects."""
         return baselines.load(name).per_class(self.budget)
 
-    def select(self, wanted: Sequence[tuple[str, int]], each: Each, out_of_time: Callable[[], bool]) -> None:
-        """Make and keep the selections of these baselines and repeats, after the trainings that they read.
+    def train(
+        self, wanted: Sequence[tuple[str, int]], each: Each, out_of_time: Callable[[], bool], ranks: Ranks
+    ) -> None:
+        """Train, as this rank's share, what the selections of these baselines and repeats read; it is kept.
 
-        Where the time limit ends before the last one was begun, those that were begun are finished, and kept.
+        Where the time limit ends before the last one was begun, those that were begun are finished.
         """
-        missing = [(name, r) for name, r in wanted if baselines.load(name).reads and self._kept(name, r) is None]
-        reads = {what for name, _ in missing for what in baselines.load(name).reads}
-        repeats = range(self.runs if "forgotten" in reads else 1 if reads else 0)
+        reads, repeats = self._needed(wanted)
+        missing = [r for r in repeats if self.whole.kept(self.architecture, r) is None]
+        if not repeats or out_of_time():
+            return  # before step functions are made, which may take a minute
+        self.whole.prepare(self.architecture)
+        if "features" in reads:
+            self.whole.networks.check_has_features(self.architecture)  # before any training
+        if not missing:
+            return
+        message = "training {} {} on all {} training images for {} epochs, to select images by"
+        name, images = self.architecture.name, len(self.real.train_labels)
+        logger.info(message, len(missing), name, images, self.whole.protocol.epochs)
 
         def trained_in_time(repeat: int, stop: Callable[[], bool]) -> Trained | None:
             return None if out_of_time() else self.whole.trained(self.architecture, repeat, stop)
 
-        jobs = {r: partial(trained_in_time, r) for r in repeats if self.whole.kept(self.architecture, r) is None}
-        if out_of_time():
-            return  # before step functions are made, which may take a minute
+        for _ in each({r: partial(trained_in_time, r) for r in ranks.share(missing)}):
+            pass  # each is kept where it was made
+
+    def _missing(self, wanted: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        """The selections that take a training, and are not kept."""
+        return [(name, r) for name, r in wanted if baselines.load(name).reads and self._kept(name, r) is None]
+
+    def _needed(self, wanted: Sequence[tuple[str, int]]) -> tuple[set[str], range]:
+        """What missing selections read of trainings, and of how many."""
+        reads: set[str] = {what for name, _ in self._missing(wanted) for what in baselines.load(name).reads}
+        return reads, range(self.runs if "forgotten" in reads else 1 if reads else 0)
+
+    def select(self, wanted: Sequence[tuple[str, int]], out_of_time: Callable[[], bool]) -> None:
+        """Make and keep the selections of these baselines and repeats, for which `train` has been called.
+
+        None is made where the time limit has left out a training.
+        """
+        _, repeats = self._needed(wanted)
+        if any(self.whole.kept(self.architecture, r) is None for r in repeats):
+            return
         if repeats:
             self.whole.prepare(self.architecture)
-        if "features" in reads:
-            self.whole.networks.check_has_features(self.architecture)  # before any training
-        if jobs:
-            message = "training {} {} on all {} training images for {} epochs, to select images by"
-            name, images = self.architecture.name, len(self.real.train_labels)
-            logger.info(message, len(jobs), name, images, self.whole.protocol.epochs)
-        begun = [training is not None for _, training in each(jobs)]  # each is kept where it was made
-        for name, repeat in missing if all(begun) else ():
+        for name, repeat in self._missing(wanted):
             if out_of_time():
                 return
             selection = self._selected(name, repeat)

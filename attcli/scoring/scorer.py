@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from attcli import baselines
-from attcli.errors import OutOfTimeError
 from attcli.networks import Architecture
 from attcli.progress import Track
+from attcli.ranks import Ranks
 from attcli.scoring.coresets import Coresets
 from attcli.scoring.networks import Networks
 from attcli.scoring.parallel import trained_apart
@@ -97,38 +97,47 @@ class Scorer:
     cores: int
     tested_on: str
     out_of_time: Callable[[], bool] = lambda: False
+    stopped: Callable[[], bool] = lambda: False
+    """Whether another process that shares the work asked to stop, in the middle of a training if need be."""
 
-    def scores(self, cases: list[Case], progress: Track) -> dict[Case, Result]:
-        """The result of each case; what is known is not repeated.
+    def known(self, cases: Sequence[Case]) -> dict[Case, Result]:
+        """The results that are kept, of these cases."""
+        kept = {case: self._results(case).get(self._key(case)) for case in cases}
+        return {case: result for case, result in kept.items() if result is not None}
 
-        OutOfTimeError where the time limit ends before the last case was begun; those that were begun are finished.
-        """
-        results: dict[Case, Result] = {}
-        missing = []
-        for case in cases:
-            known = self._results(case).get(self._key(case))
-            if known is None:
-                missing.append(case)
-            else:
-                results[case] = known
-                progress.advance()
+    def selecting(self, cases: Sequence[Case]) -> list[tuple[str, int]]:
+        """The baselines and repeats of these cases whose images are selected."""
+        return list(dict.fromkeys(case[1:] for case in cases if is_coreset(case[1])))
+
+    def train_selectors(self, cases: Sequence[Case], ranks: Ranks) -> None:
+        """Train, as this rank's share, the networks by which images for these cases are selected."""
         with trained_apart(self.networks.device, self.cores) as each:
-            selecting = [case for case in missing if is_coreset(case[1])]
-            self.coresets.select(list(dict.fromkeys(case[1:] for case in selecting)), each, self.out_of_time)
-            for arch in dict.fromkeys(case[0] for case in missing):
-                if self.out_of_time():
-                    break  # before step functions are made, which may take a minute
-                of_arch = [case for case in missing if case[0] == arch]
+            self.coresets.train(self.selecting(cases), each, lambda: self.out_of_time() or self.stopped(), ranks)
+
+    def select(self, cases: Sequence[Case]) -> None:
+        """Select the images for these cases, and keep which they are; `train_selectors` has been called."""
+        self.coresets.select(self.selecting(cases), self.out_of_time)
+
+    def compute(self, cases: Sequence[Case], progress: Track) -> None:
+        """Train and test the networks of these cases, and keep each result; images are selected already.
+
+        Where the time limit ends before the last case was begun, those that were begun are finished.
+        """
+        with trained_apart(self.networks.device, self.cores) as each:
+            for arch in dict.fromkeys(case[0] for case in cases):
+                if self.out_of_time() or self.stopped():
+                    return  # before step functions are made, which may take a minute
+                of_arch = [case for case in cases if case[0] == arch]
                 self._prepare(arch, of_arch)
                 for case, result in each({case: partial(self._score_in_time, case) for case in of_arch}):
-                    if result is None:
-                        continue
-                    self._results(case).add(self._key(case), result)
-                    results[case] = result
-                    progress.advance(f"{case[0]} {case[1]} {result['accuracy']:.1f} %")
-        if len(results) < len(cases):
-            raise OutOfTimeError(f"{len(results)} of {len(cases)} results are kept")
-        return results
+                    if result is not None:
+                        self._results(case).add(self._key(case), result)
+                        progress.advance(f"{case[0]} {case[1]} {result['accuracy']:.1f} %")
+
+    def merge(self) -> None:
+        """Take over the results of the other ranks."""
+        self.results.merge()
+        self.coresets.results.merge()
 
     def architecture(self, arch: str) -> Architecture:
         """A network by name, with the set's own options if it is the set's own."""
@@ -168,7 +177,7 @@ class Scorer:
 
     def _score_in_time(self, case: Case, stop: Callable[[], bool]) -> Result | None:
         """A case's result, or none where the time limit was over before it was begun."""
-        return None if self.out_of_time() else self._score(case, stop)
+        return None if self.out_of_time() else self._score(case, lambda: stop() or self.stopped())
 
     def _score(self, case: Case, stop: Callable[[], bool]) -> Result:
         arch, kind, repeat = case

@@ -115,6 +115,9 @@ class Distill(_with_options("parameterisation", "storage")):  # type: ignore[mis
     syn_steps: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         80, description="how many steps the student trains (N_S in the papers); select says which one is matched"
     )
+    spans: Annotated[int, Field(ge=1, le=1024)] = Field(
+        1, description="how many stretches of experts an iteration matches; their gradients are averaged"
+    )
     expert_epochs: PositiveInt = Field(4, description="epochs of the expert that the student imitates (M in papers)")
     min_start_epoch: NonNegativeInt = Field(0, description="start epochs are drawn from this one on")
     max_start_epoch: PositiveInt = Field(2, description="start epochs are drawn below this (T+ in the papers)")
@@ -229,6 +232,9 @@ class Runtime(Section):
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         "auto", description="CPU threads; auto: one for small steps, all cores for others"
+    )
+    workers: Annotated[int, Field(ge=1, le=1024)] = Field(
+        1, description="processes on this machine that share the work of buffer, distill and evaluate"
     )
     deterministic: bool = Field(True, description="reproducible kernels only")
     execution: Literal["auto", "eager", "graph", "compiled"] = Field(

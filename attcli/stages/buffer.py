@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from attcli import execution, registry, runtime, trainers
 from attcli.errors import DamagedError, DivergedError, UserError
 from attcli.matching.parameters import vector
 from attcli.progress import track
-from attcli.stages import identity, inputs
+from attcli.stages import identity, inputs, jobs
 from attcli.stages.interrupt import Stop, deferred
 from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset, experts
@@ -20,6 +21,9 @@ from attcli.store.files import set_aside
 from attcli.store.growing import Growing
 from attcli.store.publishing import publish
 from attcli.trainers.training import Optimiser, train_epoch
+
+Told = Callable[[int, int, float, float], None]
+"""Is told of every epoch that is done: the expert, the epoch, its loss and its accuracy."""
 
 
 def run(run: Run) -> None:
@@ -113,25 +117,47 @@ def _train(run: Run, data: dataset.Dataset, fingerprint: str, decisive: dict[str
     missing = [index for index in range(wanted) if not _published(run, folder, index, epochs)]
     if not missing:
         return
+    own = run.ranks.share(missing)
     done = {index: min(epochs, experts.kept_epochs(experts.path(folder, index))) for index in missing}
     left = sum(epochs - have for have in done.values())
-    trainer = _Trainer(run, data, fingerprint, decisive)
-    logger.info("training {} experts to {} epochs each, {} epochs in all", wanted, epochs, left)
-    with (
-        deferred() as stop,
-        track("expert epochs", wanted * epochs, wanted * epochs - left) as progress,
-        run.tracking("buffer", folder.name) as log,
-    ):
+    processes = f" by {run.ranks.size} processes, of which this one trains {len(own)}" if run.ranks.several else ""
+    logger.info("training {} experts to {} epochs each, {} epochs in all{}", wanted, epochs, left, processes)
+    total = epochs * (wanted - len(missing) + len(own))
+    with run.tracking("buffer", folder.name) as log:
 
-        def told(index: int, epoch: int, loss: float, accuracy: float) -> None:
-            progress.advance(f"expert {index}, loss {loss:.3f}, accuracy {accuracy:.1f} %")
+        def logged(index: int, epoch: int, loss: float, accuracy: float) -> None:
             log(index * epochs + epoch, {"loss": loss, "accuracy": accuracy, "expert": index})
 
-        for index in missing:
+        job = jobs.shared(run, "buffer", making=[fingerprint, decisive], folder=str(folder), missing=missing)
+        with job, track("expert epochs", total, total - sum(epochs - done[index] for index in own)) as progress:
+
+            def told(index: int, epoch: int, loss: float, accuracy: float) -> None:
+                progress.advance(f"expert {index}, loss {loss:.3f}, accuracy {accuracy:.1f} %")
+                logged(index, epoch, loss, accuracy)
+
+            _train_own(run, _Trainer(run, data, fingerprint, decisive), folder, own, told)
+        for index in sorted({*missing} - {*own}):
+            if not _published(run, folder, index, epochs):
+                continue  # a time limit has ended it
+            trajectory = experts.read(experts.path(folder, index))[1]
+            for epoch, measured in enumerate(zip(trajectory.loss, trajectory.accuracy, strict=True)):
+                logged(index, epoch, *measured)
+
+
+def share(run: Run, kept: dict[str, Any], making: list[Any], folder: str, missing: list[int]) -> None:
+    """A rank's part in training experts: its own, in the work folder that rank 0 holds."""
+    trainer = _Trainer(run, inputs.read_dataset(run), *making)
+    _train_own(run, trainer, Path(folder), run.ranks.share(missing), lambda *told: None)
+
+
+def _train_own(run: Run, trainer: "_Trainer", folder: Path, own: list[int], told: Told) -> None:
+    """Train some experts, and publish each when it is finished."""
+    with deferred() as stop:
+        for index in own:
             file = experts.path(folder, index)
-            trainer.train(index, epochs, file, told, stop)
+            trainer.train(index, run.settings.epochs, file, told, stop)
             if stop.asked or run.out_of_time():
-                break
+                return
             publish(file, experts.path(run.experts, index))
 
 
@@ -195,9 +221,7 @@ class _Trainer:
             growing.append(theta.to(self._dtype).numpy(), None, None)
         return growing
 
-    def train(
-        self, index: int, epochs: int, file: Path, told: Callable[[int, int, float, float], None], stop: Stop
-    ) -> None:
+    def train(self, index: int, epochs: int, file: Path, told: Told, stop: Stop) -> None:
         """Train expert `index` to `epochs`, or until it has to stop, going on from what is kept of it.
 
         Every epoch is kept as soon as it is done, and `told` with the expert, the epoch, its loss and accuracy. A

@@ -151,7 +151,7 @@ def distill(settings: Settings, iterations: int) -> Cost:
     network, distilling = inputs.architecture(settings.network, images_about(settings)), settings.distill
     images = network.classes * coding.images_per_class(distilling, network.channels, network.resolution)
     batch = min(distilling.batch_syn or images, images)
-    seen = batch * distilling.syn_steps * iterations
+    seen = batch * distilling.syn_steps * distilling.spans * iterations
     work = Work(_shape(network), network.classes, batch, seen, derivatives=True)
     size = _slice(settings, batch)
     states = 4 * (distilling.syn_steps + 1) * parameters(network)

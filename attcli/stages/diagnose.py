@@ -60,27 +60,28 @@ def nearest(distances: NDArray[np.float32]) -> NDArray[np.int64]:
 def read(path: Path, metric: str | None, gammas: list[int], every: int) -> Diagnosis:
     """The diagnosis of the run whose history lies in `path`, in a metric or, by default, in the run's own.
 
-    Mismatches are counted in blocks of `every` iterations; the last block may be shorter, and says so. UserError if
-    the history is missing or damaged.
+    Mismatches are counted in blocks of `every` iterations, of all their spans; the last block may be shorter, and says
+    so. UserError if the history is missing or damaged.
     """
     header, arrays = artefact.read(path, history.KIND, history.MAKER)
     metric = metric or str(header.settings["distill"]["select_metric"])
     distances = arrays[metric]
-    iterations, n_steps = distances.shape
+    rows, n_steps = distances.shape
+    spans = history.spans(arrays)
     optimum = nearest(distances)
-    shown = np.unique(np.linspace(0, iterations - 1, SHOWN).astype(int))
+    shown = spans * np.unique(np.linspace(0, rows // spans - 1, SHOWN).astype(int))
     missed = n_steps - optimum
-    first = np.arange(0, iterations, every)
+    first = np.arange(0, rows, every * spans)
     counts = {f"gamma_{gamma}": np.add.reduceat(missed >= gamma, first, dtype=np.int64) for gamma in gammas}
     return Diagnosis(
         method=str(header.about["method"]),
         metric=metric,
         distances={
             "step": np.arange(1, n_steps + 1),
-            **{f"iteration_{i}": distances[i].astype(np.float64) for i in shown},
+            **{f"iteration_{i // spans}": distances[i].astype(np.float64) for i in shown},
             "mean": _mean(distances),
         },
-        mismatches={"first_iteration": first, "iterations": np.diff([*first, iterations]), **counts},
+        mismatches={"first_iteration": first // spans, "iterations": np.diff([*first, rows]) // spans, **counts},
         matched={"iteration": arrays["iteration"], "nearest": optimum, "matched": arrays["step"]},
         sentences=_sentences(optimum, np.asarray(arrays["step"]), n_steps, gammas),
     )

@@ -11,15 +11,18 @@ from loguru import logger
 
 from attcli import coding, execution, objectives, runtime
 from attcli.coding import Coding
+from attcli.errors import UserError
 from attcli.objectives import Objective
 from attcli.parameterisations import Space
 from attcli.progress import track
+from attcli.ranks import Ranks
 from attcli.settings import Distill, Settings
-from attcli.stages import identity, initial, inputs
+from attcli.stages import identity, initial, inputs, jobs
 from attcli.stages.ahead import ReadAhead
 from attcli.stages.interrupt import deferred
 from attcli.stages.outcome import Outcome
 from attcli.stages.run import Run, may_write
+from attcli.stages.spans import Spans
 from attcli.stages.update import Updates
 from attcli.store import artefact, dataset, experts, history, states, synthetic
 
@@ -69,37 +72,40 @@ class Loop:
 
     coding: Coding
     objective: Objective
+    spans: Spans
     updates: Updates
 
-    def iterate(self, state: states.State, drawn: Any) -> tuple[states.State, history.Record]:
-        """The state after one more iteration, and what the history keeps of it."""
+    def iterate(self, state: states.State, drawn: list[Any]) -> tuple[states.State, list[history.Record]]:
+        """The state after one more iteration, and what the history keeps of each of its spans."""
         begun = time.perf_counter()
         images = self.coding.images(state.coded(), state.scales)
-        slope = self.objective.slope(images, states.labels_as_kept(self.coding, state), state.lr, drawn)
+        slope, facts = self.spans.slope(images, states.labels_as_kept(self.coding, state), state.lr, drawn)
         after, moved = self.updates.apply(state, slope)
-        record = history.Record(
-            iteration=state.iteration,
-            loss=float(slope.loss),
-            lr=float(after.lr),
-            seconds=time.perf_counter() - begun,
-            accepted=int(moved),
-            **slope.facts,
-        )
-        return after, record
+        shared: dict[str, Any] = {"iteration": state.iteration, "lr": float(after.lr), "accepted": int(moved)}
+        seconds = (time.perf_counter() - begun) / len(facts)
+        return after, [
+            history.Record(**shared, **of_span, span=span, seconds=seconds) for span, of_span in enumerate(facts)
+        ]
 
 
 def begin(
-    settings: Settings, data: dataset.Dataset, trajectories: experts.Experts, resumed: states.State | None = None
+    run: Run, data: dataset.Dataset, trajectories: experts.Experts, resumed: states.State | None = None
 ) -> tuple[Loop, states.State]:
-    """The loop, and the state that it starts from (or resumes), on the device. UserError if a class is too small."""
+    """The loop, and the state that it starts from (or resumes), on the device. UserError if a class is too small.
+
+    All ranks begin together, from the state of rank 0.
+    """
+    settings, ranks = run.settings, run.ranks
     device = runtime.device(settings.runtime.device)
     execution.set_precision(settings.distill.precision)
     architecture = inputs.architecture(settings.network, trajectories.about)
     student = execution.student(architecture.build, device, settings.distill.precision)
     space = Space(data.about["channels"], data.about["resolution"], data.normaliser)
     decoder = coding.load(coding.choices(settings.distill), space)
-    state = resumed or initial.begin(settings, data, trajectories, student, decoder, device)
-    state = state.to(device)
+    state = resumed
+    if state is None and ranks.lead:
+        state = initial.begin(settings, data, trajectories, student, decoder, device)
+    state = _of_lead(ranks, state).to(device)
     objective = objectives.load(
         settings.distill.objective,
         objectives.Inputs(
@@ -110,15 +116,49 @@ def begin(
             student=student,
             experts=trajectories,
             images=decoder.images(state.coded(), state.scales),
+            team=ranks.teams(min(settings.distill.spans, ranks.size)),
         ),
     )
-    return Loop(decoder, objective, Updates(settings.distill, decoder)), state
+    spans = Spans(objective, settings.distill.spans, ranks)
+    return Loop(decoder, objective, spans, Updates(settings.distill, decoder)), state
+
+
+def _of_lead(ranks: Ranks, state: states.State | None) -> states.State:
+    """Rank 0's state, which it has begun with or read."""
+    if ranks.several:
+        state = ranks.from_lead(state and state.to(torch.device("cpu")))
+    assert state is not None
+    return state
+
+
+def share(run: Run, kept: dict[str, Any]) -> None:
+    """A rank's part in a distillation that rank 0 leads: its spans of every iteration, until rank 0 says stop."""
+    data = inputs.read_dataset(run)
+    with closing(inputs.open_experts(run, data)) as trajectories:
+        loop, state = begin(run, data, trajectories)
+        with closing(ReadAhead(loop.spans.ahead, state.lr.device)) as draws, deferred() as stop:
+            while run.ranks.agreed(False):
+                state, _ = loop.iterate(state, draws.of(state.iteration))
+                loop.updates.give_up(state)
+                _compare(run, state)
+                assert stop.asked is not None  # tells rank 0 of a signal that only this process got
+
+
+def _compare(run: Run, state: states.State) -> None:
+    """UserError where the ranks do not hold the same set, which happens where their processors differ."""
+    if run.ranks.several and state.iteration % run.settings.distill.save_every == 0:
+        digest = artefact.checksum({name: x.detach().cpu().numpy() for name, x in state.learned.items()})
+        if len(set(run.ranks.gathered(digest))) > 1:
+            raise UserError(
+                f"after iteration {state.iteration} the processes hold different sets: their machines compute "
+                f"differently; use machines of one kind"
+            )
 
 
 def _distill(
     run: Run, data: dataset.Dataset, trajectories: experts.Experts, header: artefact.Header, folder: Path
 ) -> None:
-    settings, wanted = run.settings.distill, run.settings.distill.iterations
+    wanted = run.settings.distill.iterations
     results = Outcome(run, data, header, folder)
     results.adopt()
     resumed = results.resume(wanted)
@@ -132,31 +172,51 @@ def _distill(
         return
     if resumed:
         logger.info("resuming after iteration {} of {}", resumed.iteration, wanted)
-    loop, state = begin(run.settings, data, trajectories, resumed)
-    results.machine = _machine(loop.objective.step_functions, state.lr.device)
-    saved = time.monotonic()
-    try:
-        with (
-            closing(ReadAhead(loop.objective.ahead, state.lr.device)) as draws,
-            deferred() as stop,
-            track("iterations", wanted, state.iteration) as progress,
-            run.tracking("distill", folder.name) as log,
-        ):
-            while state.iteration < wanted and not stop.asked:
-                state, record = loop.iterate(state, draws.of(state.iteration))
-                results.records.append(record)
-                log(record.iteration, {"loss": record.loss, "step": record.step, "lr": record.lr})
-                loop.updates.give_up(state)
-                progress.advance(f"loss {record.loss:.4f}, step {record.step}, lr {record.lr:.5f}")
-                saved = _save(results, state, settings, saved)
-                if run.out_of_time() and state.iteration < wanted:
-                    message = "stopped by the time limit after iteration {} of {}; run again to continue"
-                    logger.warning(message, state.iteration, wanted)
-                    break
-    finally:
-        results.finish(state)
+    with jobs.shared(run, "distill") as pace:
+        pace.in_step = True
+        loop, state = begin(run, data, trajectories, resumed)
+        results.machine = _machine(loop.objective.step_functions, state.lr.device)
+        state = _lead(run, loop, state, results, folder.name, pace)
     counts = {name: count for name, count in state.counts.items() if count}
     logger.info("{} holds iteration {}{}", run.synthetic, state.iteration, f" {counts}" if counts else "")
+
+
+def _lead(run: Run, loop: Loop, state: states.State, results: Outcome, work: str, pace: jobs.Pace) -> states.State:
+    """Iterate with all ranks until the set is done, or a signal or the time limit ends it; whatever happens, save.
+
+    One iteration is made under any time limit. Returns the state after the last one.
+    """
+    settings, first, saved = run.settings.distill, state.iteration, time.monotonic()
+    wanted = settings.iterations
+    try:
+        with (
+            closing(ReadAhead(loop.spans.ahead, state.lr.device)) as draws,
+            deferred() as stop,
+            track("iterations", wanted, first) as progress,
+            run.tracking("distill", work) as log,
+        ):
+            while run.ranks.agreed(
+                state.iteration < wanted and not stop.asked and (state.iteration == first or not run.out_of_time())
+            ):
+                state, records = loop.iterate(state, draws.of(state.iteration))
+                results.records += records
+                loss, step = _mean([r.loss for r in records]), _mean([r.step for r in records])
+                log(records[0].iteration, {"loss": loss, "step": step, "lr": records[0].lr})
+                loop.updates.give_up(state)
+                _compare(run, state)
+                progress.advance(f"loss {loss:.4f}, step {step:g}, lr {records[0].lr:.5f}")
+                saved = _save(results, state, settings, saved)
+            pace.in_step = False
+            if run.out_of_time() and state.iteration < wanted:
+                message = "stopped by the time limit after iteration {} of {}; run again to continue"
+                logger.warning(message, state.iteration, wanted)
+    finally:
+        results.finish(state)
+    return state
+
+
+def _mean(numbers: list[float]) -> float:
+    return sum(numbers) / len(numbers)
 
 
 def _save(results: Outcome, state: states.State, settings: Distill, saved: float) -> float:

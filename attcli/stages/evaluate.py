@@ -11,21 +11,24 @@ from loguru import logger
 
 from attcli import coding, runtime
 from attcli.baselines import Budget
-from attcli.errors import UserError
+from attcli.errors import OutOfTimeError, UserError
 from attcli.progress import track
 from attcli.scoring import real
 from attcli.scoring.coresets import Coresets
 from attcli.scoring.networks import Networks
 from attcli.scoring.protocol import Protocol
-from attcli.scoring.scorer import LEARNED, Result, Scored, Scorer, is_entire
+from attcli.scoring.scorer import LEARNED, Case, Result, Scored, Scorer, is_entire
 from attcli.scoring.summary import as_json, summary, with_classes
 from attcli.scoring.whole import Whole
-from attcli.stages import identity
+from attcli.stages import identity, jobs
 from attcli.stages.of_a_set import baselines_for, check_asked, dataset_for, protocol_for, rates_for
 from attcli.stages.run import Run
 from attcli.store import artefact, dataset, states, synthetic
 from attcli.store.files import set_aside, write_text
 from attcli.store.results import Results
+
+Source = tuple[Path, str | None]
+"""The file that a set is in, and of which kind it has to be."""
 
 __all__ = ["LEARNED", "row", "run", "run_snapshots", "summary"]
 
@@ -42,7 +45,7 @@ def run(run: Run, path: Path | None = None) -> dict[str, Any]:
     scorer = evaluation.scorer(distilled, "test")
     kinds = _kinds(scorer, baselines_for(run.settings.evaluate, distilled.about.get("coding") or coding.PLAIN))
     report: dict[str, Any] = {
-        "scores": evaluation.scores(scorer, kinds, "networks", with_classes),
+        "scores": evaluation.scores(scorer, (path or run.synthetic, None), kinds, "networks", with_classes),
         "protocol": scorer.description(kinds),
         "set": _describe(distilled),
         "work": scorer.results.folder.name,
@@ -112,6 +115,22 @@ def _snapshot(run: Run, file: Path) -> synthetic.SyntheticSet:
     return distilled
 
 
+def share(
+    run: Run, kept: dict[str, Any], file: str, kind: str | None, split: str, cases: list[Any], select: bool
+) -> None:
+    """A rank's part in scoring a set: its share of the networks by which images are selected, or of the cases."""
+    distilled = synthetic.read(Path(file), kind=kind)
+    evaluation = kept.setdefault("evaluation", _Evaluation(run, distilled))
+    scorer = evaluation.scorer(distilled, split)
+    wanted = [(arch, name, repeat) for arch, name, repeat in cases]
+    if select:
+        scorer.train_selectors(wanted, run.ranks)
+        return
+    own = run.ranks.share(wanted)
+    with track("networks", len(own)) as progress:
+        scorer.compute(own, progress)
+
+
 class _Evaluation:
     """One invocation: the dataset is read once, and each architecture's step functions are made once, for all sets."""
 
@@ -153,7 +172,7 @@ class _Evaluation:
         coresets = Coresets(
             real=images,
             whole=whole,
-            results=Results(whole.folder / "results.jsonl"),
+            results=Results(whole.folder / "results.jsonl", run.ranks.rank),
             architecture=scored.architecture(settings.whole_arch or distilled.about["network"]["arch"]),
             budget=self._budget(distilled),
             seed=run.settings.seed_of("evaluate"),
@@ -174,6 +193,7 @@ class _Evaluation:
             random_lrs=random_lrs,
             cores=threads if isinstance(threads, int) else runtime.cores(),
             out_of_time=run.out_of_time,
+            stopped=run.ranks.stop_asked,
         )
 
     def _budget(self, distilled: synthetic.SyntheticSet) -> Budget:
@@ -197,7 +217,12 @@ class _Evaluation:
         return Whole(images, self._whole_networks, protocol, lr, seed, folder)
 
     def scores(
-        self, scorer: Scorer, kinds: Sequence[str], label: str, summarised: Callable[[list[Result]], dict[str, Any]]
+        self,
+        scorer: Scorer,
+        source: Source,
+        kinds: Sequence[str],
+        label: str,
+        summarised: Callable[[list[Result]], dict[str, Any]],
     ) -> dict[str, Any]:
         """A set's scores by architecture and kind, each as `summarised` says it of the repeats' results."""
         settings = self._run.settings.evaluate
@@ -209,7 +234,7 @@ class _Evaluation:
             held.enter_context(self._run.working_at(scorer.results.folder, "evaluate"))
             if scorer.train_on_all(kinds):
                 held.enter_context(self._baselines.working_at(scorer.whole.folder, "evaluate"))
-            results = scorer.scores(cases, held.enter_context(track(label, len(cases))))
+            results = self._results(scorer, source, cases, label)
         if summarised is with_classes and any("confusion" not in result for result in results.values()):
             logger.warning(
                 "some results were kept by an older version, which counted no confusion: it is shown as null; "
@@ -220,10 +245,36 @@ class _Evaluation:
             for arch in settings.archs
         }
 
+    def _results(self, scorer: Scorer, source: Source, cases: list[Case], label: str) -> dict[Case, Result]:
+        """The result of each case; what is known is not computed again, and the ranks share the others.
+
+        OutOfTimeError where the time limit ends before the last case was begun.
+        """
+        scorer.merge()
+        known, ranks = scorer.known(cases), self._run.ranks
+        missing = [case for case in cases if case not in known]
+        if missing:
+            job = {"file": str(source[0]), "kind": source[1], "split": scorer.tested_on, "cases": missing}
+            if scorer.selecting(missing):
+                with jobs.shared(self._run, "evaluate", **job, select=True):
+                    scorer.train_selectors(missing, ranks)
+                scorer.select(missing)
+            own = ranks.share(missing)
+            with (
+                jobs.shared(self._run, "evaluate", **job, select=False),
+                track(label, len(known) + len(own), len(known)) as progress,
+            ):
+                scorer.compute(own, progress)
+            scorer.merge()
+            known = scorer.known(cases)
+        if len(known) < len(cases):
+            raise OutOfTimeError(f"{len(known)} of {len(cases)} results are kept")
+        return known
+
     def row(self, file: Path, split: str, kinds: Sequence[str] = LEARNED) -> dict[str, Any]:
         """A snapshot's scores on a split."""
         distilled = _snapshot(self._run, file)
-        scores = self.scores(self.scorer(distilled, split), kinds, f"{file.stem}, {split}", _plain)
+        scores = self.scores(self.scorer(distilled, split), (file, states.KIND), kinds, f"{file.stem}, {split}", _plain)
         return {"iteration": states.iteration_of(file), "split": split, "scores": scores}
 
 
@@ -236,7 +287,7 @@ def results_of(run: Run, distilled: synthetic.SyntheticSet, split: str, dataset_
         {**protocol_for(run, distilled).stated(), "precision": precision, "seed": seed, "split": split},
         {"set": distilled.sha256, "dataset": dataset_sha256},
     )
-    return Results(run.work("evaluate", fingerprint) / "results.jsonl")
+    return Results(run.work("evaluate", fingerprint) / "results.jsonl", run.ranks.rank)
 
 
 def _kinds(scorer: Scorer, asked: Sequence[str]) -> tuple[str, ...]:

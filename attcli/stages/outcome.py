@@ -223,7 +223,7 @@ class Outcome:
         arrays = history.collect(self._parts, iterations)
         if not arrays:
             return
-        if missing := iterations - len(arrays["iteration"]):
+        if missing := iterations - len(arrays["iteration"]) // self._run.settings.distill.spans:
             logger.warning("the history of {} of {} iterations is lost; all others are kept", missing, iterations)
         about = {"method": self._header.about["method"], "iterations": iterations, "machine": self.machine}
         header = artefact.Header(

@@ -5,7 +5,7 @@ so that a killed process goes on from there.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,9 @@ Indices = NDArray[np.int64]
 
 NO_DEVIATION = 1e-9
 """Deviations below it are rounding alone: one byte that differs among a billion pixels makes more than 1e-7."""
+
+TOLD_CLASSES = 10
+"""The log tells the number of images of so many classes."""
 
 SLOW_ZCA = 4000
 """Values per image above which it is said that ZCA takes its time."""
@@ -137,8 +140,17 @@ def _make(settings: Settings, folder: Path, target: Path, fingerprint: str, deci
         about["files"] = files
     sizes = ", ".join(f"{len(part.labels)} {name}" for name, part in rows.items())
     logger.info("{}: {} images, {}", info.title, sizes, normaliser.kind)
+    if isinstance(source.train, Files):
+        logger.info("training images of each class: {}", _counted(source.classes, counts.tolist()))
     header = artefact.Header(dataset.KIND, fingerprint, dict(decisive), about, versions())
     dataset.write(target, header, arrays, normaliser)
+
+
+def _counted(classes: Sequence[str], counts: Sequence[int]) -> str:
+    """The number of images of each class, in words; of the first ten classes alone, where there are more."""
+    pairs = [f"{name} {count}" for name, count in zip(classes[:TOLD_CLASSES], counts[:TOLD_CLASSES], strict=True)]
+    left = len(classes) - len(pairs)
+    return ", ".join(pairs) + (f", and {left} more" if left else "")
 
 
 def _spooled(part: str) -> str:

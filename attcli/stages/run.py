@@ -11,7 +11,9 @@ from typing import Any
 
 from loguru import logger
 
+from attcli import ranks
 from attcli.errors import UserError, brief
+from attcli.ranks import Ranks
 from attcli.settings import Settings
 from attcli.settings.layers import values_of
 from attcli.store import artefact, times
@@ -40,6 +42,8 @@ class Run:
     forgotten: list[str] = field(default_factory=list, compare=False)
     """The stage that was set aside already, as `fresh` demands."""
     begun: float = field(default_factory=time.monotonic)
+    ranks: Ranks = field(default_factory=ranks.current)
+    """The processes that share the work."""
 
     def asked(self, name: str, *, files: bool) -> bool:
         """Whether a setting's value was asked for by a flag or, with `files`, in a params file; not by a recipe.

@@ -152,7 +152,7 @@ ARRAYS = {
     "synthetic": r"images|ema|labels(/\w+)?|lr|(synthetic|ema)/\w+/\w+|constants/\w+|"
     r"normaliser/(mean|std|vectors|values)",
     "snapshot": r"images|ema|labels|lr|momentum_\w+|(learned|constants|averages)/\w+|(moments|scales)/\w+/\w+",
-    "history": r"iteration|expert|start_epoch|step|loss|lr|seconds|accepted|l1|l2",
+    "history": r"iteration|span|expert|start_epoch|step|loss|lr|seconds|accepted|l1|l2",
     "normaliser": r"normaliser/(mean|std|vectors|values)",
 }
 """The names of the arrays that each kind may hold, as patterns."""

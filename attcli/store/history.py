@@ -25,10 +25,11 @@ MAKER = "attcli distill"
 
 @dataclass(frozen=True)
 class Record:
-    """One iteration (from 0): the expert and its start epoch, the matched step, loss, lr after the update, seconds.
+    """A span of an iteration, both from 0: its expert, start epoch, matched step and loss, and lr after the update.
 
-    `l1` and `l2` (N_S,) are the distances to the target after each of the student's steps; `accepted` is 0 where
-    the update was skipped because something was not finite, or rejected because the loss was above `max_loss`.
+    `seconds` is the iteration's time divided by its spans. `l1` and `l2` (N_S,) are the distances to the target after
+    each of the student's steps; `accepted` is 0 where the update was skipped because something was not finite, or
+    rejected because the loss was above `max_loss`.
     """
 
     iteration: int
@@ -41,7 +42,11 @@ class Record:
     accepted: int
     l1: np.ndarray
     l2: np.ndarray
+    span: int = 0
 
+
+SPAN = "span"
+"""The column that a history has where an iteration is the mean over several spans, and has so many rows."""
 
 SCALARS = ("iteration", "expert", "start_epoch", "step", "loss", "lr", "seconds", "accepted")
 INTEGERS = ("iteration", "expert", "start_epoch", "step", "accepted")
@@ -54,8 +59,10 @@ def write_part(folder: Path, records: list[Record]) -> None:
     if before is not None and len(before["iteration"]) >= len(records):
         return
     rows = [asdict(record) for record in records]
-    kinds = dict.fromkeys(INTEGERS, np.int64)
+    kinds = dict.fromkeys((*INTEGERS, SPAN), np.int64)
     columns: artefact.Arrays = {n: np.asarray([row[n] for row in rows], kinds.get(n, np.float32)) for n in rows[0]}
+    if not columns[SPAN].any():
+        del columns[SPAN]
     with atomic(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **columns)
 
@@ -103,13 +110,34 @@ def collect(folder: Path, iterations: int) -> artefact.Arrays:
     return {name: np.concatenate(pieces) for name, pieces in columns.items()}
 
 
+def spans(arrays: artefact.Arrays) -> int:
+    """How many rows an iteration has."""
+    return int(arrays[SPAN].max()) + 1 if SPAN in arrays else 1
+
+
+def by_iteration(arrays: artefact.Arrays) -> artefact.Arrays:
+    """The scalar columns with a row for each iteration: seconds are added, the rest are means over its spans."""
+    columns = {name: array for name, array in arrays.items() if name in SCALARS}
+    count = spans(arrays)
+    if count == 1:
+        return columns
+    rows = {name: array.reshape(-1, count) for name, array in columns.items()}
+    joined: artefact.Arrays = {}
+    for name, of_spans in rows.items():
+        if name in ("iteration", "lr", "accepted"):  # which all spans share
+            joined[name] = of_spans[:, 0]
+        else:
+            joined[name] = of_spans.sum(axis=1) if name == "seconds" else of_spans.mean(axis=1, dtype=float)
+    return joined
+
+
 def write(path: Path, header: artefact.Header, arrays: artefact.Arrays) -> None:
     """Write the history of a run."""
     artefact.write(path, header, arrays)
 
 
 def rows_of(table: Path) -> int:
-    """How many iterations a CSV view tells of."""
+    """How many rows a CSV view has."""
     return max(table.read_bytes().count(b"\n") - 1, 0)
 
 
@@ -125,4 +153,5 @@ def csv_of(columns: Mapping[str, NDArray[Any]]) -> str:
 
 def write_csv(path: Path, arrays: artefact.Arrays) -> None:
     """The scalars of every iteration as CSV, for plots."""
-    write_text(path, csv_of({name: arrays[name] for name in SCALARS}))
+    names = (*SCALARS, SPAN) if SPAN in arrays else SCALARS
+    write_text(path, csv_of({name: arrays[name] for name in names}))

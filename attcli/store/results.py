@@ -14,11 +14,27 @@ class Results:
     """The accuracies known so far, by key, read when first asked for; only who holds `folder` may ask.
 
     A line that a crash cut short is dropped, and one that is damaged, with a warning: its result is computed again.
+
+    rank: of the process, where several share the work. Rank 0's file holds all results; each of the others adds to a
+    file of its own, which `merge` takes over.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, rank: int = 0) -> None:
+        self._path, self._rank = path, rank
         self._kept: dict[Key, dict[str, Any]] | None = None
+
+    @property
+    def _own(self) -> Path:
+        """The file that this process adds to."""
+        return self._path.with_name(f"{self._path.stem}-{self._rank}.jsonl") if self._rank else self._path
+
+    def merge(self) -> None:
+        """Take over what the other ranks have added, also those of a command that was killed; rank 0 alone does."""
+        for file in sorted(self._path.parent.glob(f"{self._path.stem}-*.jsonl")):
+            for key, value in self._parsed(file.read_bytes().splitlines(keepends=True)).items():
+                if self.get(key) is None:
+                    self.add(key, value)
+            file.unlink()
 
     @property
     def folder(self) -> Path:
@@ -53,7 +69,7 @@ class Results:
         path, lines = self._path, self._lines()
         path.parent.mkdir(parents=True, exist_ok=True)
         known = self._parsed(lines)
-        if lines and not lines[-1].endswith(b"\n"):
+        if lines and not lines[-1].endswith(b"\n") and not self._rank:
             os.truncate(path, sum(len(line) for line in lines[:-1]))
         return known
 
@@ -64,7 +80,7 @@ class Results:
     def add(self, key: Key, value: dict[str, Any]) -> None:
         """Record a finding; it is on the disk when this returns."""
         self._known[key] = value
-        with self._path.open("a", encoding="utf-8") as file:
+        with self._own.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"key": list(key), "value": value}) + "\n")
             file.flush()
             os.fsync(file.fileno())

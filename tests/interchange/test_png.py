@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from attcli import interchange
+from attcli.cli.interchange import WRITTEN
 from attcli.store import synthetic
 from tests.conftest import Cli
 from tests.test_cli import refused
@@ -132,3 +134,9 @@ def test_damaged_and_hostile_folders_give_one_line(cli: Cli) -> None:
         assert "set.json is damaged" in changed("set.json", json.dumps(wrong).encode())
     assert "the learning rate of folder is -1" in changed("set.json", json.dumps(about | {"lr": -1.0}).encode())
     assert not Path("other/synthetic.h5").exists()
+
+
+def test_the_help_names_all_forms_that_are_written(cli: Cli) -> None:
+    assert interchange.names(writes=True) == WRITTEN
+    shown = cli("export", "--help")
+    assert all(name in shown for name in WRITTEN)

@@ -82,12 +82,12 @@ class Outer:
         chosen = {"network__width": 4, "distill__syn_steps": 4, "distill__lr_lr": 1e-3, "distill__lr_labels": 5.0}
         precise = {"distill__precision": "float64", "distill__storage": "float64"}
         self.settings = settings_in(folder, **{**chosen, **precise, "buffer__epochs": EPOCHS, **changes})
-        self.loop, self.state = distill.begin(self.settings, data, Walks(self.settings, data.about))
+        self.loop, self.state = distill.begin(Run(self.settings), data, Walks(self.settings, data.about))
         self.student = self.loop.objective.step_functions
 
     def iterate(self) -> history.Record:
-        self.state, record = self.loop.iterate(self.state, self.loop.objective.ahead(self.state.iteration))
-        return record
+        self.state, records = self.loop.iterate(self.state, self.loop.spans.ahead(self.state.iteration))
+        return records[0]
 
 
 class Oracle:
@@ -110,7 +110,7 @@ class Oracle:
 
     def iterate(self, iteration: int) -> tuple[int, Tensor, bool]:
         """The matched step, the loss, and whether the update was made."""
-        drawn, chosen = self.outer.loop.objective.ahead(iteration), self.settings
+        drawn, chosen = self.outer.loop.objective.ahead(iteration, 0), self.settings
         start, target = drawn.rows
         module, images, lr = self.outer.student.module, self.images.detach(), self.lr.detach()
         labels = self.labels.detach()

@@ -2,13 +2,15 @@
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from attcli.records.results import Results
 from attcli.records.scores import read as read_scores
-from attcli.report import gather
+from attcli.report import gather, origins
 from attcli.settings import Resolved, resolve
 from attcli.settings.layers import assignment
 from attcli.stages import identity
@@ -71,3 +73,12 @@ def test_commands_make_sets_of_every_kind(name: str, others: dict[str, Path]) ->
 def test_without_matplotlib_the_remedy_is_told(words: list[str], cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert "pip install 'attcli[plots]'" in cli(*words, code=2)
+
+
+def test_commands_for_images_of_ones_own_say_where_they_are(scored: Path) -> None:
+    header = artefact.header(scored / "artifacts" / "synthetic.h5", synthetic.KIND, synthetic.MAKER)
+    results = Results(scored / "artifacts", [], header, {})
+    own = replace(results, header=replace(header, about={**header.about, "dataset": "folder"}))
+    digits = origins.commands(results, {}, [], [])[0]
+    assert origins.commands(own, {}, [], [])[0] == digits.replace("digits", "folder") + " --data-dir FOLDER"
+    assert "--data-dir" not in digits

@@ -282,3 +282,17 @@ def test_a_folder_on_the_command_line(cli: Cli) -> None:
     assert prepared.about["classes"] == ["dog", "cat"]
     assert prepared.normaliser.kind == "standardise"
     assert "classes is ['dog', 'cat'] there" in cli(*words, code=2)
+
+
+def test_the_log_tells_of_the_classes_and_of_files_that_are_no_images(of_folder: MakeRun, tmp_path: Path) -> None:
+    (tmp_path / "images" / "cat" / "notes.txt").touch()
+    told: list[str] = []
+    sink = logger.add(told.append, level="INFO", format="{message}")
+    logger.enable("attcli")
+    pipeline.prepare(of_folder())
+    pipeline.prepare(of_folder())
+    logger.remove(sink)
+    lines = "".join(told).splitlines()
+    ignored = f"cat/notes.txt in {tmp_path / 'images'} is no image by its name and is ignored"
+    assert lines.count(ignored) == 1
+    assert "training images of each class: cat 13, dog 13" in lines

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-from loguru import logger
 from pydantic import BeforeValidator, Field
 
 from attcli.data import contents, imagefiles
@@ -34,6 +33,7 @@ class Options(imagefiles.OwnOptions):
 def _list(request: Request) -> Listing:
     folder = Folder(request.data_dir)
     options = request.options
+    remarks: list[tuple[str, str]] = []
     names = folder.folders()
     if "train" not in names:
         files = by_class(folder, "", options.classes)
@@ -43,17 +43,24 @@ def _list(request: Request) -> Listing:
         classes, train = tuple(files), numbered(files)
         place = next((name for name in TEST_FOLDERS if name in names), None)
         if set(TEST_FOLDERS) <= set(names):
-            logger.info("{} has both test and val; val is not read", folder.root)
-        test = None if place is None else _tests(folder, place, classes, options.classes)
+            remarks.append(("INFO", f"{folder.root} has both test and val; val is not read"))
+        test = None if place is None else _tests(folder, place, classes, options.classes, remarks)
     for name, paths in files.items():
         if not paths:
             place = f"{request.data_dir} has no images of the class {name}"
             raise UserError(f"{place}; add some, or name the other classes as prepare.classes")
-    folder.tell_ignored()
-    return Listing(folder.root, classes, train, test, folder.stamps)
+    remarks += [("INFO", sentence) for sentence in folder.ignored_files()]
+    return Listing(folder.root, classes, train, test, folder.stamps, remarks=tuple(remarks))
 
 
-def _tests(folder: Folder, place: str, classes: tuple[str, ...], wanted: tuple[str, ...] | None) -> Labelled:
+def _tests(
+    folder: Folder,
+    place: str,
+    classes: tuple[str, ...],
+    wanted: tuple[str, ...] | None,
+    remarks: list[tuple[str, str]],
+) -> Labelled:
+    """The test images. What is odd about them is added to the remarks."""
     names = folder.folders(place)
     unknown = [name for name in names if name not in classes]
     if unknown and wanted is None:
@@ -64,7 +71,7 @@ def _tests(folder: Folder, place: str, classes: tuple[str, ...], wanted: tuple[s
     if not any(tests.values()):
         raise UserError(f"{folder.root / place} has no images of the classes; add some, or delete it")
     if lacking := [name for name, paths in tests.items() if not paths]:
-        logger.warning("{} has no images of the class {}", folder.root / place, lacking[0])
+        remarks.append(("WARNING", f"{folder.root / place} has no images of the class {lacking[0]}"))
     return numbered(tests)
 
 
@@ -88,5 +95,7 @@ def digest(request: Request) -> str:
 
 
 def load(request: Request) -> Source:
-    """The images, by class."""
-    return imagefiles.source(imagefiles.listing(request, _list), request, describe(request))
+    """The images, by class. What there is to say of the folder is logged here, and so once for each preparation."""
+    listing = imagefiles.listing(request, _list)
+    listing.tell()
+    return imagefiles.source(listing, request, describe(request))

@@ -1,0 +1,174 @@
+"""Several processes share a command's work, and the results are the bytes that one process makes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from attcli import ranks
+from attcli.cli.command import MORE_IS_LEFT
+from attcli.errors import UserError
+from attcli.stages.run import Run
+from tests.conftest import SMALL, settings_in
+from tests.stages.observed import contents
+
+CHANGES: dict[str, object] = {
+    "buffer__experts": 3,
+    "distill__iterations": 4,
+    "distill__spans": 2,
+    "distill__labels": "learned",
+    "evaluate__repeats": 3,
+    "evaluate__baselines": "random,herding",
+    "evaluate__whole_epochs": 2,
+    "runtime__threads": 1,
+    "runtime__micro_batch": 3,
+}
+"""Three slices per batch, and two spans per iteration."""
+
+
+def arguments(command: str, folder: Path, **changes: object) -> list[str]:
+    """A command's words, with the small run's settings."""
+    settings = {**SMALL, **{name.replace("__", "."): value for name, value in {**CHANGES, **changes}.items()}}
+    settings |= {"runtime.artifacts": folder / "artifacts", "runtime.work_dir": folder / ".attcli"}
+    sets = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    return [command, *sets]
+
+
+def torchrun(count: int, *options: str) -> list[str]:
+    """The words that start so many processes of attcli."""
+    return ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", *options, "-m", "attcli"]
+
+
+def python(folder: Path, *words: str, **keywords: object) -> "subprocess.Popen[str]":
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
+    return subprocess.Popen(
+        [sys.executable, *words],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **keywords,  # type: ignore[call-overload]
+    )
+
+
+def finished(process: "subprocess.Popen[str]", code: int = 0) -> str:
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == code, said
+    return str(said)
+
+
+def results(folder: Path) -> dict[str, object]:
+    """What a run has left, without times."""
+    return contents(Run(settings_in(folder, **CHANGES)))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    finished(python(folder, "-m", "attcli", *arguments("evaluate", folder)))
+    return folder
+
+
+@pytest.mark.parametrize("way", ["workers", "torchrun"])
+def test_results_do_not_depend_on_the_number_of_processes(tmp_path: Path, alone: Path, way: str) -> None:
+    if way == "workers":  # as many spans as processes
+        words = ["-m", "attcli", *arguments("evaluate", tmp_path, runtime__workers=2)]
+    else:  # one team of two shares the slices of its span, the other is a process alone
+        words = [*torchrun(3), *arguments("evaluate", tmp_path)]
+    said = finished(python(tmp_path, *words))
+    assert said.count("networks") <= 2, said  # the others say nothing
+    assert results(tmp_path) == results(alone)
+    assert not list(tmp_path.glob(".attcli/*/results-*.jsonl"))
+
+
+def test_a_distillation_resumes_on_another_number_of_processes(tmp_path: Path, alone: Path) -> None:
+    finished(python(tmp_path, "-m", "attcli", *arguments("distill", tmp_path, distill__iterations=2)))
+    finished(python(tmp_path, *torchrun(4), *arguments("distill", tmp_path)))
+    wanted, found = results(alone), results(tmp_path)
+    assert found == {name: wanted[name] for name in wanted if not name.startswith("scores")}
+
+
+def pids(folder: Path) -> list[int]:
+    """The processes of attcli that work in a folder, without torchrun itself."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except (OSError, NotADirectoryError):
+            continue
+        if str(folder).encode() in b" ".join(words) and b"torch.distributed.run" not in words:
+            found.append(int(entry.name))
+    return sorted(found)
+
+
+LONG: dict[str, object] = {"distill__iterations": 100_000, "evaluate__baselines": "random"}
+
+
+def begun(folder: Path, process: "subprocess.Popen[str]") -> None:
+    """Wait until a distillation has saved something."""
+    while not list(folder.glob(".attcli/distill-*/snapshots/*.h5")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks processes up in /proc")
+def test_a_killed_process_is_restarted_and_nothing_is_lost(tmp_path: Path, alone: Path) -> None:
+    words = [*torchrun(2, "--max-restarts=1"), *arguments("distill", tmp_path, distill__save_every=1)]
+    process = python(tmp_path, *words)
+    begun(tmp_path, process)
+    os.kill(pids(tmp_path)[-1], signal.SIGKILL)
+    finished(process)
+    wanted, found = results(alone), results(tmp_path)
+    more = {name for name in found if name.startswith("snapshots/")}  # a snapshot for every iteration
+    same = {name for name in wanted if name not in more and not name.startswith("scores")}
+    assert {"synthetic.h5", "history/loss", "experts/expert-0000.h5"} <= same
+    assert {name: found[name] for name in same} == {name: wanted[name] for name in same}
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks processes up in /proc")
+def test_where_a_started_process_dies_the_first_says_so_and_saves(tmp_path: Path) -> None:
+    process = python(tmp_path, "-m", "attcli", *arguments("distill", tmp_path, runtime__workers=2, **LONG))
+    begun(tmp_path, process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    said = finished(process, code=2)
+    assert "another process of this run has ended" in said
+    assert "Traceback" not in said
+    assert (tmp_path / "artifacts" / "synthetic.h5").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_of_a_batch_system_saves_and_ends_with_its_code(tmp_path: Path, number: signal.Signals) -> None:
+    process = python(tmp_path, "-m", "attcli", *arguments("distill", tmp_path, runtime__workers=2, **LONG))
+    begun(tmp_path, process)
+    process.send_signal(number)
+    said = finished(process, code=MORE_IS_LEFT)
+    assert "stopped by a signal; what is done is saved" in said
+    kept = [*tmp_path.glob(".attcli/distill-*/latest.h5"), *tmp_path.glob(".attcli/distill-*/snapshots/*.h5")]
+    assert kept
+
+
+def test_an_error_is_said_once(tmp_path: Path) -> None:
+    words = [*torchrun(2), *arguments("distill", tmp_path, distill__lr_img=1e30, distill__max_bad_updates=1)]
+    said = finished(python(tmp_path, *words), code=1)  # torchrun's own code
+    assert said.count("attcli: ") == 1, said
+
+
+def test_a_command_that_shares_nothing_runs_once(tmp_path: Path) -> None:
+    said = finished(python(tmp_path, *torchrun(2), "recipes", "--dataset", "digits"))
+    assert said.count("att/digits/ipc1 ") <= 1, said
+
+
+def test_variables_that_name_no_process_are_refused() -> None:
+    told = {"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
+    with pytest.raises(UserError, match="RANK=2, WORLD_SIZE=2 name no process"):
+        ranks.of(told)
+    assert ranks.of({**told, "MASTER_ADDR": ""}) is ranks.ALONE
+    assert not ranks.of({**told, "RANK": "0", "WORLD_SIZE": "1"}).several
