@@ -130,7 +130,7 @@ def test_reproduce_says_the_cost_and_the_published_value(cli: Cli) -> None:
     plan = cli("reproduce", "att/cifar10/ipc10", "--dry-run")
     assert "would train 100 experts of 21 epochs" in plan
     assert re.search(r"\ndistill .*, about [\d.]+ (years|days|h|min), about [\d.]+ GB of memory\n", plan)
-    assert re.search(r"\ntimes +[\d.e+]+ floating-point operations at .* GFLOP/s, the speed that eager steps of", plan)
+    assert re.search(r"\ntimes +[\d.e+]+ floating-point operations at .* GFLOP/s, the speed that plain steps of", plan)
     assert list(Path().iterdir()) == []
     small = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
     cli("reproduce", "att/digits/ipc1", *small, "--time-limit", "0.001s", code=75)

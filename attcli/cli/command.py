@@ -48,7 +48,7 @@ def reporting() -> Iterator[None]:
         complain("attcli: stopped by a signal; what is done is saved, run it again to go on")
         raise typer.Exit(MORE_IS_LEFT) from None
     except KeyboardInterrupt:
-        complain("attcli: interrupted; what is done is saved, run it again to go on")
+        complain("attcli: interrupted; what is done is saved; run it again to continue")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -154,7 +154,7 @@ def _staged(run: "Run", name: str, act: Callable[[ModuleType, "Run"], Any] | Non
         try:
             result = act(pipeline, run) if act else getattr(pipeline, name)(run)
         except OutOfTimeError as error:
-            logger.warning("stopped by the time limit; {}; run it again to go on", error)
+            logger.warning("stopped by the time limit; {}; run it again to continue", error)
             raise typer.Exit(MORE_IS_LEFT) from None
         except torch.OutOfMemoryError as error:
             raise UserError(

@@ -50,7 +50,7 @@ def forecast(run: Run, stages: Iterable[str], target: Target | None = None) -> s
         if plan.cost:
             taken = rates.seconds(plan.cost)
             seconds += taken or 0.0
-            words += ", a time that is not estimated" if taken is None else f", about {duration(taken)}"
+            words += "; how long it takes is not estimated" if taken is None else f", about {duration(taken)}"
         if plan.cost and plan.cost.memory > TOLD_MEMORY:
             words += f", about {plan.cost.memory / 1e9:.1f} GB of memory"
         lines.append(f"{stage:9} {words}")
