@@ -51,7 +51,7 @@ def init(
         if existing and not force:
             raise UserError(
                 f"{' and '.join(existing)} {'is' if len(existing) == 1 else 'are'} there already; "
-                "--force overwrites, or begin in another folder"
+                "begin in another folder, or add --force, which replaces what you wrote into them"
             )
         write_text(Path("dvc.yaml"), pipeline(resolved))
         write_text(Path("params.yaml"), complete(resolved.settings, _heading(resolved)))
@@ -66,7 +66,9 @@ def _refuse_other_folders(resolved: "Resolved") -> None:
     """UserError for a setting of another folder of results, which dvc.yaml does not know."""
     for name in ("runtime.artifacts", "runtime.work_dir"):
         if resolved.origin[name] != "default":
-            raise UserError(f"{name} cannot be set here: dvc.yaml names artifacts and .attcli; leave it out")
+            raise UserError(
+                f"{name} cannot be set here, as dvc.yaml names the folders artifacts and .attcli; leave it out"
+            )
 
 
 def _heading(resolved: "Resolved") -> str:

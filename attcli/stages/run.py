@@ -11,10 +11,10 @@ from typing import Any
 
 from loguru import logger
 
-from attcli.errors import UserError
+from attcli.errors import UserError, brief
 from attcli.settings import Settings
 from attcli.settings.layers import values_of
-from attcli.store import artefact, times
+from attcli.store import artefact, dataset, times
 from attcli.store.files import LOCK, locked, sweep
 from attcli.trackers import Log, Place, tracking
 
@@ -176,8 +176,13 @@ def differences(kept: Mapping[str, Any], asked: Mapping[str, Any], prefix: str =
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             differing += differences(a, b, f"{prefix}{name}.")
         elif a != b:
-            differing.append(f"{prefix}{name} is {a} there, {b} asked for")
+            differing.append(f"{prefix}{name} is {_plain(a)} there, {_plain(b)} asked for")
     return differing
+
+
+def _plain(value: Any) -> str:
+    """A value as params.yaml has it, but for quotes."""
+    return value if isinstance(value, str) else brief(value)
 
 
 def imported_experts(settings: Mapping[str, Any]) -> str | None:
@@ -186,8 +191,11 @@ def imported_experts(settings: Mapping[str, Any]) -> str | None:
     return None if name is None else str(name)
 
 
-def refuse(path: Path, kept: Mapping[str, Any], asked: Mapping[str, Any], remedy: str) -> UserError:
-    """The error of an artefact that was made with other settings, of other inputs, or imported."""
+def refuse(path: Path, kept: Mapping[str, Any], asked: Mapping[str, Any], remedy: str, prefix: str = "") -> UserError:
+    """The error of an artefact that was made with other settings, of other inputs, or imported.
+
+    prefix: the section of settings that stand without one.
+    """
     if imported := kept.get("imported"):
         return UserError(f"{path} was imported from {imported['file']}; {remedy}")
     if name := imported_experts(kept):
@@ -197,7 +205,7 @@ def refuse(path: Path, kept: Mapping[str, Any], asked: Mapping[str, Any], remedy
         )
     if name := imported_experts(asked):
         return UserError(f"{path} was trained here, and imported experts are asked for ({name}); {remedy}")
-    why = "; ".join(differences(kept, asked)) or "other inputs, or another version of the method"
+    why = "; ".join(differences(kept, asked, prefix)) or "other inputs, or another version of the method"
     return UserError(f"{path} was made with other settings ({why}); {remedy}")
 
 
@@ -211,4 +219,5 @@ def may_write(run: Run, path: Path, kind: str, maker: str, fingerprint: str, set
     if run.force:
         logger.warning("{} was made with other settings; it is overwritten", path)
         return False
-    raise refuse(path, header.settings, settings, OTHERWISE)
+    prefix = "prepare." if kind == dataset.KIND else ""
+    raise refuse(path, header.settings, settings, OTHERWISE, prefix)
