@@ -49,9 +49,10 @@ def init(
         _refuse_other_folders(resolved)
         existing = [name for name in WRITTEN if Path(name).exists()]
         if existing and not force:
+            are, them = ("is", "it") if len(existing) == 1 else ("are", "them")
             raise UserError(
-                f"{' and '.join(existing)} {'is' if len(existing) == 1 else 'are'} there already; "
-                "begin in another folder, or add --force, which replaces what you wrote into them"
+                f"{' and '.join(existing)} {are} there already; "
+                f"begin in another folder, or add --force, which replaces what you wrote into {them}"
             )
         write_text(Path("dvc.yaml"), pipeline(resolved))
         write_text(Path("params.yaml"), complete(resolved.settings, _heading(resolved)))

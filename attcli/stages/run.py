@@ -198,6 +198,8 @@ def refuse(path: Path, kept: Mapping[str, Any], asked: Mapping[str, Any], remedy
     """
     if imported := kept.get("imported"):
         return UserError(f"{path} was imported from {imported['file']}; {remedy}")
+    if imported := asked.get("imported"):
+        return UserError(f"{path} was distilled here, not imported from {imported['file']}; {remedy}")
     if name := imported_experts(kept):
         return UserError(
             f"{path} was imported ({name}); to use these experts, add --set buffer.imported={name}, or in params.yaml; "

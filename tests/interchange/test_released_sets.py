@@ -60,6 +60,8 @@ def test_an_imported_set_is_scored(cli: Cli) -> None:
     assert "network.width is 8 there, 16 asked for" in line
     cli.small("distill", "--force")
     assert "imported" not in synthetic.read(RESULT).about
+    line = refused(cli, "import", "images_best.pt", small=True)
+    assert "synthetic.h5 was distilled here, not imported from images_best.pt; --force overwrites it" in line
     assert not Path("artifacts/scores.json").exists()
 
 
