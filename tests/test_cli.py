@@ -202,7 +202,8 @@ def test_a_recipe_is_used(cli: Cli) -> None:
     cli("recipes", "use", "att/cifar100/ipc1")
     listed = json.loads(cli("config", "--json"))
     assert listed["distill.syn_steps"] == {"value": 50, "from": "params.yaml"}
-    assert "--force overwrites it" in refused(cli, "recipes", "use", "att/cifar100/ipc10")
+    line = refused(cli, "recipes", "use", "att/cifar100/ipc10")
+    assert "work in another folder, or add --force, which replaces what you wrote into it" in line
     assert "did you mean 'att/cifar10/ipc10'?" in refused(cli, "recipes", "show", "att/cifar10/ipc11")
 
 
@@ -249,7 +250,8 @@ def test_a_recipe_is_used(cli: Cli) -> None:
         (("distill", "--method", "att+dattm"), "unknown method 'dattm'; did you mean 'datm'?"),
         (("buffer", "--set", "buffer.trainer=gsam"), "unknown trainer 'gsam'"),
         (("evaluate", "--snapshots", "set.h5"), "--snapshots scores the results' own snapshots"),
-        (("evaluate", "set.h5"), "set.h5 does not exist; check its name"),
+        (("evaluate", "set.h5"), "set.h5 is missing; name a file that exists"),
+        (("export", "set.h5", "--to", "png"), "set.h5 is missing; name a file that exists"),
         (("recipes", "--dataset", "cifar"), "unknown dataset 'cifar'; did you mean 'cifar10'?"),
         (("recipes", "list", "--method", "at"), "unknown method 'at'; did you mean 'att'?"),
         (("recipes", "--dataset", "cifar10", "show", "att/cifar10/ipc1"), "put flags behind the command"),

@@ -169,6 +169,7 @@ def _staged(run: "Run", name: str, act: Callable[[ModuleType, "Run"], Any] | Non
 def _target(target: dict[str, Any] | None) -> "Target":
     from attcli.stages.forecast import Target
 
+    refuse_missing((target or {}).get("file"))
     return Target(**(target or {}))
 
 
@@ -198,6 +199,12 @@ def _announce(run: "Run", name: str, target: "Target", resolved: "Resolved") -> 
     )
     logger.info("{}: {}, network {}, on {}", name, source, networks, device)
     logger.debug("settings: {}", settings.model_dump(mode="json"))
+
+
+def refuse_missing(file: Path | None) -> None:
+    """UserError for a named file that is not there, which no stage makes."""
+    if file is not None and not file.exists():
+        raise UserError(f"{file} is missing; name a file that exists")
 
 
 def refuse_json(dry_run: bool, as_json: bool) -> None:

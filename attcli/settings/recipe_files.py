@@ -35,7 +35,7 @@ def problems(path: Path) -> list[str]:
     UserError for a file that is missing or cannot be read as YAML.
     """
     if not path.is_file():
-        raise UserError(f"{path} is no file; name a file of recipes, or none to check attcli's own")
+        raise UserError(f"{path} is no file; name a file of recipes, or leave it out to check attcli's own")
     content = read_yaml(path)
     return [f"{place(path, keys)}: {what}" for keys, what in _mistakes(content)]
 
