@@ -236,7 +236,7 @@ def test_a_recipe_is_used(cli: Cli) -> None:
         (("distill", "--time-limit", "0s"), "--time-limit 0s: write it as 90s, 30m, 2h, 1h30m, 1d or 1:30:00"),
         (("distill", "--set", "distill.lr_img=.inf"), "distill.lr_img: input should be a finite number"),
         (("evaluate", "--dry-run", "--json"), "--dry-run prints lines for people; leave --json out"),
-        (("evaluate", "set.h5", "--dry-run"), "set.h5 does not exist; check its name"),
+        (("evaluate", "set.h5", "--dry-run"), "set.h5 is missing; name a file that exists"),
         (("reproduce", "att/digits/ipc1", "--set", "distill.ipc=10"), "att/digits/ipc1 decides distill.ipc"),
         (("distill", "--time-limit", "soon"), "--time-limit soon: write it as 90s, 30m, 2h, 1h30m, 1d or 1:30:00"),
         (("distill", "--time-limit", "1h30"), "--time-limit 1h30: write it as 90s, 30m, 2h, 1h30m, 1d or 1:30:00"),

@@ -163,7 +163,7 @@ def test_what_is_no_set_is_refused_in_one_line_with_and_without_a_plan(cli: Cli)
         ("artifacts", "artifacts is a folder; name the file in it"),
         ("cut.h5", "cut.h5 is damaged or cut short"),
         ("notes.txt", "notes.txt is no file of attcli"),
-        ("missing.h5", "missing.h5 does not exist; check its name"),
+        ("missing.h5", "missing.h5 is missing; name a file that exists"),
     ):
         for words in ((), ("--dry-run",)):
             said = cli.small("evaluate", name, *words, code=2).splitlines()
