@@ -106,6 +106,7 @@ def run_stage(
     from loguru import logger
 
     from attcli import progress, runtime
+    from attcli.cli import in_container
     from attcli.stages.run import Run
     from attcli.store.files import writable
 
@@ -124,6 +125,7 @@ def run_stage(
         writable(getattr(settings.runtime, setting), f"runtime.{setting}")
     if name != "import":  # whose files may say by themselves what they are of
         _announce(run, name, scored, resolved)
+        in_container.announce(run, name, scored, whole=recipe is not None)
     import torch
 
     pipeline = import_module("attcli.stages.pipeline")

@@ -35,12 +35,9 @@ class Target:
 
 def forecast(run: Run, stages: Iterable[str], target: Target | None = None) -> str:
     """A line for each stage, one for all together, and one that says what the times rest on; nothing is made."""
-    target = target or Target()
-    plans = {"prepare": _prepare, "buffer": _buffer, "distill": _distill}
-    rates = cost.Rates(run.settings)
     lines, to_do, seconds = [], {}, 0.0
-    for stage in stages:
-        plan = _evaluate(run, target) if stage == "evaluate" else plans[stage](run)
+    rates = cost.Rates(run.settings)
+    for stage, plan in _plans(run, stages, target or Target()).items():
         words = plan.words
         if plan.cost:
             to_do[stage] = plan
@@ -55,6 +52,19 @@ def forecast(run: Run, stages: Iterable[str], target: Target | None = None) -> s
     if counted := sum(plan.cost.operations for plan in to_do.values() if plan.cost):
         lines.append(f"{'times':9} {counted:.1e} floating-point operations {rates.said()}")
     return "\n".join(lines)
+
+
+def needs(run: Run, stages: Iterable[str], target: Target | None = None) -> str:
+    """Disk, memory and time of all stages together, as the total of `forecast`; nothing where all is done."""
+    rates = cost.Rates(run.settings)
+    to_do = {stage: plan for stage, plan in _plans(run, stages, target or Target()).items() if plan.cost}
+    return total(run, to_do, sum(rates.seconds(plan.cost) for plan in to_do.values() if plan.cost)) if to_do else ""
+
+
+def _plans(run: Run, stages: Iterable[str], target: Target) -> dict[str, Plan]:
+    """What each stage would do."""
+    plans = {"prepare": _prepare, "buffer": _buffer, "distill": _distill}
+    return {stage: _evaluate(run, target) if stage == "evaluate" else plans[stage](run) for stage in stages}
 
 
 def stages_of(run: Run, command: str, target: Target | None = None) -> tuple[str, ...]:
