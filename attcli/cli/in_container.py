@@ -1,5 +1,6 @@
 """What a command says at its beginning in a container: what it will take, where results go, and whether they stay."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attcli import container
@@ -33,7 +34,7 @@ def announce(run: "Run", name: str, target: "Target", whole: bool) -> None:
         (logger.warning if plan.TOO_MUCH in needed else logger.info)("this takes {}", needed)
     folder = run.settings.runtime.artifacts.absolute()
     if container.vanishes(nearest_existing(folder)):
-        volume = VOLUME.format(folder=folder.parent)
+        volume = VOLUME.format(folder=Path.cwd() if folder.is_relative_to(Path.cwd()) else folder)
         logger.warning("results go to {} in {} and are lost with it; to keep them: {}", folder, inside, volume)
     else:
         logger.info("results go to {}, which is on a volume", folder)

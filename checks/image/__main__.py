@@ -43,6 +43,7 @@ def main() -> int:
     parser.add_argument("--torch-from", default="", help="a folder or an index with torch's builds for CPUs")
     parser.add_argument("--record", default=f"{date.today()}-image-check", help="the record's name")
     parser.add_argument("--only", default="", help="of the trials, only those with these names, separated by commas")
+    parser.add_argument("--short", action="store_true", help="a shorter pipeline of the digits, on a busy machine")
     parser.add_argument("--keep", action="store_true", help="keep the image, for --reuse")
     parser.add_argument("--reuse", action="store_true", help="try out the image that --keep kept, without a build")
     asked = parser.parse_args()
@@ -87,7 +88,7 @@ def try_out(storage: Storage, asked: argparse.Namespace) -> dict[str, Any]:
     shutil.rmtree(volumes, ignore_errors=True)
     try:
         sizes = container.size()
-        trials = Trials(container, volumes, _checkout(volumes / "checkout"))
+        trials = Trials(container, volumes, _checkout(volumes / "checkout"), asked.short)
         trials.run_all([name for name in asked.only.split(",") if name])
         versions = trials.run(["python", "-c", "import sys, torch; print(torch.__version__, sys.version.split()[0])"])
     finally:
@@ -101,6 +102,7 @@ def try_out(storage: Storage, asked: argparse.Namespace) -> dict[str, Any]:
         **sizes,
         "user": configuration["User"],
         "entrypoint": configuration["Entrypoint"],
+        "pipeline": "shorter" if asked.short else "as in params.yaml",
         "trials": trials.results,
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)),

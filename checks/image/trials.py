@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from ruamel.yaml import YAML
 
 from checks.image.buildah import Container
 
@@ -33,6 +34,10 @@ PATIENCE = 3600.0
 DIGITS_AT_LEAST = 90.0
 """Percent that ten distilled digits reach at least; it is 94 everywhere."""
 
+SHORT = {"buffer": {"experts": 3}, "distill": {"iterations": 30}, "evaluate": {"repeats": 1}}
+SHORT_AT_LEAST = 80.0
+"""Settings of a shorter pipeline, and what it reaches at least; ten random real digits reach 73."""
+
 
 class FailedError(Exception):
     """A trial that did not end as it should; what was said instead."""
@@ -47,6 +52,8 @@ class Trials:
     """For volumes; emptied by nobody."""
     checkout: Path
     """A checkout of the repository that belongs to the user of the host."""
+    short: bool = False
+    """Whether the pipeline of the digits is made shorter."""
     results: list[dict[str, object]] = field(default_factory=list)
 
     def run_all(self, only: Sequence[str] = ()) -> None:
@@ -67,15 +74,15 @@ class Trials:
         """The trials by what they try."""
         return {
             "--help": self.help,
-            "doctor": self.doctor,
             "no GPU": self.no_gpu,
             "no network": self.no_network,
             "read-only volume": self.read_only,
             "volume of another user": self.not_writable,
-            "full volume": self.full,
-            "no volume": self.no_volume,
             "killed and resumed": self.killed_and_resumed,
             "digits by dvc repro": self.digits_by_dvc,
+            "doctor": self.doctor,
+            "full volume": self.full,
+            "no volume": self.no_volume,
         }
 
     def volume(self, name: str, mode: int = 0o2770) -> Path:
@@ -195,13 +202,27 @@ class Trials:
     def digits_by_dvc(self) -> str:
         """`dvc repro` in a mounted checkout, as its owner."""
         volumes = {self.checkout: "/work"}
+        least = DIGITS_AT_LEAST
+        if self.short:
+            shorten(self.checkout / "params.yaml")
+            least = SHORT_AT_LEAST
         self.run(["dvc", "repro"], volumes, user=USER_OF_THE_HOST)
         scores = json.loads((self.checkout / "artifacts" / "scores.json").read_text())
         accuracy = scores["scores"]["convnet"]["synthetic"]["mean"]
-        expect(accuracy > DIGITS_AT_LEAST, f"only {accuracy:.1f} %")
+        expect(accuracy > least, f"only {accuracy:.1f} %")
         said = self.run(["dvc", "status"], volumes, user=USER_OF_THE_HOST)
         expect("up to date" in said, said)
         return f"{accuracy:.2f} % on digits, and `dvc status` finds all up to date"
+
+
+def shorten(params: Path) -> None:
+    """Write SHORT into a params file, which keeps its owner."""
+    yaml = YAML()
+    values = yaml.load(params.read_text(encoding="utf-8"))
+    for section, changes in SHORT.items():
+        values[section].update(changes)
+    with params.open("w", encoding="utf-8") as file:
+        yaml.dump(values, file)
 
 
 def expect(holds: bool, said: str) -> None:

@@ -75,6 +75,15 @@ def test_a_run_says_what_it_takes_and_that_its_results_are_lost(cli: Cli, monkey
 
 
 @pytest.mark.usefixtures("inside")
+def test_results_outside_the_current_folder_need_a_volume_there(
+    cli: Cli, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount(monkeypatch)
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "results"
+    assert f':{elsewhere}"' in cli.small_log("prepare", "--artifacts", str(elsewhere))
+
+
+@pytest.mark.usefixtures("inside")
 def test_a_volume_that_is_too_small_is_said_before_any_work(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attcli.stages.plan.shutil.disk_usage", lambda folder: SimpleNamespace(free=5e4))
     lines = cli.small_log("distill").splitlines()
