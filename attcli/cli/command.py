@@ -115,6 +115,7 @@ def run_stage(
     from loguru import logger
 
     from attcli import progress, ranks, runtime
+    from attcli.cli import in_container
     from attcli.stages import jobs
     from attcli.stages.run import Run
     from attcli.store.files import writable
@@ -138,6 +139,7 @@ def run_stage(
         runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
         if name != "import":  # whose files may say by themselves what they are of
             _announce(run, name, scored, resolved)
+            in_container.announce(run, name, scored, whole=recipe is not None)
         return _staged(run, name, act)
 
 
