@@ -121,7 +121,7 @@ def _train(run: Run, data: dataset.Dataset, fingerprint: str, decisive: dict[str
     done = {index: min(epochs, experts.kept_epochs(experts.path(folder, index))) for index in missing}
     left = sum(epochs - have for have in done.values())
     processes = f" by {run.ranks.size} processes, of which this one trains {len(own)}" if run.ranks.several else ""
-    logger.info("training {} experts to {} epochs each, {} epochs in all{}", wanted, epochs, left, processes)
+    logger.info("training {} experts to {} epochs each, {} still to be trained{}", wanted, epochs, left, processes)
     total = epochs * (wanted - len(missing) + len(own))
     with run.tracking("buffer", folder.name) as log:
 
