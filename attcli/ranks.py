@@ -1,8 +1,9 @@
 """Several processes that share the work of one command: torchrun's, or those that `runtime.workers` starts.
 
 Rank 0 leads: it alone decides, locks and prints. The other ranks do their share of the jobs that it hands out, and keep
-it in files of their own. What is shared out are things whose number is a setting (experts, spans, slices of a batch, networks to be
-scored), and sums run over those in their order, never over ranks. So results do not depend on the number of ranks.
+it in files of their own. What is shared out are things whose number is a setting (experts, spans, slices of a batch,
+networks to be scored), and sums run over those in their order, never over ranks. So results do not depend on the number
+of ranks.
 """
 
 import itertools
