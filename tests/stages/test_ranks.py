@@ -60,7 +60,11 @@ def python(folder: Path, *words: str, variables: dict[str, str] | None = None) -
 
 
 def finished(process: "subprocess.Popen[str]", code: int = 0) -> str:
-    said, _ = process.communicate(timeout=300)
+    try:
+        said, _ = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        process.kill()  # the others notice
+        raise
     assert process.returncode == code, said
     return str(said)
 
@@ -139,9 +143,10 @@ def test_a_killed_process_is_restarted_and_nothing_is_lost(tmp_path: Path, alone
 def test_where_a_started_process_dies_the_first_says_so_and_saves(tmp_path: Path) -> None:
     process = python(tmp_path, "-m", "attcli", *arguments("distill", tmp_path, runtime__workers=2, **LONG))
     begun(tmp_path, process)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     last = saved(tmp_path)
-    os.kill(int(children[-1]), signal.SIGKILL)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (other,) = [int(c) for c in children if b"-m\0attcli\0" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    os.kill(other, signal.SIGKILL)
     said = finished(process, code=2)
     assert "of this run has ended" in said
     assert "Traceback" not in said
