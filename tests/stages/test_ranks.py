@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def torchrun(count: int, *options: str) -> list[str]:
 def python(folder: Path, *words: str, variables: dict[str, str] | None = None) -> "subprocess.Popen[str]":
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd()), **(variables or {})}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, *words],
         cwd=folder,
         env=environment,
@@ -57,14 +58,26 @@ def python(folder: Path, *words: str, variables: dict[str, str] | None = None) -
         stderr=subprocess.STDOUT,
         text=True,
     )
+    STARTED.append(process)
+    return process
+
+
+STARTED: "list[subprocess.Popen[str]]" = []
+
+
+@pytest.fixture(autouse=True)
+def _none_is_left() -> Iterator[None]:
+    """A test that fails leaves no process behind; those that it started end when it does."""
+    yield
+    for process in STARTED:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    STARTED.clear()
 
 
 def finished(process: "subprocess.Popen[str]", code: int = 0) -> str:
-    try:
-        said, _ = process.communicate(timeout=300)
-    except subprocess.TimeoutExpired:
-        process.kill()  # the others notice
-        raise
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == code, said
     return str(said)
 
@@ -118,8 +131,8 @@ LONG: dict[str, object] = {"distill__iterations": 100_000, "evaluate__baselines"
 
 
 def begun(folder: Path, process: "subprocess.Popen[str]") -> None:
-    """Wait until a distillation has saved something."""
-    while not list(folder.glob(".attcli/distill-*/snapshots/*.h5")):
+    """Wait until a distillation has saved a set."""
+    while not (folder / "artifacts" / "synthetic.h5").exists():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
 
@@ -146,6 +159,7 @@ def test_where_a_started_process_dies_the_first_says_so_and_saves(tmp_path: Path
     last = saved(tmp_path)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     (other,) = [int(c) for c in children if b"-m\0attcli\0" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    time.sleep(1)  # some iterations more
     os.kill(other, signal.SIGKILL)
     said = finished(process, code=2)
     assert "of this run has ended" in said
