@@ -4,7 +4,8 @@ All errors that the user can fix are `attcli.UserError`. Nothing is logged, unle
 called.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from attcli.networks import Architecture
 from attcli.scoring.protocol import NUMBERS, Protocol, accuracy, protocol_of, train
 from attcli.settings import Settings
 from attcli.settings import resolve as resolve_layers
-from attcli.stages import pipeline
+from attcli.stages import jobs, pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, dataset, synthetic
 
@@ -208,30 +209,33 @@ def resolve(settings: Mapping[str, Any] | None = None) -> Settings:
     return resolve_layers(dict(settings or {}), environ={}, ignore_params=True).settings
 
 
-def _run(settings: Settings, force: bool) -> Run:
-    runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
-    return Run(settings, force=force)
+@contextmanager
+def _run(settings: Settings, force: bool = False) -> Iterator[Run]:
+    """A run of these settings, whose work as many processes share as they say."""
+    with jobs.workers(settings.runtime.workers):
+        runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
+        yield Run(settings, force=force)
 
 
 def prepare(settings: Settings, *, force: bool = False) -> Path:
     """Make the dataset's file, as `attcli prepare` does; returns its path."""
-    run = _run(settings, force)
-    pipeline.prepare(run)
-    return run.dataset
+    with _run(jobs.alone(settings), force) as run:
+        pipeline.prepare(run)
+        return run.dataset
 
 
 def buffer(settings: Settings, *, force: bool = False) -> Path:
     """Train the experts, as `attcli buffer` does; returns their folder."""
-    run = _run(settings, force)
-    pipeline.buffer(run)
-    return run.experts
+    with _run(settings, force) as run:
+        pipeline.buffer(run)
+        return run.experts
 
 
 def distill(settings: Settings, *, force: bool = False) -> DistilledSet:
     """Distil, with all that is missing for it, as `attcli distill` does; returns the set."""
-    run = _run(settings, force)
-    pipeline.distill(run)
-    return load(run.synthetic)
+    with _run(settings, force) as run:
+        pipeline.distill(run)
+        return load(run.synthetic)
 
 
 def evaluate(settings: Settings, path: str | Path | None = None) -> dict[str, Any]:
@@ -240,4 +244,5 @@ def evaluate(settings: Settings, path: str | Path | None = None) -> dict[str, An
     Returns {"scores": {network: {kind: {"mean", "sd", "n", "accuracies", "per_class", "confusion"}}}, "protocol",
     "set", "work"}, accuracies in percent; docs/scores.md says what each is.
     """
-    return pipeline.evaluate(_run(settings, False), None if path is None else Path(path))
+    with _run(settings) as run:
+        return pipeline.evaluate(run, None if path is None else Path(path))

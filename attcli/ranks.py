@@ -1,12 +1,14 @@
 """Several processes that share the work of one command: torchrun's, or those that `runtime.workers` starts.
 
-Rank 0 leads: it alone decides, locks, prints, and writes results. The other ranks do their share of the jobs that it
-hands out. What is shared out are things whose number is a setting (experts, spans, slices of a batch, networks to be
-scored), and sums run over those in their order, never over ranks. So results do not depend on the number of ranks.
+Rank 0 leads: it alone decides, locks and prints. The other ranks do their share of the jobs that it hands out, and keep
+it in files of their own. What is shared out are things whose number is a setting (experts, spans, slices of a batch,
+networks to be scored), and sums run over those in their order, never over ranks. So results do not depend on the number
+of ranks.
 """
 
 import itertools
 import json
+import math
 import os
 import socket
 import subprocess
@@ -29,6 +31,9 @@ T = TypeVar("T")
 
 PATIENCE = timedelta(days=30)
 """How long a rank waits for another one: while rank 0 prepares a dataset, the others have nothing to do."""
+
+STEP_PATIENCE = timedelta(minutes=30)
+"""How long the members of a team wait for each other in a step."""
 
 START_SECONDS = 300
 """How long rank 0 waits for the others to be there."""
@@ -55,7 +60,8 @@ class Ranks:
     """The place of a process among those that share a command's work.
 
     rank: 0 leads. size: how many there are. local: this process's number on its machine, and `beside` how many
-    processes there are on it. lost: set once the ranks can't work together any more, as one of them has failed.
+    processes there are on it. lost: set once the ranks can't work together any more, as one of them has failed. spent:
+    the CPU seconds that the others took for what is done.
     """
 
     rank: int = 0
@@ -63,6 +69,7 @@ class Ranks:
     local: int = 0
     beside: int = 1
     lost: bool = False
+    spent: float = 0.0
     watch: Callable[[], None] = lambda: None
     """Is called while this rank waits for another one; LostError where it would wait in vain."""
     numbers: Iterator[int] = field(default_factory=itertools.count, repr=False)
@@ -112,10 +119,13 @@ class Ranks:
         return values
 
     def stacked(self, x: Tensor) -> Tensor:
-        """The tensors of all ranks, which have one shape, as (size, *shape)."""
-        return _stacked(x, self.size, None) if self.several else x.unsqueeze(0)
+        """The tensors of all ranks, which have one shape, as (size, *shape).
 
-    def teams(self, count: int) -> "Team":
+        They go through host memory: a lost process is noticed there, which a GPU's own collectives may not do.
+        """
+        return torch.stack(_gathered(x.cpu(), self.size, None)).to(x.device) if self.several else x.unsqueeze(0)
+
+    def team(self, count: int) -> "Team":
         """The team of this rank, where the ranks make so many: rank r is in team r mod count.
 
         All ranks have to call it together.
@@ -124,7 +134,7 @@ class Ranks:
         if all(len(group) == 1 for group in groups):
             return Team(self.rank % count, 0, 1)
         with _noticing():
-            made = [distributed.new_group(group, timeout=PATIENCE) for group in groups]
+            made = [distributed.new_group(group, timeout=STEP_PATIENCE) for group in groups]
         number = self.rank % count
         return Team(number, groups[number].index(self.rank), len(groups[number]), made[number])
 
@@ -133,13 +143,21 @@ class Ranks:
         with _noticing():
             self._store.set(key, json.dumps(value))
 
-    def awaited(self, key: str) -> Any:
-        """What was posted under a key, once it is. Signals are heard meanwhile, as they are not in collectives."""
+    def awaited(self, *keys: str, seconds: float = math.inf) -> Any:
+        """What was posted under one of the keys, once it is; None where nothing is posted in so many seconds.
+
+        Signals are heard meanwhile, as they are not in collectives.
+        """
+        until = time.monotonic() + seconds
         with _noticing():
-            while not self._store.check([key]):
+            while True:
+                for key in keys:
+                    if self._store.check([key]):
+                        return json.loads(self._store.get(key))
+                if time.monotonic() > until:
+                    return None
                 self.watch()
                 time.sleep(LOOK_SECONDS)
-            return json.loads(self._store.get(key))
 
     def ask_to_stop(self) -> None:
         """Let all ranks end what they are at as soon as it can be resumed."""
@@ -165,16 +183,16 @@ class Team:
     size: int = 1
     _group: Any = field(default=None, repr=False)
 
-    def stacked(self, x: Tensor) -> Tensor:
-        """The tensors of all members, which have one shape, as (size, *shape)."""
-        return _stacked(x, self.size, self._group)
+    def gathered(self, x: Tensor) -> list[Tensor]:
+        """The tensors of all members, which have one shape, in their order."""
+        return _gathered(x, self.size, self._group)
 
 
-def _stacked(x: Tensor, size: int, group: Any) -> Tensor:
+def _gathered(x: Tensor, size: int, group: Any) -> list[Tensor]:
     parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(size)]
     with _noticing():
         distributed.all_gather(parts, x.contiguous(), group=group)
-    return torch.stack(parts)
+    return parts
 
 
 @contextmanager
@@ -225,8 +243,9 @@ def joined(me: Ranks, watch: Callable[[], None] = lambda: None) -> Iterator[Rank
         store, rank, size = next(rendezvous("env://", timeout=timedelta(seconds=START_SECONDS)))
         # torchrun may keep a store when it starts the processes again; what was said before then must not be heard.
         store = PrefixStore(f"attcli-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-        store.set_timeout(PATIENCE)
+        store.set_timeout(timedelta(seconds=START_SECONDS))
         distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+        store.set_timeout(PATIENCE)
     except (RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise LostError(f"the {me.size} processes of this run did not find each other ({reason})") from None
@@ -241,20 +260,23 @@ def joined(me: Ranks, watch: Callable[[], None] = lambda: None) -> Iterator[Rank
             distributed.destroy_process_group()
 
 
-def device(name: str, ranks: Ranks) -> str:
-    """The device of a rank: where a GPU is meant, each process of a machine has one of its own.
+def device(name: str) -> str:
+    """The device that a setting's name means for this process: each process of a machine has a GPU of its own.
 
-    UserError where there are fewer.
+    A process that sees a single GPU takes it, as batch systems hide the others' from it. UserError where they are too
+    few.
     """
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if not ranks.several or name not in ("auto", "cuda") or not count:
+    me, count = current(), torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not me.several or name not in ("auto", "cuda") or not count:
         return name
-    if ranks.beside > count:
+    if count == 1:
+        return "cuda:0"
+    if me.beside > count:
         raise UserError(
-            f"{ranks.beside} processes on this machine share {count} GPU{'' if count == 1 else 's'}; start at most "
-            f"{count} (torchrun --nproc-per-node {count}, or runtime.workers={count}), or say --device cpu"
+            f"{me.beside} processes on this machine share {count} GPUs; start at most {count} "
+            f"(torchrun --nproc-per-node {count}, or runtime.workers={count}), or say --device cpu"
         )
-    return f"cuda:{ranks.local}"
+    return f"cuda:{me.local}"
 
 
 def of_workers(workers: int) -> dict[str, str]:
@@ -275,7 +297,7 @@ def of_workers(workers: int) -> dict[str, str]:
 
 
 @contextmanager
-def workers(count: int) -> Iterator[Ranks]:
+def started(count: int) -> Iterator[Ranks]:
     """Start the other ranks on this machine; what rank 0 does in here, they share. Within ranks, nothing is started.
 
     `attcli.stages.jobs` tells them when the work is over. They also end when rank 0 does, as their connection to it is
@@ -285,14 +307,7 @@ def workers(count: int) -> Iterator[Ranks]:
         yield current()
         return
     environment = of_workers(count)
-    others = [
-        subprocess.Popen(
-            [sys.executable, "-m", "attcli"],
-            env={**os.environ, **environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdin=subprocess.DEVNULL,
-        )
-        for rank in range(1, count)
-    ]
+    others: list[subprocess.Popen[bytes]] = []
 
     def watch() -> None:
         ended = [(rank, other.poll()) for rank, other in enumerate(others, start=1) if other.poll() is not None]
@@ -301,24 +316,28 @@ def workers(count: int) -> Iterator[Ranks]:
             raise LostError(f"process {rank} of {count} has ended (exit code {code}); run it again: it goes on")
 
     before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
     try:
+        for rank in range(1, count):
+            own = {**os.environ, **environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            others.append(subprocess.Popen([sys.executable, "-m", "attcli"], env=own, stdin=subprocess.DEVNULL))
+        os.environ.update(environment)
         with joined(of(environment), watch) as ranks:
             yield ranks
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        for other in others:
-            _ended(other)
+        _end(others)
 
 
-def _ended(process: "subprocess.Popen[bytes]") -> None:
-    """Wait until a process has ended, and end it if it does not."""
-    try:
-        process.wait(timeout=END_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def _end(processes: "list[subprocess.Popen[bytes]]") -> None:
+    """Wait until the processes have ended, and end those that do not."""
+    until = time.monotonic() + END_SECONDS
+    for process in processes:
+        try:
+            process.wait(timeout=max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import torch
 
+from attcli import ranks
 from attcli.errors import SignalledError, UserError
 
 T = TypeVar("T")
@@ -34,7 +35,11 @@ _global_generator = Lock()
 
 
 def device(name: str) -> torch.device:
-    """The device of that name, made the current one; `auto` is a GPU if there is one. UserError if it can't be had."""
+    """The device of that name, made the current one; `auto` is a GPU if there is one. UserError if it can't be had.
+
+    Where several processes share the work, each has a GPU of its own.
+    """
+    name = ranks.device(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -121,7 +121,7 @@ def run_stage(
     check_under_dvc(resolved)
     from loguru import logger
 
-    from attcli import progress, ranks, runtime
+    from attcli import progress, runtime
     from attcli.cli import in_container
     from attcli.stages import jobs
     from attcli.stages.run import Run
@@ -140,8 +140,7 @@ def run_stage(
         return None
     for setting, flag in (("artifacts", "--artifacts DIR"), ("work_dir", "--set runtime.work_dir=DIR")):
         writable(getattr(settings.runtime, setting), f"runtime.{setting} ({flag})")
-    with jobs.workers(settings.runtime.workers if name in SHARED else 1) as joined:
-        settings = jobs.with_device(settings, ranks.device(settings.runtime.device, joined))
+    with jobs.workers(settings.runtime.workers if name in SHARED else 1):
         run = Run(settings, origin=resolved.origin, params=resolved.params, **options)
         runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
         if name != "import":  # whose files may say by themselves what they are of

@@ -1,32 +1,40 @@
 """A command that several processes share: rank 0 runs it, and the others do what it hands out."""
 
 import os
+import signal
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
-
-import typer
 
 from attcli.errors import UserError
 
 
 def among_others(command: Callable[[], Any]) -> Any:
     """Join the other processes and run the command, or serve the one that does; the command's exit code."""
-    from attcli import ranks
+    from attcli import ranks, runtime
     from attcli.cli.command import USER_ERROR, complain
     from attcli.stages import jobs
 
-    me = ranks.ALONE
+    for number in runtime.STOPPING:
+        signal.signal(number, _leave)
+    leads = True
     try:
         me = ranks.of(os.environ)
+        leads = me.lead
         with ranks.joined(me) as joined:
-            if joined.lead:
-                code = command()
-                jobs.end(joined, code or 0)
-                return code
-            return jobs.serve(joined)
+            if not joined.lead:
+                return jobs.serve(joined)
+            code = command()
+            jobs.end(joined, code or 0)
+            return code
     except UserError as error:
-        if me.lead or not isinstance(error, ranks.LostError):
+        if leads or not isinstance(error, ranks.LostError):
             complain(f"attcli: {error}")
         return USER_ERROR
-    except typer.Exit as end:
-        return end.exit_code
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End at once: while the processes look for each other there is nothing to save."""
+    from attcli.cli.command import MORE_IS_LEFT
+
+    os._exit(MORE_IS_LEFT)

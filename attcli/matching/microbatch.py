@@ -103,8 +103,8 @@ class Together(Protocol):
     def size(self) -> int:
         """How many there are."""
 
-    def stacked(self, x: Tensor) -> Tensor:
-        """The tensors of all, which have one shape, as (size, *shape)."""
+    def gathered(self, x: Tensor) -> list[Tensor]:
+        """The tensors of all, which have one shape, in their order."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,6 @@ class SharedSlices(MicroBatched):
         members = self.team.size
         turns = -(-count // members)
         missing = [torch.zeros_like(like)] * (turns - len(own))
-        rows = self.team.stacked(torch.stack([*own, *missing]))
+        rows = self.team.gathered(torch.stack([*own, *missing]))
         for number in range(count):
-            yield rows[number % members, number // members]
+            yield rows[number % members][number // members]

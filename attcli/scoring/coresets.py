@@ -13,7 +13,6 @@ from torch import Tensor
 from attcli import baselines, runtime
 from attcli.baselines import Budget
 from attcli.networks import Architecture
-from attcli.ranks import Ranks
 from attcli.scoring.real import Labelled, Real
 from attcli.scoring.whole import Trained, Whole, spec_of
 from attcli.store.results import Key, Results
@@ -92,30 +91,32 @@ class Coresets:
         """How many images of each class a baseline selects."""
         return baselines.load(name).per_class(self.budget)
 
+    def missing_runs(self, wanted: Sequence[tuple[str, int]]) -> list[int]:
+        """The trainings that the selections of these baselines and repeats read, as far as they are not kept."""
+        _, repeats = self._needed(wanted)
+        return [r for r in repeats if self.whole.kept(self.architecture, r) is None]
+
     def train(
-        self, wanted: Sequence[tuple[str, int]], each: Each, out_of_time: Callable[[], bool], ranks: Ranks
+        self, wanted: Sequence[tuple[str, int]], runs: Sequence[int], each: Each, out_of_time: Callable[[], bool]
     ) -> None:
-        """Train, as this rank's share, what the selections of these baselines and repeats read; it is kept.
+        """Make these trainings, which the selections of these baselines and repeats read; each is kept.
 
         Where the time limit ends before the last one was begun, those that were begun are finished.
         """
-        reads, repeats = self._needed(wanted)
-        missing = [r for r in repeats if self.whole.kept(self.architecture, r) is None]
-        if not repeats or out_of_time():
+        reads, _ = self._needed(wanted)
+        if not runs or out_of_time():
             return  # before step functions are made, which may take a minute
         self.whole.prepare(self.architecture)
         if "features" in reads:
             self.whole.networks.check_has_features(self.architecture)  # before any training
-        if not missing:
-            return
         message = "training {} {} on all {} training images for {} epochs, to select images by"
         name, images = self.architecture.name, len(self.real.train_labels)
-        logger.info(message, len(missing), name, images, self.whole.protocol.epochs)
+        logger.info(message, len(runs), name, images, self.whole.protocol.epochs)
 
         def trained_in_time(repeat: int, stop: Callable[[], bool]) -> Trained | None:
             return None if out_of_time() else self.whole.trained(self.architecture, repeat, stop)
 
-        for _ in each({r: partial(trained_in_time, r) for r in ranks.share(missing)}):
+        for _ in each({r: partial(trained_in_time, r) for r in runs}):
             pass  # each is kept where it was made
 
     def _missing(self, wanted: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:

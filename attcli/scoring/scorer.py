@@ -11,7 +11,6 @@ from torch import Tensor
 from attcli import baselines
 from attcli.networks import Architecture
 from attcli.progress import Track
-from attcli.ranks import Ranks
 from attcli.scoring.coresets import Coresets
 from attcli.scoring.networks import Networks
 from attcli.scoring.parallel import trained_apart
@@ -109,10 +108,14 @@ class Scorer:
         """The baselines and repeats of these cases whose images are selected."""
         return list(dict.fromkeys(case[1:] for case in cases if is_coreset(case[1])))
 
-    def train_selectors(self, cases: Sequence[Case], ranks: Ranks) -> None:
-        """Train, as this rank's share, the networks by which images for these cases are selected."""
+    def missing_runs(self, cases: Sequence[Case]) -> list[int]:
+        """The trainings by which images for these cases are selected, as far as they are not kept."""
+        return self.coresets.missing_runs(self.selecting(cases))
+
+    def train_selectors(self, cases: Sequence[Case], runs: Sequence[int]) -> None:
+        """Make these of the trainings by which images for the cases are selected; each is kept."""
         with trained_apart(self.networks.device, self.cores) as each:
-            self.coresets.train(self.selecting(cases), each, lambda: self.out_of_time() or self.stopped(), ranks)
+            self.coresets.train(self.selecting(cases), runs, each, lambda: self.out_of_time() or self.stopped())
 
     def select(self, cases: Sequence[Case]) -> None:
         """Select the images for these cases, and keep which they are; `train_selectors` has been called."""
@@ -130,14 +133,16 @@ class Scorer:
                 of_arch = [case for case in cases if case[0] == arch]
                 self._prepare(arch, of_arch)
                 for case, result in each({case: partial(self._score_in_time, case) for case in of_arch}):
+                    self.stopped()  # LostError where rank 0 is gone, and others may work in its folders now
                     if result is not None:
                         self._results(case).add(self._key(case), result)
                         progress.advance(f"{case[0]} {case[1]} {result['accuracy']:.1f} %")
 
-    def merge(self) -> None:
-        """Take over the results of the other ranks."""
+    def merge(self, *, whole: bool) -> None:
+        """Take over the results of the other ranks; with `whole`, those of trainings on all images too."""
         self.results.merge()
-        self.coresets.results.merge()
+        if whole:
+            self.coresets.results.merge()
 
     def architecture(self, arch: str) -> Architecture:
         """A network by name, with the set's own options if it is the set's own."""

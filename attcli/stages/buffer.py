@@ -137,14 +137,21 @@ def _train(run: Run, data: dataset.Dataset, fingerprint: str, decisive: dict[str
 
             _train_own(run, _Trainer(run, data, fingerprint, decisive), folder, own, told)
         for index in sorted({*missing} - {*own}):
-            if not _published(run, folder, index, epochs):
-                continue  # a time limit has ended it
+            file = experts.path(folder, index)
+            whole = (run.out_of_time() or jobs.appears(file)) and _published(run, folder, index, epochs)
+            if not whole and run.out_of_time():
+                continue
+            if not whole:
+                raise UserError(
+                    f"expert {index} is not in {folder}, where another process has trained it; all machines have to "
+                    f"share the folders runtime.work_dir and runtime.artifacts"
+                )
             trajectory = experts.read(experts.path(folder, index))[1]
             for epoch, measured in enumerate(zip(trajectory.loss, trajectory.accuracy, strict=True)):
                 logged(index, epoch, *measured)
 
 
-def share(run: Run, kept: dict[str, Any], making: list[Any], folder: str, missing: list[int]) -> None:
+def share(run: Run, job: jobs.Job, making: list[Any], folder: str, missing: list[int]) -> None:
     """A rank's part in training experts: its own, in the work folder that rank 0 holds."""
     trainer = _Trainer(run, inputs.read_dataset(run), *making)
     _train_own(run, trainer, Path(folder), run.ranks.share(missing), lambda *told: None)
@@ -238,6 +245,7 @@ class _Trainer:
             if stop.asked or self._out_of_time():
                 return
             loss, accuracy = self._epoch(index, growing.epochs, theta, optimiser)
+            stop.check()
             velocity = None if optimiser.velocity is None else optimiser.velocity.cpu().numpy()
             growing.append(theta.cpu().numpy(), loss, accuracy, velocity)
             told(index, growing.epochs - 1, loss, accuracy)

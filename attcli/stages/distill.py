@@ -116,7 +116,7 @@ def begin(
             student=student,
             experts=trajectories,
             images=decoder.images(state.coded(), state.scales),
-            team=ranks.teams(min(settings.distill.spans, ranks.size)),
+            team=ranks.team(min(settings.distill.spans, ranks.size)),
         ),
     )
     spans = Spans(objective, settings.distill.spans, ranks)
@@ -131,27 +131,33 @@ def _of_lead(ranks: Ranks, state: states.State | None) -> states.State:
     return state
 
 
-def share(run: Run, kept: dict[str, Any]) -> None:
+def share(run: Run, job: jobs.Job) -> None:
     """A rank's part in a distillation that rank 0 leads: its spans of every iteration, until rank 0 says stop."""
     data = inputs.read_dataset(run)
     with closing(inputs.open_experts(run, data)) as trajectories:
+        job.begin_in_step()
         loop, state = begin(run, data, trajectories)
         with closing(ReadAhead(loop.spans.ahead, state.lr.device)) as draws, deferred() as stop:
             while run.ranks.agreed(False):
                 state, _ = loop.iterate(state, draws.of(state.iteration))
-                loop.updates.give_up(state)
                 _compare(run, state)
-                assert stop.asked is not None  # tells rank 0 of a signal that only this process got
+                loop.updates.give_up(state)
+                stop.tell()
+            job.in_step = False
+
+
+class DisagreementError(UserError):
+    """The ranks do not hold the same set."""
 
 
 def _compare(run: Run, state: states.State) -> None:
-    """UserError where the ranks do not hold the same set, which happens where their processors differ."""
-    if run.ranks.several and state.iteration % run.settings.distill.save_every == 0:
+    """DisagreementError where the ranks do not hold the same set, which happens where their processors differ."""
+    if run.ranks.several:
         digest = artefact.checksum({name: x.detach().cpu().numpy() for name, x in state.learned.items()})
         if len(set(run.ranks.gathered(digest))) > 1:
-            raise UserError(
-                f"after iteration {state.iteration} the processes hold different sets: their machines compute "
-                f"differently; use machines of one kind"
+            raise DisagreementError(
+                f"after iteration {state.iteration} the processes hold different sets, as their machines compute "
+                f"differently; use machines of one kind (the set is kept as it was before)"
             )
 
 
@@ -172,16 +178,16 @@ def _distill(
         return
     if resumed:
         logger.info("resuming after iteration {} of {}", resumed.iteration, wanted)
-    with jobs.shared(run, "distill") as pace:
-        pace.in_step = True
+    with jobs.shared(run, "distill") as job:
+        job.begin_in_step()
         loop, state = begin(run, data, trajectories, resumed)
         results.machine = _machine(loop.objective.step_functions, state.lr.device)
-        state = _lead(run, loop, state, results, folder.name, pace)
+        state = _lead(run, loop, state, results, folder.name, job)
     counts = {name: count for name, count in state.counts.items() if count}
     logger.info("{} holds iteration {}{}", run.synthetic, state.iteration, f" {counts}" if counts else "")
 
 
-def _lead(run: Run, loop: Loop, state: states.State, results: Outcome, work: str, pace: jobs.Pace) -> states.State:
+def _lead(run: Run, loop: Loop, state: states.State, results: Outcome, work: str, job: jobs.Job) -> states.State:
     """Iterate with all ranks until the set is done, or a signal or the time limit ends it; whatever happens, save.
 
     One iteration is made under any time limit. Returns the state after the last one.
@@ -198,15 +204,16 @@ def _lead(run: Run, loop: Loop, state: states.State, results: Outcome, work: str
             while run.ranks.agreed(
                 state.iteration < wanted and not stop.asked and (state.iteration == first or not run.out_of_time())
             ):
-                state, records = loop.iterate(state, draws.of(state.iteration))
+                after, records = loop.iterate(state, draws.of(state.iteration))
+                _compare(run, after)
+                state = after
                 results.records += records
                 loss, step = _mean([r.loss for r in records]), _mean([r.step for r in records])
                 log(records[0].iteration, {"loss": loss, "step": step, "lr": records[0].lr})
                 loop.updates.give_up(state)
-                _compare(run, state)
                 progress.advance(f"loss {loss:.4f}, step {step:g}, lr {records[0].lr:.5f}")
                 saved = _save(results, state, settings, saved)
-            pace.in_step = False
+            job.in_step = False
             if run.out_of_time() and state.iteration < wanted:
                 message = "stopped by the time limit after iteration {} of {}; run again to continue"
                 logger.warning(message, state.iteration, wanted)

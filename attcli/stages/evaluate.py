@@ -115,16 +115,15 @@ def _snapshot(run: Run, file: Path) -> synthetic.SyntheticSet:
     return distilled
 
 
-def share(
-    run: Run, kept: dict[str, Any], file: str, kind: str | None, split: str, cases: list[Any], select: bool
-) -> None:
-    """A rank's part in scoring a set: its share of the networks by which images are selected, or of the cases."""
+def share(run: Run, job: jobs.Job, file: str, kind: str | None, split: str, cases: list[Any], runs: list[int]) -> None:
+    """A rank's part in scoring a set: its share of the runs by which images are selected, and else of the cases."""
     distilled = synthetic.read(Path(file), kind=kind)
-    evaluation = kept.setdefault("evaluation", _Evaluation(run, distilled))
-    scorer = evaluation.scorer(distilled, split)
+    if "evaluation" not in job.kept:
+        job.kept["evaluation"] = _Evaluation(run, distilled)
+    scorer = job.kept["evaluation"].scorer(distilled, split)
     wanted = [(arch, name, repeat) for arch, name, repeat in cases]
-    if select:
-        scorer.train_selectors(wanted, run.ranks)
+    if runs:
+        scorer.train_selectors(wanted, run.ranks.share(runs))
         return
     own = run.ranks.share(wanted)
     with track("networks", len(own)) as progress:
@@ -250,23 +249,29 @@ class _Evaluation:
 
         OutOfTimeError where the time limit ends before the last case was begun.
         """
-        scorer.merge()
+        on_all = scorer.train_on_all(tuple(dict.fromkeys(kind for _, kind, _ in cases)))  # its folder is held then
+        scorer.merge(whole=on_all)
         known, ranks = scorer.known(cases), self._run.ranks
         missing = [case for case in cases if case not in known]
         if missing:
             job = {"file": str(source[0]), "kind": source[1], "split": scorer.tested_on, "cases": missing}
-            if scorer.selecting(missing):
-                with jobs.shared(self._run, "evaluate", **job, select=True):
-                    scorer.train_selectors(missing, ranks)
-                scorer.select(missing)
+            if runs := scorer.missing_runs(missing):
+                with jobs.shared(self._run, "evaluate", **job, runs=runs):
+                    scorer.train_selectors(missing, ranks.share(runs))
+            scorer.select(missing)
             own = ranks.share(missing)
             with (
-                jobs.shared(self._run, "evaluate", **job, select=False),
+                jobs.shared(self._run, "evaluate", **job, runs=[]),
                 track(label, len(known) + len(own), len(known)) as progress,
             ):
                 scorer.compute(own, progress)
-            scorer.merge()
+            scorer.merge(whole=on_all)
             known = scorer.known(cases)
+        if len(known) < len(cases) and not self._run.out_of_time():
+            raise UserError(
+                f"{len(cases) - len(known)} of {len(cases)} results are not where another process has kept them; all "
+                f"machines have to share the folder runtime.work_dir"
+            )
         if len(known) < len(cases):
             raise OutOfTimeError(f"{len(known)} of {len(cases)} results are kept")
         return known

@@ -1,9 +1,11 @@
-"""A stage that is asked to stop by a signal finishes its step and saves; asked twice, it stops at once.
+"""A stage that is asked to stop by a signal finishes its step and saves; Ctrl-C again stops it at once.
 
-Ctrl-C stops it, and SIGTERM and SIGUSR1, which batch systems send before the time is over.
+Ctrl-C stops it, and SIGTERM and SIGUSR1, which batch systems send before the time is over. One request may come twice,
+from the terminal and from the program that started this one.
 """
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,6 +14,9 @@ from attcli import ranks
 from attcli.errors import SignalledError
 from attcli.ranks import Ranks
 from attcli.runtime import SIGNALS
+
+SAME_SECONDS = 1.0
+"""Signals within so short a time are one request."""
 
 
 class Stop:
@@ -23,22 +28,35 @@ class Stop:
 
     @property
     def asked(self) -> bool:
-        """Whether to stop; the other ranks are told."""
+        """Whether to stop."""
+        return self.signal is not None or self._among.stop_asked()
+
+    def check(self) -> None:
+        """LostError where rank 0 is gone, and others may work in its folders now."""
+        self._among.stop_asked()
+
+    def tell(self) -> None:
+        """Let the other processes know, where it was this one that was asked."""
         if self.signal is not None:
             self._among.ask_to_stop()
-            return True
-        return self._among.stop_asked()
 
 
 @contextmanager
 def deferred() -> Iterator[Stop]:
-    """Signals only set the flag while this runs; on leaving, the interruption is raised if it was set."""
-    stop = Stop(ranks.current())
+    """Signals only set the flag while this runs; on leaving, the interruption is raised if it was set.
+
+    A second Ctrl-C ends the work at once, but not on other ranks than 0, which ends theirs.
+    """
+    among = ranks.current()
+    stop, first = Stop(among), 0.0
 
     def note(number: int, frame: FrameType | None) -> None:
-        if stop.signal is not None:
+        nonlocal first
+        again = stop.signal is not None and number == signal.SIGINT and time.monotonic() - first > SAME_SECONDS
+        if again and among.lead:
             raise interruption(number)
-        stop.signal = number
+        if stop.signal is None:
+            stop.signal, first = number, time.monotonic()
 
     before = {number: signal.signal(number, note) for number in SIGNALS}
     try:
@@ -46,6 +64,7 @@ def deferred() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    stop.tell()
     if stop.asked:
         raise interruption(stop.signal)
 

@@ -1,7 +1,8 @@
 """The jobs that rank 0 hands out, and what the other ranks do with them.
 
 Rank 0 runs the command. Where a stage has work that can be shared, it hands out a job, and all ranks do their share of
-it: each stage's module has a function `share` for the others.
+it: each stage's module has a function `share` for the others. A job is told, and its end, by what the ranks post, so
+that they hear signals while they wait. Numbers are exchanged *in step* only while distilling.
 """
 
 import itertools
@@ -9,74 +10,133 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from loguru import logger
+
 from attcli import progress, ranks, runtime
-from attcli.errors import OutOfTimeError, UserError
+from attcli.errors import DivergedError, OutOfTimeError, UserError
 from attcli.ranks import LostError, Ranks
 from attcli.scoring.protocol import StoppedError
 from attcli.settings import Settings
 from attcli.stages.run import Run
 
+DISK_SECONDS = 10
+"""How long rank 0 looks for a file that another machine has written: some shared disks show it late."""
+
 
 @dataclass
-class Pace:
-    """in_step: the ranks exchange numbers all the time at present, so that none can go on where another one fails."""
+class Job:
+    """A job under way, as a rank sees it.
 
+    in_step: the ranks exchange numbers at present, so that none can go on where another one fails. kept: what a stage's
+    `share` may keep from one job of the command to the next.
+    """
+
+    ranks: Ranks
+    number: int
     in_step: bool = False
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    def begin_in_step(self) -> None:
+        """From here on the ranks exchange numbers: each says that it is ready, or rank 0 hears why it is not.
+
+        UserError, on rank 0, where one is not.
+        """
+        if self.ranks.several and self.ranks.lead:
+            for rank in range(1, self.ranks.size):
+                told = self.ranks.awaited(f"ready-{self.number}-{rank}", f"done-{self.number}-{rank}")
+                if told != READY:
+                    raise _failure_of(told, rank, self.ranks)
+            self.ranks.post(f"go-{self.number}", True)
+        elif self.ranks.several:
+            self.ranks.post(f"ready-{self.number}-{self.ranks.rank}", READY)
+            if not self.ranks.awaited(f"go-{self.number}"):
+                raise StoppedError
+        self.in_step = True
+
+
+READY = "ready"
 
 
 @contextmanager
-def shared(run: Run, stage: str, **details: Any) -> Iterator[Pace]:
+def shared(run: Run, stage: str, **details: Any) -> Iterator[Job]:
     """The other ranks do their share while rank 0 does its own in here; on leaving, all of them are done.
 
     details: what JSON can say of the job; each stage's `share` takes them. UserError where one of the others had an
     error. Where rank 0 has one, the others stop.
     """
-    among, pace = run.ranks, Pace()
+    among = run.ranks
     if not among.several:
-        yield pace
+        yield Job(among, 0)
         return
-    number = next(among.numbers)
-    seconds = None if run.time_limit is None else run.time_limit - (time.monotonic() - run.begun)
-    settings = run.settings.model_dump(mode="json")
-    among.post(f"job-{number}", {"stage": stage, "settings": settings, "seconds": seconds, "details": details})
+    job = Job(among, next(among.numbers))
+    among.post(f"job-{job.number}", {"stage": stage, "details": details, **_of_run(run)})
     try:
-        yield pace
+        yield job
     except LostError:
         among.lost = True
         raise
-    except BaseException:
-        if pace.in_step:
+    except BaseException as error:
+        if job.in_step:
             among.lost = True
-        else:
-            among.ask_to_stop()
-            _failures(among, number)
+            raise
+        among.ask_to_stop()
+        among.post(f"go-{job.number}", False)
+        failures = [failure for failure in _told(among, job.number) if failure != error]
+        if failures and isinstance(error, KeyboardInterrupt | StoppedError | OutOfTimeError):
+            raise failures[0] from None  # the reason why all had to stop
+        for failure in failures:
+            logger.error("{}", failure)
         raise
-    for rank, failure in _failures(among, number):
-        raise UserError(f"{failure} (process {rank} of {among.size})")
+    job.in_step = False
+    for failure in _told(among, job.number):
+        raise failure
 
 
-def _failures(among: Ranks, number: int) -> list[tuple[int, str]]:
-    """What went wrong in a job, by rank; waits until all have done with it."""
+def _of_run(run: Run) -> dict[str, Any]:
+    """What the others have to know of rank 0's run."""
+    return {
+        "settings": run.settings.model_dump(mode="json"),
+        "seconds": None if run.time_limit is None else run.time_limit - (time.monotonic() - run.begun),
+        "origin": dict(run.origin),
+        "params": None if run.params is None else str(run.params),
+    }
+
+
+def _told(among: Ranks, number: int) -> list[UserError]:
+    """What went wrong in a job on the other ranks; waits until all have done with it."""
     told = [(rank, among.awaited(f"done-{number}-{rank}")) for rank in range(1, among.size)]
-    return [(rank, failure) for rank, failure in told if failure]
+    for _, done in told:
+        among.spent += done["cpu_s"]
+    return [_failure_of(done, rank, among) for rank, done in told if done["failure"]]
+
+
+def _failure_of(done: Any, rank: int, among: Ranks) -> UserError:
+    return UserError(f"{done['failure']} (process {rank} of {among.size})")
 
 
 def end(among: Ranks, code: int) -> None:
-    """Let the other ranks end, with the command's exit code. Where some are lost, all end by themselves."""
-    if among.several and not among.lost:
-        with suppress(LostError):
-            among.post(f"job-{next(among.numbers)}", {"end": code})
+    """Let the other ranks end, with the command's exit code, and wait until they have heard it.
+
+    Where some are lost, all end by themselves.
+    """
+    if not among.several or among.lost:
+        return
+    with suppress(LostError):
+        among.post(f"job-{next(among.numbers)}", {"end": code})
+        for rank in range(1, among.size):
+            among.awaited(f"left-{rank}", seconds=ranks.END_SECONDS)
 
 
 @contextmanager
 def workers(count: int) -> Iterator[Ranks]:
     """As many processes on this machine, of which this one is rank 0. Among ranks, nothing is started."""
     outer = ranks.current()
-    with ranks.workers(count) as joined:
+    with ranks.started(count) as joined:
         try:
             yield joined
         finally:
@@ -94,33 +154,64 @@ def serve(me: Ranks) -> int:
     progress.mute()
     kept: dict[str, Any] = {}
     for number in itertools.count():
-        job = me.awaited(f"job-{number}")
-        if "end" in job:
+        order = me.awaited(f"job-{number}")
+        if "end" in order:
             break
-        me.post(f"done-{number}-{me.rank}", _done(job, me, kept))
-    return int(job["end"])
+        begun = time.process_time()
+        failure = _done(order, Job(me, number, kept=kept))
+        done = {"failure": failure, "cpu_s": time.process_time() - begun}
+        me.post(f"done-{number}-{me.rank}", done)
+    me.post(f"left-{me.rank}", True)
+    return int(order["end"])
 
 
-def _done(job: dict[str, Any], me: Ranks, kept: dict[str, Any]) -> str | None:
+def _done(order: dict[str, Any], job: Job) -> str | None:
     """Do a rank's share of a job; what went wrong, if anything did.
 
-    kept: what a stage's `share` may keep from one job of the command to the next.
+    Where something goes wrong in step, this process ends, so that the others notice. LostError without a word where
+    they all find the same.
     """
-    settings = Settings.model_validate(job["settings"])
-    device = ranks.device(settings.runtime.device, me)
-    run = Run(with_device(settings, device), time_limit=job["seconds"], ranks=me)
+    settings = Settings.model_validate(order["settings"])
+    params = None if order["params"] is None else Path(order["params"])
+    run = Run(settings, time_limit=order["seconds"], ranks=job.ranks, origin=order["origin"], params=params)
     runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
     try:
-        import_module(f"attcli.stages.{job['stage']}").share(run, kept, **job["details"])
+        import_module(f"attcli.stages.{order['stage']}").share(run, job, **order["details"])
     except LostError:
         raise
+    except DivergedError as error:
+        if job.in_step:
+            raise LostError(str(error)) from None
+        return _stopping_all(job, error)
     except UserError as error:
-        return str(error)
+        if job.in_step:
+            raise
+        return _stopping_all(job, error)
     except (KeyboardInterrupt, OutOfTimeError, StoppedError):
+        if job.in_step:
+            raise LostError("a signal came twice") from None
         return None
     return None
 
 
-def with_device(settings: Settings, device: str) -> Settings:
-    """The settings with another device."""
-    return settings.model_copy(update={"runtime": settings.runtime.model_copy(update={"device": device})})
+def _stopping_all(job: Job, error: UserError) -> str:
+    """What went wrong, after the others were asked to stop: the work can't be finished."""
+    job.ranks.ask_to_stop()
+    return str(error)
+
+
+def appears(path: Path) -> bool:
+    """Whether a file exists that another rank may just have written, perhaps on another machine."""
+    until = time.monotonic() + (DISK_SECONDS if ranks.current().several else 0)
+    while not path.exists():
+        if time.monotonic() > until:
+            return False
+        with suppress(OSError):
+            list(path.parent.iterdir())  # lets the system look at the disk anew
+        time.sleep(0.2)
+    return True
+
+
+def alone(settings: Settings) -> Settings:
+    """The settings without other processes, for work that can't be shared."""
+    return settings.model_copy(update={"runtime": settings.runtime.model_copy(update={"workers": 1})})

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from attcli import runtime
+from attcli import ranks, runtime
 from attcli.errors import UserError
 from attcli.store.files import append_synced
 
@@ -32,9 +32,9 @@ _is_measuring: ContextVar[bool] = ContextVar("is_measuring", default=False)
 def measured(folder: Path, device: str) -> Iterator[None]:
     """Add a line to the folder's file that says what the work inside took, however it ends.
 
-    CPU seconds are those of all threads, and of processes that were started and have ended; wall seconds those of the
-    clock. `device` is the one of the settings. Inside another such measurement nothing is written. OSError where the
-    line cannot be written.
+    CPU seconds are those of all threads, of processes that were started and have ended, and of those that share the
+    work; wall seconds those of the clock. `device` is the one of the settings. Inside another such measurement nothing
+    is written. OSError where the line cannot be written.
     """
     if _is_measuring.get():
         yield
@@ -51,6 +51,7 @@ def measured(folder: Path, device: str) -> Iterator[None]:
             "wall_s": round(time.perf_counter() - wall, 3),
             "attcli": {"version": runtime.versions()["attcli"], "commit": commit()},
             "machine": _machine(device),
+            **({"processes": ranks.current().size} if ranks.current().several else {}),
         }
         _append(folder / NAME, line)
 
@@ -76,9 +77,9 @@ def _append(path: Path, line: dict[str, Any]) -> None:
 
 
 def _cpu_seconds() -> float:
-    """The CPU seconds of this process so far, and of the processes that it waited for."""
+    """The CPU seconds of this process so far, of those that it waited for, and of those that share its work."""
     used = os.times()
-    return time.process_time() + used.children_user + used.children_system
+    return time.process_time() + used.children_user + used.children_system + ranks.current().spent
 
 
 def _machine(device: str) -> dict[str, Any]:
