@@ -14,7 +14,7 @@ READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """For a setting that chooses: what each of its values reads that others do not."""
 
-DECLARED = ("dataset", "network", "trainer", "parameterisation", "storage")
+DECLARED = ("dataset", "network", "trainer", "objective", "parameterisation", "storage")
 """Kinds whose choices declare their options beside themselves."""
 
 

@@ -103,7 +103,7 @@ class Buffer(_with_options("trainer")):  # type: ignore[misc]
 
 
 @_options_last
-class Distill(_with_options("parameterisation", "storage")):  # type: ignore[misc]
+class Distill(_with_options("objective", "parameterisation", "storage")):  # type: ignore[misc]
     """The method, and how the synthetic set is initialised and optimised."""
 
     method: str = Field("att", description="method, such as att, or several joined by +, as att+datm")
@@ -160,7 +160,11 @@ class Distill(_with_options("parameterisation", "storage")):  # type: ignore[mis
         None, description="epoch of the experts that judge and label initial images; default: their last"
     )
     max_loss: PositiveFloat | None = Field(None, description="an update whose matching loss is above this is rejected")
-    objective: str = Field("trajectory", description="what is minimised: trajectory (the matching of trajectories)")
+    objective: str = Field(
+        "trajectory",
+        description="what is minimised. trajectory: how far a student ends from the expert; real-loss: the loss of "
+        "trained students on real images",
+    )
     parameterisation: str = Field(
         "pixels", description="what is learned: pixels, multiformation (small images that are enlarged) or frequency"
     )

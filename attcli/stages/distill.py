@@ -115,6 +115,7 @@ def begin(
             architecture=architecture,
             student=student,
             experts=trajectories,
+            data=data,
             images=decoder.images(state.coded(), state.scales),
             team=ranks.teams(min(settings.distill.spans, ranks.size)),
         ),
