@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test lint bench results docs deps lock wheel clean
+.PHONY: repro test lint bench results docs deps lock wheel image-check audit licences sbom clean
 
 # The environment is made anew whenever the lock or the project's metadata change.
 .venv/done: requirements.lock pyproject.toml
@@ -49,16 +49,40 @@ deps: .venv/done
 	$(BIN)/python -m tests.dvc_deps
 
 # Needs uv (pip install uv). Universal, hashed, and without the names of the hosts it was made with. With the extras that
-# `make repro`, `make test` and the container use.
+# `make repro`, `make test` and the container use. The other two locks take their versions from the first: one has what the
+# container needs of it, the other the tools that build the container and watch over what it holds.
+UV_COMPILE = uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11
 lock:
-	uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
-		--group dev --extra dvc --extra plots --extra timm pyproject.toml -o requirements.lock
+	$(UV_COMPILE) --group dev --extra dvc --extra plots --extra timm pyproject.toml -o requirements.lock
+	$(UV_COMPILE) --no-annotate --extra dvc --extra plots --extra timm -c requirements.lock pyproject.toml \
+		-o requirements-image.lock
+	$(UV_COMPILE) --no-annotate --group tools -c requirements.lock -o requirements-tools.lock
 
 # Shows that the wheel works alone: builds it, installs it with what it declares, distils and scores the digits. Downloads
 # 5 GB, unless TORCH_FROM names a site-packages folder whose torch is used.
 wheel: .venv/done
 	rm -rf build/wheel
 	$(BIN)/python -m tests.wheel build/wheel $(if $(TORCH_FROM),--torch-from $(TORCH_FROM))
+
+# Builds the container image without a Docker engine and tries it out (docs/running/containers.md). Needs root on Debian
+# or Ubuntu, 35 GB of disk and an hour. BASE_IMAGE names another base image than the one it makes, TORCH_WHEELS an index
+# or a folder with torch's builds for CPUs, which make a small image.
+image-check: .venv/done
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/python -m checks.image $(if $(BASE_IMAGE),--base-image $(BASE_IMAGE)) \
+		$(if $(TORCH_WHEELS),--torch-from $(TORCH_WHEELS))
+
+# Compares the locks with known vulnerabilities; says so in one line where these cannot be had.
+audit: .venv/done
+	$(BIN)/python -m checks.audit
+
+# Writes docs/licences.md; an unexpected licence is an error.
+licences: .venv/done
+	$(BIN)/python -m checks.licences
+
+# Lists what the image's lock holds, as CycloneDX in build/attcli.cdx.json.
+sbom: .venv/done
+	$(BIN)/python -m checks.sbom build/attcli.cdx.json
 
 # Takes the results with it.
 clean:

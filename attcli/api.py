@@ -178,7 +178,7 @@ def _read(path: Path, lr: float | None) -> synthetic.SyntheticSet:
             lr = None
         distilled = packing.decoded(content, path)
     if lr is not None:
-        raise UserError(f"{path} says its learning rate itself; leave lr out")
+        raise UserError(f"{path} holds a learning rate already; leave lr out")
     return distilled
 
 

@@ -56,7 +56,7 @@ SWEEPS = {False: 3, True: 12}
 class Work:
     """What the step functions will be called for.
 
-    image: the shape (C, H, W) of an image; batch: images a batch; images: images that the calls will see in all;
+    image: the shape (C, H, W) of an image; batch: images per batch; images: images that the calls will see in all;
     short: images of a short batch, which is filled up with images of weight 0, or 0 where none is short;
     derivatives: whether h is called, beside g; labels: whether it is asked for those in the labels; dtype: what
     parameters and images are kept in.

@@ -54,7 +54,7 @@ KINDS = {
     "storage": Kind("storage", "distill.storage", ("floats", "affine")),
     "baseline": Kind("baselines", "evaluate.baselines"),
     "tracker": Kind("trackers", "runtime.trackers"),
-    "format": Kind("interchange", "", ("packing", "tensors", "hub")),
+    "format": Kind("interchange", "", ("packing", "tensors", "hub", "ddranking_score")),
 }
 
 
@@ -110,7 +110,9 @@ def module(kind: str, name: str) -> ModuleType:
             return import_module(entry.value)
         except Exception as error:  # whatever a foreign package raises
             reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{kind} {name!r} of {_package(entry)} cannot be imported ({reason})") from None
+            raise UserError(
+                f"{kind} {name!r} of {_package(entry)} cannot be imported ({reason}); mend that package or uninstall it"
+            ) from None
     return import_module(datasets_of_this_package()[name] if kind == "dataset" else _own(kind)[name])
 
 
@@ -136,7 +138,10 @@ def all_options(kind: str) -> dict[str, FieldInfo]:
         for option, field in declared.items():
             before = fields.setdefault(option, field)
             if before.annotation != field.annotation:
-                raise UserError(f"{kind} {name!r} declares the option {option!r} in another type than others do")
+                raise UserError(
+                    f"{kind} {name!r} declares the option {option!r} in another type than others do; "
+                    "uninstall its package"
+                )
     return fields
 
 

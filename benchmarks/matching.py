@@ -19,7 +19,7 @@ from benchmarks.timing import compare, peak_memory
 
 @dataclass(frozen=True)
 class Case:
-    """ipc images a class, N_S steps of the whole set, and the matched step: N_S, half of it, or the nearest."""
+    """ipc images per class, N_S steps of the whole set, and the matched step: N_S, half of it, or the nearest."""
 
     ipc: int
     steps: int

@@ -27,7 +27,7 @@ def _rows() -> list[list[np.ndarray[Any, np.dtype[np.float32]]]]:
 
 
 def write_ours(folder: Path) -> None:
-    """An HDF5 file an expert."""
+    """One HDF5 file per expert."""
     header = artefact.Header(experts.KIND, "", {}, {}, {})
     for i, rows in enumerate(_rows()):
         experts.write(experts.path(folder, i), header, experts.Trajectory(rows, [0.0] * EPOCHS, [0.0] * EPOCHS))

@@ -27,7 +27,25 @@ attcli.distill(attcli.resolve({"prepare.dataset": "digits", "buffer.experts": 1,
 """What makes the set that the README's example reads."""
 
 
-@pytest.mark.parametrize(("page", "before"), [("docs/python.md", ""), ("README.md", SMALL)])
+SMALL_OWN = """
+import attcli
+from pathlib import Path
+from tests.data.pictures import classes
+
+classes(Path("photos"), ("a", "b", "c", "d"), 10)
+wanted = {
+    "prepare.dataset": "folder", "runtime.data_dir": "photos", "prepare.resolution": 32, "network.width": 8,
+    "buffer.batch": 16, "buffer.experts": 1, "distill.iterations": 1, "distill.syn_steps": 2, "evaluate.epochs": 2,
+}
+attcli.distill(attcli.resolve(wanted))
+"""
+"""What makes the set that the tutorial on images of one's own reads."""
+
+
+@pytest.mark.parametrize(
+    ("page", "before"),
+    [("docs/python.md", ""), ("README.md", SMALL), ("docs/tutorials/own-images.md", SMALL_OWN)],
+)
 def test_the_examples_run(page: str, before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / page).read_text(), re.DOTALL)
     assert blocks

@@ -130,7 +130,7 @@ def test_reproduce_says_the_cost_and_the_published_value(cli: Cli) -> None:
     plan = cli("reproduce", "att/cifar10/ipc10", "--dry-run")
     assert "would train 100 experts of 21 epochs" in plan
     assert re.search(r"\ndistill .*, about [\d.]+ (years|days|h|min), about [\d.]+ GB of memory\n", plan)
-    assert re.search(r"\ntimes +[\d.e+]+ floating-point operations at .* GFLOP/s, the speed that eager steps of", plan)
+    assert re.search(r"\ntimes +[\d.e+]+ floating-point operations at .* GFLOP/s, the speed that plain steps of", plan)
     assert list(Path().iterdir()) == []
     small = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
     cli("reproduce", "att/digits/ipc1", *small, "--time-limit", "0.001s", code=75)
@@ -202,7 +202,8 @@ def test_a_recipe_is_used(cli: Cli) -> None:
     cli("recipes", "use", "att/cifar100/ipc1")
     listed = json.loads(cli("config", "--json"))
     assert listed["distill.syn_steps"] == {"value": 50, "from": "params.yaml"}
-    assert "--force overwrites it" in refused(cli, "recipes", "use", "att/cifar100/ipc10")
+    line = refused(cli, "recipes", "use", "att/cifar100/ipc10")
+    assert "work in another folder, or add --force, which replaces what you wrote into it" in line
     assert "did you mean 'att/cifar10/ipc10'?" in refused(cli, "recipes", "show", "att/cifar10/ipc11")
 
 
@@ -235,7 +236,7 @@ def test_a_recipe_is_used(cli: Cli) -> None:
         (("distill", "--time-limit", "0s"), "--time-limit 0s: write it as 90s, 30m, 2h, 1h30m, 1d or 1:30:00"),
         (("distill", "--set", "distill.lr_img=.inf"), "distill.lr_img: input should be a finite number"),
         (("evaluate", "--dry-run", "--json"), "--dry-run prints lines for people; leave --json out"),
-        (("evaluate", "set.h5", "--dry-run"), "set.h5 does not exist; check its name"),
+        (("evaluate", "set.h5", "--dry-run"), "set.h5 is missing; name a file that exists"),
         (("reproduce", "att/digits/ipc1", "--set", "distill.ipc=10"), "att/digits/ipc1 decides distill.ipc"),
         (("distill", "--time-limit", "soon"), "--time-limit soon: write it as 90s, 30m, 2h, 1h30m, 1d or 1:30:00"),
         (("distill", "--time-limit", "1h30"), "--time-limit 1h30: write it as 90s, 30m, 2h, 1h30m, 1d or 1:30:00"),
@@ -249,7 +250,8 @@ def test_a_recipe_is_used(cli: Cli) -> None:
         (("distill", "--method", "att+dattm"), "unknown method 'dattm'; did you mean 'datm'?"),
         (("buffer", "--set", "buffer.trainer=gsam"), "unknown trainer 'gsam'"),
         (("evaluate", "--snapshots", "set.h5"), "--snapshots scores the results' own snapshots"),
-        (("evaluate", "set.h5"), "set.h5 does not exist; check its name"),
+        (("evaluate", "set.h5"), "set.h5 is missing; name a file that exists"),
+        (("export", "set.h5", "--to", "png"), "set.h5 is missing; name a file that exists"),
         (("recipes", "--dataset", "cifar"), "unknown dataset 'cifar'; did you mean 'cifar10'?"),
         (("recipes", "list", "--method", "at"), "unknown method 'at'; did you mean 'att'?"),
         (("recipes", "--dataset", "cifar10", "show", "att/cifar10/ipc1"), "put flags behind the command"),

@@ -61,6 +61,8 @@ def _commands() -> Iterator[Any]:
         for line in _lines(page):
             if not re.match(r"\s*(attcli|docker run .* attcli|[A-Z_]+=\S+ attcli) ", line) or "--install" in line:
                 continue
+            if "--entrypoint" in line:  # another program of the image
+                continue
             words = shlex.split(line, comments=True)
             words = words[words.index("attcli") + 1 :]
             stop = next((i for i, word in enumerate(words) if word in ("|", ">", "&&", ";")), len(words))

@@ -47,7 +47,10 @@ def test_all_settings_are_in_params(cli: Cli) -> None:
 def test_nothing_is_overwritten_without_force(cli: Cli) -> None:
     Path("params.yaml").write_text("train: {lr: 3}\n")
     Path(".gitignore").write_text("*.log")
-    assert "params.yaml is there already; --force overwrites" in cli("init", "--dataset", "digits", code=2)
+    assert (
+        "params.yaml is there already; begin in another folder, or add --force, which replaces what you wrote into it"
+        in cli("init", "--dataset", "digits", code=2)
+    )
     assert sorted(path.name for path in Path().iterdir()) == [".gitignore", "params.yaml"]
     assert Path("params.yaml").read_text() == "train: {lr: 3}\n"
     assert "added lines to .gitignore" in cli("init", "--dataset", "digits", "--force")

@@ -48,8 +48,13 @@ def imports(path: Path) -> Iterator[str]:
                 yield DISTRIBUTIONS.get(first, first)
 
 
+FOR_OTHERS = "ddranking_score.py"
+"""A script that is written beside an exported set, and runs where DD-Ranking is installed."""
+
+
 def test_every_import_is_declared_and_every_declaration_imported() -> None:
-    imported = {name for path in (REPOSITORY / "attcli").rglob("*.py") for name in imports(path)}
+    files = [path for path in (REPOSITORY / "attcli").rglob("*.py") if path.name != FOR_OTHERS]
+    imported = {name for path in files for name in imports(path)}
     assert imported - NEEDED <= set().union(*EXTRAS.values())
     assert imported >= NEEDED
 

@@ -27,11 +27,17 @@ COMMANDS = (
 
 
 def build(folder: Path) -> Path:
-    """The wheel, built from this repository."""
-    command = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(REPOSITORY)]
-    subprocess.run([sys.executable, "-m", "pip", *command], check=True)
-    (wheel,) = folder.glob("attcli-*.whl")
-    return wheel
+    """The wheel, built twice from this repository. SystemExit where the two differ."""
+    wheels = []
+    for place in (folder, folder / "again"):
+        command = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(place), str(REPOSITORY)]
+        subprocess.run([sys.executable, "-m", "pip", *command], check=True)
+        wheels += place.glob("attcli-*.whl")
+    first, second = wheels
+    if first.read_bytes() != second.read_bytes():
+        sys.exit(f"{first} and {second} differ, though they were built from the same files")
+    print("built twice, with equal bytes", flush=True)
+    return first
 
 
 def environment(folder: Path, torch_from: Path | None) -> Path:

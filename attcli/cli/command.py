@@ -48,7 +48,7 @@ def reporting() -> Iterator[None]:
         complain("attcli: stopped by a signal; what is done is saved, run it again to go on")
         raise typer.Exit(MORE_IS_LEFT) from None
     except KeyboardInterrupt:
-        complain("attcli: interrupted; what is done is saved, run it again to go on")
+        complain("attcli: interrupted; what is done is saved; run it again to continue")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -115,6 +115,7 @@ def run_stage(
     from loguru import logger
 
     from attcli import progress, ranks, runtime
+    from attcli.cli import in_container
     from attcli.stages import jobs
     from attcli.stages.run import Run
     from attcli.store.files import writable
@@ -138,6 +139,7 @@ def run_stage(
         runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
         if name != "import":  # whose files may say by themselves what they are of
             _announce(run, name, scored, resolved)
+            in_container.announce(run, name, scored, whole=recipe is not None)
         return _staged(run, name, act)
 
 
@@ -154,7 +156,7 @@ def _staged(run: "Run", name: str, act: Callable[[ModuleType, "Run"], Any] | Non
         try:
             result = act(pipeline, run) if act else getattr(pipeline, name)(run)
         except OutOfTimeError as error:
-            logger.warning("stopped by the time limit; {}; run it again to go on", error)
+            logger.warning("stopped by the time limit; {}; run it again to continue", error)
             raise typer.Exit(MORE_IS_LEFT) from None
         except torch.OutOfMemoryError as error:
             raise UserError(
@@ -169,6 +171,7 @@ def _staged(run: "Run", name: str, act: Callable[[ModuleType, "Run"], Any] | Non
 def _target(target: dict[str, Any] | None) -> "Target":
     from attcli.stages.forecast import Target
 
+    refuse_missing((target or {}).get("file"))
     return Target(**(target or {}))
 
 
@@ -198,6 +201,12 @@ def _announce(run: "Run", name: str, target: "Target", resolved: "Resolved") -> 
     )
     logger.info("{}: {}, network {}, on {}", name, source, networks, device)
     logger.debug("settings: {}", settings.model_dump(mode="json"))
+
+
+def refuse_missing(file: Path | None) -> None:
+    """UserError for a named file that is not there, which no stage makes."""
+    if file is not None and not file.exists():
+        raise UserError(f"{file} is missing; name a file that exists")
 
 
 def refuse_json(dry_run: bool, as_json: bool) -> None:

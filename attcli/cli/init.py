@@ -49,9 +49,10 @@ def init(
         _refuse_other_folders(resolved)
         existing = [name for name in WRITTEN if Path(name).exists()]
         if existing and not force:
+            are, them = ("is", "it") if len(existing) == 1 else ("are", "them")
             raise UserError(
-                f"{' and '.join(existing)} {'is' if len(existing) == 1 else 'are'} there already; "
-                "--force overwrites, or begin in another folder"
+                f"{' and '.join(existing)} {are} there already; "
+                f"begin in another folder, or add --force, which replaces what you wrote into {them}"
             )
         write_text(Path("dvc.yaml"), pipeline(resolved))
         write_text(Path("params.yaml"), complete(resolved.settings, _heading(resolved)))
@@ -66,7 +67,9 @@ def _refuse_other_folders(resolved: "Resolved") -> None:
     """UserError for a setting of another folder of results, which dvc.yaml does not know."""
     for name in ("runtime.artifacts", "runtime.work_dir"):
         if resolved.origin[name] != "default":
-            raise UserError(f"{name} cannot be set here: dvc.yaml names artifacts and .attcli; leave it out")
+            raise UserError(
+                f"{name} cannot be set here, as dvc.yaml names the folders artifacts and .attcli; leave it out"
+            )
 
 
 def _heading(resolved: "Resolved") -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attcli.cli import completion
-from attcli.cli.command import given, reporting, resolve_flags, run_stage
+from attcli.cli.command import given, refuse_missing, reporting, resolve_flags, run_stage
 from attcli.cli.flags import Artifacts, DataDir, Dataset, Force, Ipc, Method, NoAuto, Params, Set, switch
 
 if TYPE_CHECKING:
@@ -125,7 +125,10 @@ def export(
         from attcli.errors import UserError
 
         if not to:
-            raise UserError(f"say the form: --to {', '.join(interchange.names(writes=True))}")
+            raise UserError(
+                f"the form to write is missing; add --to and one of {', '.join(interchange.names(writes=True))}"
+            )
+        refuse_missing(source)
         runtime = resolve_flags(given(runtime__artifacts=artifacts), None, None).settings.runtime
         progress.configure(runtime.verbosity)
         own = "experts" if interchange.load(to).FORMAT.holds == "experts" else "synthetic.h5"
@@ -164,5 +167,7 @@ def push(
         from attcli.interchange import hub, huggingface
 
         if not huggingface.recognises(folder):
-            raise UserError(f"{folder} holds no exported set; run `attcli export --to huggingface`, or name its folder")
+            raise UserError(
+                f"{folder} holds no exported set; run `attcli export --to huggingface`, or name its folder with --from"
+            )
         typer.echo(hub.pushed(folder, name, private=private, message=message))

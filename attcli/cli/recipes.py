@@ -189,7 +189,10 @@ def use(
         from attcli.store.files import write_text
 
         if PARAMS.exists() and not force:
-            raise UserError(f"{PARAMS} is there already; --force overwrites it")
+            raise UserError(
+                f"{PARAMS} is there already; work in another folder, or add --force, "
+                "which replaces what you wrote into it"
+            )
         write_text(PARAMS, params_of(get(name).name))
         typer.echo(f"wrote {PARAMS} from {name}")
 

@@ -32,13 +32,16 @@ def report(
     with reporting():
         optional("matplotlib.figure", "plots", "reports")
         from attcli.report import files, gather, page, plots
+        from attcli.store.files import writable
 
         resolved = resolve_flags(given(runtime__artifacts=artifacts), None, None)
         runtime = resolved.settings.runtime
+        folder = out or runtime.artifacts / FOLDER
+        writable(folder, "--out")
         works = [runtime.work_dir, runtime.artifacts.parent / ".attcli"]
         facts = gather.facts(runtime.artifacts, works, here=resolved)
         drawn = plots.of_run(facts)
-        written = files.write(out or runtime.artifacts / FOLDER, files.PAGE, page.of_run(facts, drawn), drawn, facts)
+        written = files.write(folder, files.PAGE, page.of_run(facts, drawn), drawn, facts)
         for sentence in facts.missing:
             complain(f"attcli: {sentence}")
         _tell(written, facts.model_dump_json(indent=2) if as_json else "", show)
@@ -63,11 +66,14 @@ def compare(
     with reporting():
         optional("matplotlib.figure", "plots", "comparisons")
         from attcli.report import comparison, files
+        from attcli.store.files import writable
 
+        folder = out or COMPARISONS
+        writable(folder, "--out")
         runtime = resolve_flags({}, None, None).settings.runtime
         facts = comparison.gathered(runs, [runtime.work_dir])
         drawn = comparison.plots_of(facts)
-        written = files.write(out or COMPARISONS, files.COMPARISON, comparison.page_of(facts, drawn), drawn)
+        written = files.write(folder, files.COMPARISON, comparison.page_of(facts, drawn), drawn)
         for each in facts:
             for sentence in each.missing:
                 complain(f"attcli: {each.name}: {sentence}")

@@ -245,8 +245,6 @@ def evaluate(
             raise UserError("--snapshots scores the results' own snapshots; leave the file out, or use --artifacts DIR")
         if snapshots and baselines:
             raise UserError("--snapshots scores no baselines; leave --baselines out, or score the set: attcli evaluate")
-        if synthetic and not synthetic.exists():
-            raise UserError(f"{synthetic} does not exist; check its name, or leave it out to score the results' set")
         flags = given(
             evaluate__archs=archs,
             evaluate__protocol=protocol,

@@ -66,7 +66,7 @@ def common_size(by_path: dict[str, Content]) -> int:
     if len(sizes) == 1 and (size := next(iter(sizes)))[0] == size[1]:
         return size[0]
     if not sizes:
-        raise UserError("none of the images can be read; name another folder, or mend them")
+        raise UserError("none of the images can be read; name another folder, or fix them")
     shown = ", ".join(f"{width}x{height}" for (width, height), _ in sizes.most_common(3))
     what = f"{len(sizes)} sizes ({shown}, …)" if len(sizes) > 3 else f"the sizes {shown}"
     raise UserError(f"the images have {what}; say which side they get: --set prepare.resolution=64")

@@ -102,7 +102,7 @@ class Folder:
     def _check_link(self, entry: os.DirEntry[str]) -> None:
         target = Path(os.path.realpath(entry.path))
         if not target.exists():
-            raise UserError(f"{entry.path} is a link that leads nowhere; delete it, or mend it")
+            raise UserError(f"{entry.path} is a link that leads nowhere; delete it, or fix it")
         if not target.is_relative_to(self.root):
             raise UserError(
                 f"{entry.path} is a link that leads out of {self.root}; put a copy (or a hard link) in its place"

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from attcli import container
 from attcli.errors import UserError
 
 
@@ -24,7 +25,14 @@ def parts(name: str, data_dir: Path, base: str, make: Callable[[bool, bool], Any
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(
                 f"{name} is {'incomplete or damaged' if is_there else 'not'} in {data_dir} and could not be downloaded "
-                f"({reason}); put its whole {base} there or name its parent with --data-dir"
+                f"({reason}); put its whole {base} there or name its parent with --data-dir{_mounting(data_dir)}"
             ) from None
         both.append(part)
     return both[0], both[1]
+
+
+def _mounting(data_dir: Path) -> str:
+    """How a container gets a folder of the host."""
+    if container.kind() is None:
+        return ""
+    return f"; in a container, mount that parent: docker run -v /its/parent:{data_dir.absolute()}:ro"

@@ -5,12 +5,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rich.filesize import decimal
 
+from attcli import container as containers
 from attcli.doctor.finding import Finding
 from attcli.errors import UserError
 from attcli.settings import Settings
@@ -19,12 +19,6 @@ from attcli.store.files import nearest_existing, writable
 LITTLE_DISK, TOO_LITTLE_DISK = 5e9, 0.1e9
 """Bytes below which large experts do not fit, and below which hardly anything does."""
 
-CONTAINER_MARKS = {"/.dockerenv": "Docker", "/run/.containerenv": "Podman"}
-CONTAINER_VARIABLES = {
-    "APPTAINER_CONTAINER": "Apptainer",
-    "SINGULARITY_CONTAINER": "Singularity",
-    "KUBERNETES_SERVICE_HOST": "Kubernetes",
-}
 DVC_SECONDS = 30.0
 
 
@@ -125,22 +119,13 @@ def _dvc_cache(repository: Path) -> Path:
 
 def container(settings: Settings) -> Finding:
     """Whether this is a container, and whether results outlive it."""
-    kind = container_kind(os.environ)
+    kind = containers.kind()
     if kind is None:
         return Finding("container", "ok", "none is seen")
-    place = nearest_existing(settings.runtime.artifacts)
-    mounted = any(os.path.ismount(folder) for folder in (place, *place.parents) if folder != folder.parent)
-    if mounted or kind in ("Apptainer", "Singularity"):
+    if not containers.vanishes(nearest_existing(settings.runtime.artifacts)):
         return Finding("container", "ok", f"{kind}; results are written to a mounted folder")
     remedy = 'mount a folder over the results, such as docker run -v "$PWD/results:/work"'
     return Finding("container", "note", f"{kind}; the results lie in the container and vanish with it", remedy)
-
-
-def container_kind(environ: Mapping[str, str]) -> str | None:
-    """The kind of container that this process is in, as far as it can be seen."""
-    by_file = (kind for path, kind in CONTAINER_MARKS.items() if Path(path).exists())
-    by_variable = (kind for name, kind in CONTAINER_VARIABLES.items() if name in environ)
-    return next(by_variable, None) or next(by_file, None)
 
 
 def _size(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""What DD-Ranking takes in: images.pt, labels.pt and lr.pt, class by class, and a configuration for its scores.
+"""What DD-Ranking takes in: images.pt, labels.pt and lr.pt, class by class, how to score them, and what scores them.
 
 Its networks see images that are normalised by the literature's figures, or whitened by ZCA (eps 0.1) that it fits
 itself; images that were standardised by other figures are normalised anew. Soft labels are logits, as here.
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from attcli.data.normalise import Normaliser
     from attcli.interchange import Whole
 
-FORMAT = Format("what DD-Ranking scores: images.pt, labels.pt, lr.pt and config.yaml", reads=False)
-WRITTEN = ("images.pt", "labels.pt", "lr.pt", "config.yaml")
+FORMAT = Format("what DD-Ranking scores: images.pt, labels.pt, lr.pt, config.yaml and score.py", reads=False)
+TENSORS = ("images.pt", "labels.pt", "lr.pt")
+CONFIGURATION, SCRIPT = "config.yaml", "score.py"
 
 DATASETS = {
     "cifar10": "CIFAR10",
@@ -45,6 +46,13 @@ NETWORKS = {
 
 WIDTH = 128
 """The width of its ConvNets."""
+
+TRAINED = {
+    "CIFAR10": ("ConvNet-3", "ConvNet-3-BN"),
+    "CIFAR100": ("ConvNet-3", "ConvNet-3-BN"),
+    "TinyImageNet": ("ConvNet-4-BN", "ResNet-18-BN"),
+}
+"""The networks that it knows how to train on all real images, which its whole score needs."""
 
 ZCA_EPS = 0.1
 AUGMENTATION = {
@@ -87,6 +95,9 @@ def losses(whole: Whole, variant: str) -> list[str]:
     name, same = _network(about)
     if not same:
         lost.append(f"the network {about['network']}: {name} of width {WIDTH} stands for it")
+    dataset = DATASETS.get(about["dataset"], about["dataset"])
+    if name not in TRAINED.get(dataset, ()):
+        lost.append(f"its whole score: it does not say how {name} is trained on all images of {dataset}")
     kept = about.get("prepare") or {}
     partly = kept.get("validation") or kept.get("limit_per_class")
     if about["normaliser"]["kind"] == "zca" and (partly or about["normaliser"]["eps"] != ZCA_EPS):
@@ -103,20 +114,22 @@ def files(folder: Path, whole: Whole) -> list[Path]:
         raise UserError(f"DD-Ranking does not know the dataset {name}; it knows {', '.join(DATASETS)}")
     if whole.normaliser is None and whole.header.about["normaliser"]["kind"] != "zca":
         raise UserError("the set's normaliser is missing: put the normaliser.h5 that was made with it beside it")
-    return [folder / name for name in WRITTEN]
+    return [folder / name for name in (*TENSORS, CONFIGURATION, SCRIPT)]
 
 
 def write(folder: Path, whole: Whole, variant: str) -> None:
-    """Write the tensors, and how they are to be scored."""
+    """Write the tensors, how they are to be scored, and the script that does it."""
     import torch
 
+    from attcli.interchange import ddranking_score
     from attcli.store.files import write_text
 
     distilled = packing.decoded(whole)
     images = _normalised(distilled.variants[variant], whole)
-    for name, value in zip(WRITTEN, (images, distilled.labels, torch.from_numpy(whole.arrays["lr"])), strict=False):
+    for name, value in zip(TENSORS, (images, distilled.labels, torch.from_numpy(whole.arrays["lr"])), strict=True):
         tensors.save(folder / name, value.contiguous().clone())
-    write_text(folder / WRITTEN[-1], configuration(whole))
+    write_text(folder / CONFIGURATION, configuration(whole))
+    write_text(folder / SCRIPT, Path(ddranking_score.__file__).read_text(encoding="utf-8"))
 
 
 def _normalised(images: Tensor, whole: Whole) -> Tensor:
@@ -178,20 +191,9 @@ def configuration(whole: Whole) -> str:
             "soft_label_mode": "S",
             "soft_label_criterion": "sce",
             "loss_fn_kwargs": {"temperature": 1.0, "scale_loss": False},
-            "teacher_dir": None,
+            "teacher_dir": "./teacher_models",
             "teacher_model_names": [values["model_name"]],
         }
     text = io.StringIO()
     YAML().dump(values, text)
-    return f"{_usage(soft)}{text.getvalue()}"
-
-
-def _usage(soft: bool) -> str:
-    score, labels = ("LabelRobustScoreSoft", "soft_labels") if soft else ("LabelRobustScoreHard", "hard_labels")
-    return (
-        "# from ddranking.config import Config\n"
-        f"# from ddranking.metrics import {score}\n"
-        f'# scorer = {score}(config=Config.from_file("config.yaml"))\n'
-        f'# images, labels, lr = (torch.load(name) for name in ("images.pt", "labels.pt", "lr.pt"))\n'
-        f"# scorer.compute_metrics(image_tensor=images, {labels}=labels, syn_lr=lr)\n"
-    )
+    return f"# How score.py scores the set. Change the paths, and what else is to be different.\n{text.getvalue()}"

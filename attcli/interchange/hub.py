@@ -34,7 +34,7 @@ def downloaded(address: str) -> Path:
     except Exception as error:  # the package raises errors of many others
         reason = details(error)
         raise UserError(
-            f"{address} cannot be had ({reason}); check the name, and that the Hub can be reached"
+            f"{address} cannot be downloaded ({reason}); check the name, and that the Hub can be reached"
         ) from None
     if not (folder / safetensors.NAME).exists():
         raise UserError(f"{address} holds no {safetensors.NAME}; it is no set of attcli")

@@ -92,7 +92,10 @@ def _pngs(whole: Whole, variant: str) -> Iterator[bytes]:
 
     pictures = packing.pictures(whole, variant)[0]
     if pictures.shape[1] not in (1, 3):
-        raise UserError(f"pictures have 1 or 3 channels, the set's images {pictures.shape[1]}")
+        raise UserError(
+            f"pictures have 1 or 3 channels, the set's images {pictures.shape[1]}; "
+            "use another form, as --to safetensors"
+        )
     for picture in pictures:
         stream = io.BytesIO()
         Image.fromarray(picture.permute(1, 2, 0).squeeze(2).contiguous().numpy()).save(stream, format="PNG")

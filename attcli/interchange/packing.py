@@ -26,6 +26,9 @@ METHOD = "imported"
 
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 
+OTHER = "name the dataset that it was made of (--dataset NAME), or another set"
+"""The remedy where a set does not fit a dataset."""
+
 
 def decoded(whole: Whole, path: Path = Path("the set")) -> SyntheticSet:
     """The images of a set. UserError, naming the path, where its arrays are not what its header says."""
@@ -69,7 +72,10 @@ def whole_of(plain: Plain, facts: Mapping[str, Any], normaliser: Normaliser | No
     if rate is None:
         raise UserError(f"no learning rate comes with {plain.file}; say the one that its authors use, as --lr 0.01")
     if not (math.isfinite(rate) and rate > 0):
-        raise UserError(f"the learning rate of {plain.file} is {rate:g}; networks can't be trained with it")
+        raise UserError(
+            f"the learning rate of {plain.file} is {rate:g}; networks can't be trained with it; "
+            "say another one, as --lr 0.01"
+        )
     images, labels = _by_class(plain, facts)
     kept, arrays = _packed(images, facts)
     exact = np.float32(rate)
@@ -107,28 +113,42 @@ def _by_class(plain: Plain, facts: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     images, labels, classes = plain.images, plain.labels, len(facts["classes"])
     shape = (facts["channels"], facts["resolution"], facts["resolution"])
     if tuple(images.shape[1:]) != shape:
-        raise UserError(f"{plain.file} holds images of shape {tuple(images.shape[1:])}, the dataset's are {shape}")
+        raise UserError(
+            f"{plain.file} holds images of shape {tuple(images.shape[1:])}, the dataset's are {shape}; {OTHER}"
+        )
     if len(labels) != len(images) or not len(images):
-        raise UserError(f"{plain.file} holds {len(images)} images and {len(labels)} labels; each image has one")
+        raise UserError(
+            f"{plain.file} holds {len(images)} images and {len(labels)} labels, not one for each; name another set"
+        )
     if not bool(images.isfinite().all()) or not bool(labels.isfinite().all()):
         raise UserError(f"{plain.file} holds images or labels that are not finite; name another set")
     if labels.is_floating_point() and labels.ndim == 2:
         if labels.shape[1] != classes:
-            raise UserError(f"{plain.file} has labels for {labels.shape[1]} classes, the dataset has {classes}")
+            raise UserError(
+                f"{plain.file} has labels for {labels.shape[1]} classes, the dataset has {classes}; {OTHER}"
+            )
         if len(labels) % classes:
-            raise UserError(f"{plain.file} holds {len(labels)} images, which is no multiple of {classes} classes")
+            raise UserError(
+                f"{plain.file} holds {len(labels)} images, not as many for each of {classes} classes; {OTHER}"
+            )
         return images.contiguous(), _soft(labels)
     if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
-        raise UserError(f"{plain.file} has labels that are neither class numbers nor a row of numbers for each image")
+        raise UserError(
+            f"{plain.file} has labels that are neither class numbers nor a row of numbers for each image; "
+            "name another set"
+        )
     labels = labels.long()
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
-        raise UserError(f"{plain.file} has labels up to {int(labels.max())}, the dataset has {classes} classes")
+        raise UserError(
+            f"{plain.file} has labels from {int(labels.min())} to {int(labels.max())}, "
+            f"the dataset has {classes} classes; {OTHER}"
+        )
     counts = labels.bincount(minlength=classes)
     if int(counts.min()) != int(counts.max()):
         fewest, most = int(counts.argmin()), int(counts.argmax())
         raise UserError(
             f"{plain.file} holds {int(counts[fewest])} images of class {fewest} and {int(counts[most])} of class "
-            f"{most}; a set has as many of each"
+            f"{most}, not as many of each; make them as many, or name another set"
         )
     order = torch.argsort(labels, stable=True)
     if not bool((order == torch.arange(len(order))).all()):
@@ -187,7 +207,7 @@ def about_dataset(plain: Plain) -> dict[str, Any]:
         )
     _, channels, height, width = plain.images.shape
     if height != width:
-        raise UserError(f"{plain.file} holds images of {height}x{width}; attcli takes square ones")
+        raise UserError(f"{plain.file} holds images of {height}x{width}; attcli takes square ones; name another set")
     soft = plain.labels.ndim == 2
     classes = int(plain.labels.shape[1]) if soft else int(plain.labels.max()) + 1
     return {

@@ -34,6 +34,9 @@ FILE, LABEL, CLASS, LOGIT = "file_name", "label", "class", "logit_"
 MODES = {"L": 1, "RGB": 3}
 """Channels of the kinds of pictures that are read."""
 
+WITHOUT = "move it elsewhere, and say what it said with --dataset and --lr"
+"""The remedy where set.json cannot be used."""
+
 MOST_ROWS = 10**6
 LARGEST_SIDE = 8192
 
@@ -66,15 +69,17 @@ def _rows(path: Path) -> list[dict[str, str]]:
                 raise UserError(f"{path / TABLE} has no column {lacking[0]}; add it")
             rows: list[dict[str, str]] = []
             for row in reader:
-                if None in row or None in row.values() or len(rows) == MOST_ROWS:
+                if len(rows) == MOST_ROWS:
+                    raise UserError(f"{path / TABLE} has more than {MOST_ROWS:,} rows, which no set has; shorten it")
+                if None in row or None in row.values():
                     raise UserError(
-                        f"{path / TABLE}: line {reader.line_num} has another number of cells, or is one too many"
+                        f"{path / TABLE}: line {reader.line_num} does not have a cell for each column; mend it"
                     )
                 rows.append(row)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path / TABLE} cannot be read as a table ({details(error)}); write it anew") from None
     if not rows:
-        raise UserError(f"{path / TABLE} has no rows; it needs one for each picture")
+        raise UserError(f"{path / TABLE} has no rows; add one for each picture")
     return rows
 
 
@@ -84,7 +89,7 @@ def _labels(path: Path, rows: list[dict[str, str]]) -> Tensor:
 
     logits = [name for name in rows[0] if name.startswith(LOGIT)]
     if logits and sorted(logits) != sorted(f"{LOGIT}{number}" for number in range(len(logits))):
-        raise UserError(f"{path / TABLE}: a column for the logit of a class is missing, or there is one too many")
+        raise UserError(f"{path / TABLE}: the columns of logits are not one for each class; mend them")
     try:
         if logits:
             return torch.tensor([[float(row[f"{LOGIT}{k}"]) for k in range(len(logits))] for row in rows])
@@ -106,10 +111,14 @@ def _pictures(path: Path, names: list[str], total: Any) -> NDArray[np.uint8]:
         if shape is None:
             shape, needed = (channels, side), 8 * len(names) * channels * side**2
             if needed > runtime.free_memory() / 2:
-                raise UserError(f"the pictures in {path} take {needed / 1e9:,.1f} GB of memory, more than is free")
+                raise UserError(
+                    f"the pictures in {path} take {needed / 1e9:,.1f} GB of memory, more than is free; "
+                    "close other programs"
+                )
         if shape != (channels, side):
             raise UserError(
-                f"{file} has {channels} channels of {side}x{side}, others {shape[0]} of {shape[1]}x{shape[1]}"
+                f"{file} has {channels} channels of {side}x{side}, others {shape[0]} of {shape[1]}x{shape[1]}; "
+                "save all alike"
             )
         total.update(file.read_bytes())
         pictures.append(_decoded(file).reshape(side, side, channels).transpose(2, 0, 1))
@@ -133,7 +142,7 @@ def _form(file: Path) -> tuple[int, int]:
         if image.mode not in MODES:
             raise UserError(f"{file} is of the kind {image.mode}; save it in 8-bit grey or colour, not transparent")
         if image.width != image.height or image.width > LARGEST_SIDE:
-            raise UserError(f"{file} is of {image.width}x{image.height} pixels; attcli takes square images")
+            raise UserError(f"{file} is of {image.width}x{image.height} pixels; attcli takes square images; crop it")
         return MODES[image.mode], int(image.width)
 
 
@@ -167,9 +176,9 @@ def _about(path: Path) -> tuple[float, Header]:
         header = safetensors.header_in(path, {safetensors.OURS: json.dumps(content["header"])})
         lr = content["lr"]
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({details(error)}); delete it, and say the rest with flags") from None
+        raise UserError(f"{path} is damaged ({details(error)}); {WITHOUT}") from None
     if not isinstance(lr, float) or not math.isfinite(lr):
-        raise UserError(f"{path} is damaged (its learning rate is no number); delete it, and say the rest with flags")
+        raise UserError(f"{path} is damaged (its learning rate is no number); {WITHOUT}")
     return lr, header
 
 
@@ -189,7 +198,10 @@ def _names(whole: Whole) -> list[str]:
 def files(folder: Path, whole: Whole) -> list[Path]:
     """What `write` writes."""
     if whole.header.about["channels"] not in MODES.values():
-        raise UserError(f"PNG files have 1 or 3 channels, the set's images {whole.header.about['channels']}")
+        raise UserError(
+            f"PNG files have 1 or 3 channels, the set's images {whole.header.about['channels']}; "
+            "use another form, as --to safetensors"
+        )
     return [folder / name for name in (TABLE, ABOUT, safetensors.NORMALISER, *_names(whole))]
 
 

@@ -46,7 +46,10 @@ def read(path: Path) -> Plain:
         raise UserError(f"{beside['labels']} is missing, which holds the labels of {path}; put it there")
     images = tensors.tensor(path, tensors.load(path), "images", [4])
     if not images.is_floating_point():
-        raise UserError(f"{path} holds images of type {images.dtype}; the released codes have floating-point ones")
+        raise UserError(
+            f"{path} holds images of type {images.dtype}; the released codes have floating-point ones; "
+            "name another file"
+        )
     labels = tensors.tensor(beside["labels"], tensors.load(beside["labels"]), "labels", [1, 2])
     lr = rate(beside["lr"]) if beside["lr"].exists() else None
     return Plain(images, labels, lr, path.name, tensors.digest(path).hex())
@@ -58,7 +61,10 @@ def rate(path: Path) -> float:
     if not isinstance(value, (int, float)):
         value = tensors.tensor(path, value, "a learning rate", [0, 1])
         if value.numel() != 1:
-            raise UserError(f"{path} holds {value.numel()} numbers; a learning rate is one")
+            raise UserError(
+                f"{path} holds {value.numel()} numbers, but a learning rate is one; "
+                "move it elsewhere, and say the learning rate with --lr"
+            )
     return float(value)
 
 

@@ -93,7 +93,9 @@ def read_experts(path: Path, layout: Layout, network: str) -> list[_Rows]:
     """
 
     def none() -> UserError:
-        return UserError(f"{path} holds no list of experts, each a list of epochs, each a list of tensors")
+        return UserError(
+            f"{path} holds no list of experts, each a list of epochs, each a list of tensors; name a replay_buffer_*.pt"
+        )
 
     experts, left = [], path.stat().st_size
     for trajectory in tensors.every(tensors.load(path), (list, tuple), none):
@@ -119,7 +121,9 @@ def _check_shapes(path: Path, parameters: list[Any], layout: Layout, network: st
         if is_there == shape:
             if part.is_floating_point() and part.dtype == parameters[0].dtype:
                 continue
-            raise UserError(f"{path} holds parameters of type {part.dtype}; experts have floating-point ones")
+            raise UserError(
+                f"{path} holds parameters of type {part.dtype}; experts have floating-point ones; leave the file out"
+            )
         raise UserError(
             f"{path}: parameter {number} is {is_there or 'missing'} there, and {shape or 'missing'} ({name}) in "
             f"{network}; say which network they are of{_hint(parameters)}"

@@ -46,7 +46,9 @@ class Frequency:
     def unit(self, channels: int, side: int) -> dict[str, tuple[int, ...]]:
         """An image's coefficients. UserError where there are fewer frequencies than are to be kept."""
         if self._kept > side**2:
-            raise UserError(f"distill.frequencies {self._kept} is more than the {side**2} of images of {side}x{side}")
+            raise UserError(
+                f"distill.frequencies {self._kept} is more than the {side**2} of images of {side}x{side}; lower it"
+            )
         return {"coefficients": (channels, self._kept)}
 
     def constant_bytes(self, side: int) -> int:

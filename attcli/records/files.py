@@ -41,7 +41,7 @@ def read(path: Path) -> Record:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(
-            f"{path} is no record ({where}: {first['msg']}); mend it, or make it anew with `attcli records add`"
+            f"{path} is no record ({where}: {first['msg']}); fix it, or make it anew with `attcli records add`"
         ) from None
     if record.name != path.stem:
         raise UserError(f"{path} holds a record named {record.name}; rename one of them, so that they agree")

@@ -104,9 +104,9 @@ def _json(path: Path, maker: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it and run `{maker}`") from None
+        raise UserError(f"{path} is damaged ({error}); move it elsewhere and run `{maker}`") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} is no file of scores; delete it and run `{maker}`")
+        raise UserError(f"{path} is no file of scores; move it elsewhere and run `{maker}`")
     return content
 
 

@@ -43,7 +43,10 @@ def check_images(settings: Settings, info: DatasetInfo) -> None:
     for arch in filter(None, (*settings.evaluate.archs, settings.evaluate.whole_arch)):
         registry.check_network(arch, info.resolution, {})
     if settings.prepare.normalise == "literature" and info.literature is None:
-        raise UserError(f"prepare.normalise literature: there are no such figures for {info.name}; use standardise")
+        raise UserError(
+            f"prepare.normalise literature: there are no such figures for {info.name}; "
+            "set prepare.normalise=standardise"
+        )
     if settings.prepare.normalise == "zca" and info.values > LARGEST_ZCA:
         raise UserError(
             f"ZCA whitening of {info.name} needs a matrix of {info.values:,} x {info.values:,} numbers, which is too "
@@ -103,4 +106,7 @@ def _counts(settings: Settings, info: DatasetInfo) -> None:
         )
     images = per_class * info.classes
     if distill.batch_syn and distill.batch_syn > images:
-        raise UserError(f"distill.batch_syn {distill.batch_syn} is more than the set's {images} images; set it to null")
+        raise UserError(
+            f"distill.batch_syn {distill.batch_syn} is more than the set's {images} images; "
+            "lower it, or set it to null for all of them"
+        )

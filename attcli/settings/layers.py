@@ -174,8 +174,8 @@ def _refuse_contradictions(flags: Mapping[str, Any], params: Mapping[str, Any], 
         if name in flags and name in params and canonical(name, flags[name]) != canonical(name, params[name]):
             raise UserError(
                 f"{name} {brief(flags[name])} is asked for, but {path} in this folder is for {brief(params[name])}, "
-                f"and decides all other settings; work in another folder, or change {path} (`attcli recipes use NAME "
-                f"--force`), or read it all the same with --params {path}"
+                f"and decides all other settings; work in another folder, or edit {path} (`attcli recipes use NAME "
+                f"--force` replaces all of it), or read it all the same with --params {path}"
             )
 
 

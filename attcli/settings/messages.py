@@ -65,13 +65,19 @@ def explain(error: ValidationError, origin: Mapping[str, str], params: Path | No
     else:
         message = first["msg"][0].lower() + first["msg"][1:]
     value = f", not {brief(first['input'])}"
-    return UserError(f"{name}: {message}{value}{source(name, origin, params)}; see `attcli config --schema`")
+    return UserError(f"{name}: {message}{value}{source(name, origin, params)}; {_more(name, origin)}")
 
 
 def no_number(name: str, value: bool, origin: Mapping[str, str], params: Path | None) -> UserError:
     """What is said of true and false where a number is expected, which pydantic would take for 1 and 0."""
     where = source(name, origin, params)
-    return UserError(f"{name}: input should be a number, not {brief(value)}{where}; see `attcli config --schema`")
+    return UserError(f"{name}: input should be a number, not {brief(value)}{where}; {_more(name, origin)}")
+
+
+def _more(name: str, origin: Mapping[str, str]) -> str:
+    """What tells more of a setting. Settings are not shown while a file or a variable holds one that is wrong."""
+    shown = origin.get(name) == "flag"
+    return f"see `attcli config {name} --describe`" if shown else "see `attcli config --schema`"
 
 
 def source(name: str, origin: Mapping[str, str], params: Path | None) -> str:

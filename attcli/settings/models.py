@@ -247,7 +247,7 @@ class Runtime(Section):
         "CUDA graphs on a GPU",
     )
     micro_batch: PositiveInt | None = Field(None, description="images a step takes at a time; default: by device")
-    data_dir: Path = Field(Path("data"), description="where datasets lie or are downloaded to")
+    data_dir: Path = Field(Path("data"), description="folder where datasets are stored, or downloaded to")
     artifacts: Path = Field(Path("artifacts"), description="where results are written")
     work_dir: Path = Field(Path(".attcli"), description="where unfinished and reusable work is kept")
     trackers: Annotated[Names, AfterValidator(_each_once)] = Field(

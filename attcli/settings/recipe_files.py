@@ -18,7 +18,7 @@ from attcli.settings.recipes import FOLDER, Recipe, Value, parse
 PARTS = {"sources", "shared", "recipes"}
 OF_A_RECIPE = {"title", "values", "published"}
 PUBLISHED = {"network", "accuracy", "table"}
-FORM = "write it as [value, source] or [value, source, what is doubtful]"
+FORM = "write it as [value, source] or [value, source, what could not be verified]"
 STRUCTURE = (
     "a file of recipes has the sections sources, shared (if need be) and recipes; see attcli/recipes in the package"
 )
@@ -35,7 +35,7 @@ def problems(path: Path) -> list[str]:
     UserError for a file that is missing or cannot be read as YAML.
     """
     if not path.is_file():
-        raise UserError(f"{path} is no file; name a file of recipes, or none to check attcli's own")
+        raise UserError(f"{path} is no file; name a file of recipes, or leave it out to check attcli's own")
     content = read_yaml(path)
     return [f"{place(path, keys)}: {what}" for keys, what in _mistakes(content)]
 
@@ -120,7 +120,7 @@ def _values(values: dict[str, Any], keys: list[str], sources: dict[str, Any]) ->
             remedy = f"did you mean {near[0]!r}?" if near else "add it to the section sources"
             yield at, f"{setting} names the source {brief(source)}, which is not in the section sources; {remedy}"
         if doubt and not isinstance(doubt[0], str):
-            yield at, f"{setting}: say in words what is doubtful, not {brief(doubt[0])}"
+            yield at, f"{setting}: say in words what could not be verified, not {brief(doubt[0])}"
         if what := _of_value(str(setting), value):
             yield at, what
 

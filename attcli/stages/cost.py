@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from rich.filesize import decimal
 
 from attcli import coding, execution, registry, runtime
 from attcli.data import readers, sources
@@ -230,8 +231,8 @@ class Rates:
         """The rates that were measured, and what they are of."""
         rates = " and ".join(dict.fromkeys(f"{rate / 1e9:.2g}" for rate in self._measured.values()))
         return (
-            f"at {rates} GFLOP/s, the speed that eager steps of {self._network.name} have just shown on "
-            f"{self._device.type}; compiled steps and CUDA graphs are faster"
+            f"at {rates} GFLOP/s, the speed that plain steps of {self._network.name} have just shown on "
+            f"{self._device.type}; long runs compile their steps, which is faster"
         )
 
     def _measure(self, size: int, threads: int) -> float:
@@ -286,9 +287,5 @@ def _activations(architecture: Architecture) -> int:
 
 
 def size_in_words(count: float) -> str:
-    """A number of bytes in words."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
+    """A number of bytes in words, such as 222 MB."""
+    return decimal(round(count), precision=0)

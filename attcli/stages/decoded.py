@@ -91,7 +91,7 @@ def check_problems(problems: list[str], total: int, allowed: bool) -> None:
     shown = "; ".join(problems[:SHOWN]) + (f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else "")
     if len(problems) > TOLERATED * total and not allowed:
         raise UserError(
-            f"{len(problems)} of {total} images cannot be read ({shown}); mend or delete them, or leave them out with "
+            f"{len(problems)} of {total} images cannot be read ({shown}); mend them, or leave them out with "
             f"--set prepare.allow_unreadable=true"
         )
     logger.warning("{} of {} images cannot be read and are left out: {}", len(problems), total, shown)

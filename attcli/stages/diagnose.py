@@ -4,8 +4,6 @@ Read from any run's history, of any method: the distances to the target along th
 step N_opt misses the last by gamma or more, and N_opt itself over the iterations (ECCV 2024, figures 1, 2, 4 and 5).
 """
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,15 +116,6 @@ def _sentences(optimum: NDArray[np.int64], matched: NDArray[np.int64], n_steps: 
     return lines
 
 
-def _csv(columns: Columns) -> str:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(columns)
-    for row in zip(*columns.values(), strict=True):
-        table.writerow([f"{value:.9g}" if isinstance(value, np.floating) else int(value) for value in row])
-    return text.getvalue()
-
-
 STYLES = ("-", "--", "-.", ":")
 """Line styles in turn: lines that lie on each other still show, as the ones on top are broken and thinner."""
 
@@ -206,7 +195,7 @@ def run(path: Path, folder: Path, metric: str | None, gammas: list[int], every: 
     files = []
     for table, (x, titles) in drawn.items():
         columns = getattr(diagnosis, table)
-        write_text(folder / f"{table}.csv", _csv(columns))
+        write_text(folder / f"{table}.csv", history.csv_of(columns))
         _save(_figure(table, x, columns, titles), folder / table)
         files += [folder / f"{table}.{kind}" for kind in ("csv", "png", "svg")]
     return Written(files, diagnosis.sentences)

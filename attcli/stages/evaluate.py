@@ -110,7 +110,7 @@ def _snapshot(run: Run, file: Path) -> synthetic.SyntheticSet:
     if distilled.about["dataset_sha256"] != artefact.header(run.dataset, dataset.KIND, dataset.MAKER).sha256:
         raise UserError(
             f"{file} was distilled from other images than those in {run.dataset} (another split or normaliser); "
-            f"prepare as then, or run `{synthetic.MAKER} --force`"
+            f"prepare the images as then, or run `{synthetic.MAKER} --force` to replace the set and its snapshots"
         )
     return distilled
 

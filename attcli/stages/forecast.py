@@ -36,21 +36,17 @@ class Target:
 def forecast(run: Run, stages: Iterable[str], target: Target | None = None) -> str:
     """A line for each stage, one for all together, and one that says what the times rest on; nothing is made."""
     target, stages = target or Target(), tuple(stages)
-    scored = scored_file(run, "evaluate", target) if "evaluate" in stages and "distill" not in stages else None
-    if scored and not target.snapshots:
-        run = of_a_set.as_distilled(run, scored, target.file)
-    plans = {"prepare": _prepare, "buffer": _buffer, "distill": _distill}
-    rates = cost.Rates(run.settings)
+    run = _as_scored(run, stages, target)
     lines, to_do, seconds = [], {}, 0.0
-    for stage in stages:
-        plan = _evaluate(run, target) if stage == "evaluate" else plans[stage](run)
+    rates = cost.Rates(run.settings)
+    for stage, plan in _plans(run, stages, target).items():
         words = plan.words
         if plan.cost:
             to_do[stage] = plan
         if plan.cost:
             taken = rates.seconds(plan.cost)
             seconds += taken or 0.0
-            words += ", a time that is not estimated" if taken is None else f", about {duration(taken)}"
+            words += "; how long it takes is not estimated" if taken is None else f", about {duration(taken)}"
         if plan.cost and plan.cost.memory > TOLD_MEMORY:
             words += f", about {plan.cost.memory / 1e9:.1f} GB of memory"
         lines.append(f"{stage:9} {words}")
@@ -59,6 +55,28 @@ def forecast(run: Run, stages: Iterable[str], target: Target | None = None) -> s
     if counted := sum(plan.cost.operations for plan in to_do.values() if plan.cost):
         lines.append(f"{'times':9} {counted:.1e} floating-point operations {rates.said()}")
     return "\n".join(lines)
+
+
+def needs(run: Run, stages: Iterable[str], target: Target | None = None) -> str:
+    """Disk, memory and time of all stages together, as the total of `forecast`; nothing where all is done."""
+    target, stages = target or Target(), tuple(stages)
+    run = _as_scored(run, stages, target)
+    rates = cost.Rates(run.settings)
+    to_do = {stage: plan for stage, plan in _plans(run, stages, target).items() if plan.cost}
+    seconds = sum(rates.seconds(plan.cost) or 0.0 for plan in to_do.values() if plan.cost)
+    return total(run, to_do, seconds) if to_do else ""
+
+
+def _as_scored(run: Run, stages: tuple[str, ...], target: Target) -> Run:
+    """The run with the settings of the set that is scored, where there is one already."""
+    scored = scored_file(run, "evaluate", target) if "evaluate" in stages and "distill" not in stages else None
+    return of_a_set.as_distilled(run, scored, target.file) if scored and not target.snapshots else run
+
+
+def _plans(run: Run, stages: Iterable[str], target: Target) -> dict[str, Plan]:
+    """What each stage would do."""
+    plans = {"prepare": _prepare, "buffer": _buffer, "distill": _distill}
+    return {stage: _evaluate(run, target) if stage == "evaluate" else plans[stage](run) for stage in stages}
 
 
 def stages_of(run: Run, command: str, target: Target | None = None) -> tuple[str, ...]:

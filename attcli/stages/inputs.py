@@ -60,7 +60,10 @@ def check_fit(run: Run, header: artefact.Header, data: dataset.Dataset, wanted: 
     kept = header.about["layout"]
     for what in ("channels", "resolution", "classes"):
         if header.about[what] != data.about[what]:
-            raise UserError(f"{run.experts} is for {what} {header.about[what]}, {run.dataset} has {data.about[what]}")
+            raise UserError(
+                f"{run.experts} is for {what} {header.about[what]}, {run.dataset} has {data.about[what]}; "
+                f"use another folder for these images: --artifacts DIR"
+            )
     if kept != wanted:
         differing = next((a, b) for a, b in itertools.zip_longest(kept, wanted) if a != b)
         raise UserError(
@@ -82,4 +85,7 @@ def _check_making(run: Run, header: artefact.Header, data: dataset.Dataset, want
     differing = differences(header.settings, decisive)
     if header.about["dataset_sha256"] != data.sha256 and not differing:
         differing = ["they were trained on other images"]
-    raise UserError(f"{run.experts} holds other experts ({'; '.join(differing)}); run `{experts.MAKER} --force`")
+    raise UserError(
+        f"{run.experts} holds other experts ({'; '.join(differing)}); "
+        f"run `{experts.MAKER} --force` to replace them, or use another folder: --artifacts DIR"
+    )

@@ -20,6 +20,9 @@ HISTORY_SECONDS = 60.0
 HISTORY_GROWTH = 1.1
 """While distilling, the history is published when it has grown by this factor: all writing together then is at most
 eleven times the last one, however long the run is. The records since are in the work folder."""
+PIXELS, RUNAWAY = (-1.0, 2.0), 0.5
+"""Pixels of pictures are in [0, 1]. Those of good sets go a little beyond. If more than this share leaves the wider
+range, the images have run away (a good set of frequencies had 6 % outside of it, sets of pixels none)."""
 GRID_COLUMNS = 10
 GRID_PIXELS = 48
 """Small images are enlarged to at least this many pixels a side in the picture."""
@@ -197,6 +200,18 @@ class Outcome:
         if state.iteration and self._published != state.iteration:
             self._publish_set(state)
         self._publish_history(state.iteration)
+        self._warn_of_runaway(state)
+
+    def _warn_of_runaway(self, state: states.State) -> None:
+        """Warn where most pixels have left any range of pictures, as with a learning rate that is far too high."""
+        decoded = self._coding.images(state.coded(), state.scales).detach().cpu()
+        pixels = self._data.normaliser.inverse(decoded)
+        share = float(((pixels < PIXELS[0]) | (pixels > PIXELS[1])).float().mean())
+        if share > RUNAWAY:
+            message = (
+                "{:.0f} % of the pixels are far from those of any picture (black is 0, white 1; they reach {:.3g})"
+            )
+            logger.warning(message + "; lower distill.lr_img", 100 * share, float(pixels.abs().max()))
 
     def _publish_set(self, state: states.State) -> None:
         synthetic.write(self._run.synthetic, self._header, state, self._coding, self._data.normaliser)

@@ -44,7 +44,7 @@ def _distill(run: Run) -> None:
                 raise refuse(run.synthetic, kept, identity.distillation(run.settings), OTHERWISE)
         experts_stage.run(run)
         if run.out_of_time():
-            logger.warning("stopped by the time limit before the first iteration; run again to go on")
+            logger.warning("stopped by the time limit before the first iteration; run again to continue")
             return
     distill_stage.run(run)
 

@@ -16,6 +16,10 @@ LEAST = 1e6
 """Fewer bytes than so many are told as this number, as small files were not counted."""
 
 
+TOO_MUCH = "MORE THAN"
+"""How a plan says that there is not enough of something."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """A stage's plan in words, and what it costs; no cost where nothing is left to do. disk: bytes that it writes."""
@@ -46,7 +50,7 @@ def total(run: Run, plans: Mapping[str, Plan], seconds: float) -> str:
 def _needed(count: float, free: float, what: str) -> str:
     size = f"about {size_in_words(count)}" if count >= LEAST else f"less than {size_in_words(LEAST)}"
     if count > free:
-        return f"{size} of {what}, MORE THAN the {size_in_words(free)} that are free"
+        return f"{size} of {what}, {TOO_MUCH} the {size_in_words(free)} that are free"
     return f"{size} of {what} ({size_in_words(free)} are free)"
 
 

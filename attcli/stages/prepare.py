@@ -120,7 +120,7 @@ def _make(settings: Settings, folder: Path, target: Path, fingerprint: str, deci
     counts = np.bincount(rows["train"].labels, minlength=len(source.classes))
     if not counts.all():
         raise UserError(
-            f"class {source.classes[counts.argmin()]} has no training image that can be read; mend its files"
+            f"class {source.classes[counts.argmin()]} has no training image that can be read; fix its files"
         )
     normaliser = _normaliser(settings, info, rows["train"])
     arrays: dict[str, NDArray[np.int64] | artefact.Streamed] = {}

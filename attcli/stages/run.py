@@ -16,7 +16,7 @@ from attcli.errors import UserError, brief
 from attcli.ranks import Ranks
 from attcli.settings import Settings
 from attcli.settings.layers import values_of
-from attcli.store import artefact, times
+from attcli.store import artefact, dataset, times
 from attcli.store.files import LOCK, locked, sweep
 from attcli.trackers import Log, Place, tracking
 
@@ -187,9 +187,9 @@ def differences(kept: Mapping[str, Any], asked: Mapping[str, Any], prefix: str =
     return differing
 
 
-def _plain(value: object) -> object:
-    """A setting's value as a settings file has it."""
-    return brief(value) if value is None or isinstance(value, bool) else value
+def _plain(value: Any) -> str:
+    """A value as params.yaml has it, but for quotes."""
+    return value if isinstance(value, str) else brief(value)
 
 
 def imported_experts(settings: Mapping[str, Any]) -> str | None:
@@ -198,10 +198,15 @@ def imported_experts(settings: Mapping[str, Any]) -> str | None:
     return None if name is None else str(name)
 
 
-def refuse(path: Path, kept: Mapping[str, Any], asked: Mapping[str, Any], remedy: str) -> UserError:
-    """The error of an artefact that was made with other settings, of other inputs, or imported."""
+def refuse(path: Path, kept: Mapping[str, Any], asked: Mapping[str, Any], remedy: str, prefix: str = "") -> UserError:
+    """The error of an artefact that was made with other settings, of other inputs, or imported.
+
+    prefix: the section of settings that stand without one.
+    """
     if imported := kept.get("imported"):
         return UserError(f"{path} was imported from {imported['file']}; {remedy}")
+    if imported := asked.get("imported"):
+        return UserError(f"{path} was distilled here, not imported from {imported['file']}; {remedy}")
     if name := imported_experts(kept):
         return UserError(
             f"{path} was imported ({name}); to use these experts, add --set buffer.imported={name}, or in params.yaml; "
@@ -209,7 +214,7 @@ def refuse(path: Path, kept: Mapping[str, Any], asked: Mapping[str, Any], remedy
         )
     if name := imported_experts(asked):
         return UserError(f"{path} was trained here, and imported experts are asked for ({name}); {remedy}")
-    why = "; ".join(differences(kept, asked)) or "other inputs, or another version of the method"
+    why = "; ".join(differences(kept, asked, prefix)) or "other inputs, or another version of the method"
     return UserError(f"{path} was made with other settings ({why}); {remedy}")
 
 
@@ -223,4 +228,5 @@ def may_write(run: Run, path: Path, kind: str, maker: str, fingerprint: str, set
     if run.force:
         logger.warning("{} was made with other settings; it is overwritten", path)
         return False
-    raise refuse(path, header.settings, settings, OTHERWISE)
+    prefix = "prepare." if kind == dataset.KIND else ""
+    raise refuse(path, header.settings, settings, OTHERWISE, prefix)

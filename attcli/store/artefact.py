@@ -239,7 +239,7 @@ def kind_of(path: Path) -> str | None:
 def damaged(path: Path, maker: str, error: object) -> DamagedError:
     """The error of a file that cannot be read as what it should be."""
     reason = " ".join(str(error).split())[:200]
-    return DamagedError(f"{path} is damaged or cut short ({reason}); delete it and run `{maker}`")
+    return DamagedError(f"{path} is damaged or cut short ({reason}); move it elsewhere and run `{maker}`")
 
 
 def read(path: Path, kind: str, maker: str, covered: tuple[str, ...] = ()) -> tuple[Header, Arrays]:

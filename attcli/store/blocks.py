@@ -112,4 +112,4 @@ class FileImages:
         self._verified[block] = True
 
     def _damaged(self, what: str) -> DamagedError:
-        return DamagedError(f"{self._path} is damaged ({what}); delete it and run `{self._maker}`")
+        return DamagedError(f"{self._path} is damaged ({what}); move it elsewhere and run `{self._maker}`")

@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 from loguru import logger
 
+from attcli import container
 from attcli.errors import UserError
 
 TEMPORARY = ".tmp"
@@ -90,9 +91,17 @@ def nearest_existing(path: Path) -> Path:
 def writable(folder: Path, setting: str) -> None:
     """UserError if files can't be made in `folder`, which need not exist yet; `setting` is what names it."""
     nearest = nearest_existing(folder)
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        what = "may not be written to" if nearest.is_dir() else "is no folder"
-        raise UserError(f"nothing can be kept in {folder}: {nearest} {what}; choose another folder as {setting}")
+    if not nearest.is_dir():
+        raise UserError(f"nothing can be kept in {folder}: {nearest} is no folder; choose another folder as {setting}")
+    if os.access(nearest, os.W_OK | os.X_OK):
+        return
+    what, inside = f"may not be written to by user {os.getuid()}", '--user "$(id -u):$(id -g)"'
+    if os.statvfs(nearest).f_flag & os.ST_RDONLY:
+        what, inside = "is mounted read-only", f'-v "$PWD/results:{nearest}", without :ro'
+    remedy = f"choose another folder as {setting}"
+    if container.kind() is not None:
+        remedy = f"start the container with {inside}, or {remedy}"
+    raise UserError(f"nothing can be kept in {folder}: {nearest} {what}; {remedy}")
 
 
 def _sync_folder(folder: Path) -> None:

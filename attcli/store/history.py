@@ -8,10 +8,13 @@ import csv
 import io
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attcli.store import artefact
 from attcli.store.files import atomic, set_aside, write_text
@@ -138,13 +141,17 @@ def rows_of(table: Path) -> int:
     return max(table.read_bytes().count(b"\n") - 1, 0)
 
 
-def write_csv(path: Path, arrays: artefact.Arrays) -> None:
-    """The scalars of every iteration as CSV, for plots."""
+def csv_of(columns: Mapping[str, NDArray[Any]]) -> str:
+    """Columns of one length as CSV: whole numbers as they are, others with nine digits, which tell float32 apart."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    for row in zip(*columns.values(), strict=True):
+        table.writerow([f"{value:.9g}" if isinstance(value, np.floating) else int(value) for value in row])
+    return text.getvalue()
+
+
+def write_csv(path: Path, arrays: artefact.Arrays) -> None:
+    """The scalars of every iteration as CSV, for plots."""
     names = (*SCALARS, SPAN) if SPAN in arrays else SCALARS
-    table.writerow(names)
-    whole = (*INTEGERS, SPAN)
-    for row in zip(*(arrays[name] for name in names), strict=True):
-        table.writerow([int(v) if n in whole else f"{float(v):.9g}" for n, v in zip(names, row, strict=True)])
-    write_text(path, text.getvalue())
+    write_text(path, csv_of({name: arrays[name] for name in names}))

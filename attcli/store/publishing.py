@@ -18,8 +18,8 @@ def publish(source: Path, target: Path, *, force: bool = False) -> None:
         new, kept = _fingerprint(source), _fingerprint(target)
         if new != kept:
             raise UserError(
-                f"{target} is of another identity ({kept}, not {new}); --force overwrites it, --artifacts DIR writes "
-                "elsewhere"
+                f"{target} was made with other settings (its fingerprint is {kept}, not {new}); "
+                "--force overwrites it, --artifacts DIR writes elsewhere"
             )
     link(source, target)
 
@@ -27,5 +27,5 @@ def publish(source: Path, target: Path, *, force: bool = False) -> None:
 def _fingerprint(path: Path) -> str:
     kind = artefact.kind_of(path)
     if kind is None:
-        raise UserError(f"{path} is damaged, or no file of attcli; move it elsewhere, or delete it")
+        raise UserError(f"{path} is damaged, or no file of attcli; move it elsewhere")
     return artefact.header(path, kind, "attcli").fingerprint

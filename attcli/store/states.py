@@ -205,7 +205,7 @@ def coding_of(path: Path, about: Mapping[str, Any], normaliser: Normaliser | Non
     if needed > max(SMALL, SHARE * free):
         raise UserError(
             f"{path} says that it holds {count_of(about):,} images, which take {needed / 1e9:,.1f} GB of memory to "
-            f"decode; {free / 1e9:.1f} GB are free"
+            f"decode; {free / 1e9:.1f} GB are free: name another file"
         )
     return decoder
 

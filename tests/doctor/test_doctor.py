@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from attcli import runtime
+from attcli import container, runtime
 from attcli.doctor import accelerator, examination, folders, machine, packages
 from attcli.doctor.finding import Finding
 from attcli.settings import Settings, resolve
@@ -286,8 +286,8 @@ def test_dvc_and_its_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_results_in_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "CONTAINER_MARKS", {str(tmp_path / "mark"): "Docker"})
-    for name in folders.CONTAINER_VARIABLES:
+    monkeypatch.setattr(container, "MARKS", {str(tmp_path / "mark"): "Docker"})
+    for name in (*container.VARIABLES, container.OWN_MARK):
         monkeypatch.delenv(name, raising=False)
     inside = settings(runtime__artifacts=str(tmp_path / "results"))
     assert folders.container(inside).says == "none is seen"

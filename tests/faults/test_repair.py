@@ -32,7 +32,7 @@ def test_a_damaged_expert_is_replaced_when_one_follows_the_message(tmp_path: Pat
     pipeline.buffer(run)
     whole = experts.path(run.experts, 1).read_bytes()
     spoil(experts.path(run.experts, 1))
-    with pytest.raises(UserError, match=r"expert-0001\.h5 is damaged.*delete it and run `attcli buffer`"):
+    with pytest.raises(UserError, match=r"expert-0001\.h5 is damaged.*move it elsewhere and run `attcli buffer`"):
         experts.read(experts.path(run.experts, 1))
     experts.path(run.experts, 1).unlink()
     with logged() as lines:
@@ -46,7 +46,7 @@ def test_a_damaged_dataset_is_replaced_when_one_follows_the_message(tmp_path: Pa
     pipeline.prepare(run)
     whole = run.dataset.read_bytes()
     spoil(run.dataset)
-    with pytest.raises(UserError, match=r"dataset\.h5 is damaged.*delete it and run `attcli prepare`"):
+    with pytest.raises(UserError, match=r"dataset\.h5 is damaged.*move it elsewhere and run `attcli prepare`"):
         pipeline.prepare(run)
     run.dataset.unlink()
     pipeline.prepare(run)

@@ -1,6 +1,10 @@
-"""What DD-Ranking takes in."""
+"""What DD-Ranking takes in, and its own score of it where it is installed."""
 
+import runpy
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,7 +15,7 @@ from ruamel.yaml import YAML
 from attcli import registry
 from attcli.data import normalise
 from attcli.data.normalise import Normaliser
-from attcli.interchange import Plain, Whole, ddranking, packing
+from attcli.interchange import Plain, Whole, ddranking, ddranking_score, packing
 from attcli.store import artefact, normaliser
 from attcli.store.synthetic import KIND
 from tests.conftest import Cli
@@ -62,6 +66,8 @@ def test_tensors_are_the_sets_and_the_configuration_is_its_protocol(cli: Cli, so
     assert not values["use_zca"]
     assert values.get("soft_label_mode") == ("S" if soft else None)
     assert "stands for it" not in said
+    assert "whole score" not in said
+    assert (OUT / "score.py").read_text() == Path(ddranking_score.__file__).read_text()
     assert "can only be written" in refused(cli, "import", str(OUT), "--from", "ddranking")
 
 
@@ -87,21 +93,23 @@ def test_whitened_images_stay_whitened(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "name", "same"),
+    ("network", "name", "same", "trained"),
     [
-        ({"arch": "convnet", "depth": 4, "norm": "batch", "width": 128}, "ConvNet-4-BN", True),
-        ({"arch": "convnet", "depth": 3, "norm": "instance", "width": 32}, "ConvNet-3", False),
-        ({"arch": "convnet", "depth": 3, "norm": "instance", "pooling": "max"}, "ConvNet-3", False),
-        ({"arch": "convnetbn"}, "ConvNet-3-BN", True),
-        ({"arch": "resnet18bn"}, "ResNet-18-BN", True),
-        ({"arch": "vit"}, "ConvNet-3", False),
+        ({"arch": "convnet", "depth": 4, "norm": "batch", "width": 128}, "ConvNet-4-BN", True, False),
+        ({"arch": "convnet", "depth": 3, "norm": "instance", "width": 32}, "ConvNet-3", False, True),
+        ({"arch": "convnet", "depth": 3, "norm": "instance", "pooling": "max"}, "ConvNet-3", False, True),
+        ({"arch": "convnetbn"}, "ConvNet-3-BN", True, True),
+        ({"arch": "resnet18bn"}, "ResNet-18-BN", True, False),
+        ({"arch": "vit"}, "ConvNet-3", False, True),
     ],
 )
-def test_networks_have_its_names(cli: Cli, network: dict[str, Any], name: str, same: bool) -> None:
+def test_networks_have_its_names(cli: Cli, network: dict[str, Any], name: str, same: bool, trained: bool) -> None:
     made(literature(), network=network)
     _, values, said = exported(cli)
     assert values["model_name"] == name
     assert ("stands for it" in said) != same
+    whole_score = f"its whole score: it does not say how {name} is trained on all images of CIFAR10"
+    assert (whole_score in said) != trained
 
 
 def test_datasets_that_it_does_not_know(cli: Cli) -> None:
@@ -113,3 +121,87 @@ def test_datasets_that_it_does_not_know(cli: Cli) -> None:
     assert set(ddranking.NETWORKS) <= set(registry.names("network"))
     assert Path("set.h5").exists()
     assert artefact.kind_of(Path("set.h5")) == KIND
+
+
+def run_script(**config: Any) -> None:
+    """What `python score.py` does, with such lines in config.yaml."""
+    path = OUT / "config.yaml"
+    values = YAML(typ="safe").load(path.read_text()) | config
+    with path.open("w") as file:
+        YAML(typ="safe").dump(values, file)
+    runpy.run_path(str(OUT / "score.py"), run_name="score")["main"]()
+
+
+@pytest.fixture
+def of_ddranking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules that stand for DD-Ranking's, with what the script reads before it scores."""
+    for name in ("ddranking", "ddranking.config", "ddranking.metrics", "ddranking.utils"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    config = type("Config", (dict,), {"from_file": lambda path: config(YAML(typ="safe").load(Path(path)))})
+    sys.modules["ddranking.config"].Config = config
+    sys.modules["ddranking.utils"].REAL_DATA_TRAINING_CONFIG = {"CIFAR10-ConvNet-3": {}}
+
+
+@pytest.mark.usefixtures("of_ddranking")
+def test_the_script_says_what_is_missing(cli: Cli) -> None:
+    made(literature(), soft=True)
+    exported(cli)
+    with pytest.raises(SystemExit) as ended:
+        run_script(model_name="VGG-11")
+    assert "does not say how VGG-11 is trained on all images of CIFAR10, only CIFAR10-ConvNet-3; choose" in str(ended)
+    with pytest.raises(SystemExit) as ended:
+        run_script(model_name="ConvNet-3")
+    assert "teacher_models/CIFAR10/ConvNet-3/ckpt_best.pt is missing" in str(ended)
+
+
+def test_classes_are_found_by_tensors_too() -> None:
+    classes = ddranking_score.ByNumber({0: 5, 1: 6})
+    assert (classes[1], classes[torch.tensor(0)]) == (6, 5)
+    with pytest.raises(KeyError):
+        classes[torch.tensor(2)]
+
+
+class Cifar:
+    """Stands for torchvision's dataset: 30 random images, whose labels are tensors where they were whitened."""
+
+    def __init__(self, *words: Any, whitened: bool = False, **more: Any) -> None:
+        numbers = torch.arange(30) % 10
+        self.targets = numbers if whitened else numbers.tolist()
+        self.images = torch.randn(30, 3, 32, 32)
+
+    def __len__(self) -> int:
+        return 30
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, Any]:
+        return self.images[index], self.targets[index]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("soft", "whitened"), [(False, True), (True, False)])
+def test_its_own_score_runs_to_its_end(
+    cli: Cli, soft: bool, whitened: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ddranking")
+    from ddranking.utils import build_model
+    from torchvision import datasets
+
+    load: Callable[..., Cifar] = lambda *words, **more: Cifar(whitened=whitened)  # noqa: E731
+    monkeypatch.setattr(datasets, "CIFAR10", load)
+    made(literature(), soft)
+    exported(cli)
+    teacher = Path("teacher_models/CIFAR10/ConvNet-3/ckpt_best.pt")
+    teacher.parent.mkdir(parents=True)
+    torch.save(build_model("ConvNet-3", num_classes=10, im_size=(32, 32), device="cpu").state_dict(), teacher)
+    run_script(num_epochs=20, step_size=10, num_eval=1, real_batch_size=10)
+    said = capsys.readouterr().out
+    for part in (
+        "Syn data hard",
+        "Full data hard",
+        f"Random data {'soft' if soft else 'hard'}",
+        "Label-Robust Score Mean",
+    ):
+        assert part in said
+    names, *runs = Path("results/scores.csv").read_text().splitlines()
+    assert names == "hard_label_recovery,improvement_over_random,lrs"
+    assert len(runs) == 1

@@ -71,7 +71,7 @@ def test_a_set_is_uploaded_and_loaded_again(cli: Cli) -> None:
         )
         assert client("-c", compare) == "True True\n"
         load = "import attcli\ntry:\n    attcli.load('hf://me/{}')\nexcept attcli.UserError as error:\n    print(error)"
-        assert "hf://me/none cannot be had" in client("-c", load.format("none"))
+        assert "hf://me/none cannot be downloaded" in client("-c", load.format("none"))
         server.datasets["me/other"] = {"README.md": b"other"}
         server.private["me/other"] = False
         assert "holds no distilled.safetensors" in client("-c", load.format("other"))

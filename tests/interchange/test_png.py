@@ -123,10 +123,10 @@ def test_damaged_and_hostile_folders_give_one_line(cli: Cli) -> None:
         (b"", "has no column file_name"),
         (b"file_name,label\n", "has no rows"),
         (b"file_name\n1.png\n", "has no column label"),
-        (rows + b"more\n", "has another number of cells"),
+        (rows + b"more\n", "does not have a cell for each column"),
         (rows.replace(b",0,0", b",zero,0"), "a label that is no number"),
         (b"\xff\xfe" + rows, "cannot be read as a table"),
-        (rows.replace(b"class", b"logit_1"), "a column for the logit of a class is missing"),
+        (rows.replace(b"class", b"logit_1"), "the columns of logits are not one for each class"),
     ):
         assert message in changed("metadata.csv", content)
     about = json.loads(Path("whole/set.json").read_text())

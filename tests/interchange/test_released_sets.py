@@ -60,6 +60,8 @@ def test_an_imported_set_is_scored(cli: Cli) -> None:
     assert "network.width is 8 there, 16 asked for" in line
     cli.small("distill", "--force")
     assert "imported" not in synthetic.read(RESULT).about
+    line = refused(cli, "import", "images_best.pt", small=True)
+    assert "synthetic.h5 was distilled here, not imported from images_best.pt; --force overwrites it" in line
     assert not Path("artifacts/scores.json").exists()
 
 
@@ -123,14 +125,24 @@ def test_what_a_form_has_no_place_for_is_said(cli: Cli) -> None:
     [
         (torch.zeros(10, 1, 8, 8), hard(), None, "no learning rate comes with images_best.pt"),
         (torch.zeros(10, 1, 8, 8), hard(), -0.1, "the learning rate of images_best.pt is -0.1"),
-        (torch.zeros(10, 1, 8, 8), hard(), torch.zeros(2), "holds 2 numbers; a learning rate is one"),
-        (torch.zeros(10, 3, 8, 8), hard(), 0.1, "images of shape (3, 8, 8), the dataset's are (1, 8, 8)"),
+        (
+            torch.zeros(10, 1, 8, 8),
+            hard(),
+            torch.zeros(2),
+            "holds 2 numbers, but a learning rate is one; move it elsewhere",
+        ),
+        (
+            torch.zeros(10, 3, 8, 8),
+            hard(),
+            0.1,
+            "images of shape (3, 8, 8), the dataset's are (1, 8, 8); name the dataset that it was made of",
+        ),
         (torch.zeros(10, 8, 8), hard(), 0.1, "images of shape (10, 8, 8)"),
         (torch.zeros(9, 1, 8, 8), hard(), 0.1, "holds 9 images and 10 labels"),
-        (torch.zeros(11, 1, 8, 8), torch.arange(11), 0.1, "has labels up to 10, the dataset has 10 classes"),
+        (torch.zeros(11, 1, 8, 8), torch.arange(11), 0.1, "has labels from 0 to 10, the dataset has 10 classes"),
         (torch.zeros(11, 1, 8, 8), torch.cat([hard(), hard()[:1]]), 0.1, "1 images of class 1 and 2 of class 0"),
         (torch.zeros(10, 1, 8, 8), torch.zeros(10, 9), 0.1, "labels for 9 classes, the dataset has 10"),
-        (torch.zeros(11, 1, 8, 8), torch.zeros(11, 10), 0.1, "11 images, which is no multiple of 10 classes"),
+        (torch.zeros(11, 1, 8, 8), torch.zeros(11, 10), 0.1, "11 images, not as many for each of 10 classes"),
         (torch.full((10, 1, 8, 8), float("inf")), hard(), 0.1, "images or labels that are not finite"),
         (torch.zeros(10, 1, 8, 8, dtype=torch.uint8), hard(), 0.1, "images of type torch.uint8"),
         (torch.zeros(10, 1, 8, 8).to_sparse(), hard(), 0.1, "asks for torch._utils._rebuild_sparse_tensor"),
@@ -147,7 +159,7 @@ def test_labels_are_needed(cli: Cli) -> None:
     path = write(torch.zeros(10, 1, 8, 8), hard())
     Path("labels_best.pt").unlink()
     assert "labels_best.pt is missing, which holds the labels of" in refused(cli, "import", str(path), small=True)
-    assert "say the form: --to" in refused(cli, "export")
+    assert "the form to write is missing; add --to" in refused(cli, "export")
     line = refused(cli, "evaluate", str(path), "--no-auto", small=True)
     assert "images_best.pt is no file of attcli" in line
     assert "`attcli import images_best.pt` takes in sets and experts of other programs" in line

@@ -78,7 +78,7 @@ def test_layout_round_trip() -> None:
 
 def test_windows() -> None:
     assert window.fixed(window.StartEpochs(3, 9, current=5, expansion_end=100), 7) == (3, 9)
-    # DATM's CIFAR-10 setting for ten images a class: from 10 to 20 within 1,000 iterations.
+    # DATM's CIFAR-10 setting for ten images per class: from 10 to 20 within 1,000 iterations.
     bounds = window.StartEpochs(0, 20, current=10, expansion_end=1000)
     ends = [window.expanding(bounds, iteration)[1] for iteration in (0, 99, 100, 550, 999, 1000, 5000)]
     assert ends == [10, 10, 11, 15, 19, 20, 20]

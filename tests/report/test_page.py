@@ -148,6 +148,9 @@ def test_a_run_without_anything_else_is_reported(copy: Path, cli: Cli, monkeypat
     assert "few holds no scores; run `attcli evaluate`" in read.says
     assert "--artifacts few" in read.says
     assert cli("report", code=2) == "attcli: artifacts/synthetic.h5 is missing; run `attcli distill`\n"
+    Path("file").touch()
+    for words in (("report", "--artifacts", "few"), ("compare", "few", "few")):
+        assert "is no folder; choose another folder as --out" in cli(*words, "--out", "file", code=2)
 
 
 def test_a_report_that_cannot_be_written_leaves_the_one_before(

@@ -73,7 +73,9 @@ def test_flags_that_contradict_a_params_file_are_an_error_with_two_ways_out(flag
     Path("params.yaml").write_text(
         "prepare: {dataset: digits}\ndistill: {method: att, ipc: 1, select: nearest, lr_img: 7}\n"
     )
-    with pytest.raises(UserError, match=r"work in another folder, or change params\.yaml .*--params params\.yaml"):
+    with pytest.raises(
+        UserError, match=r"work in another folder, or edit params\.yaml .*replaces all of it.*--params params\.yaml"
+    ):
         resolve(flags, environ={})
     resolved = resolve(flags, Path("params.yaml"), environ={})
     assert resolved.settings.distill.lr_img == 7

@@ -27,7 +27,7 @@ TYPED: list[tuple[str, str]] = [
     ("prepare --dataset digits,cifar10", "unknown dataset 'digits,cifar10'; "),
     ("prepare --dataset digits --limit-per-class 0", "prepare.limit_per_class: input should be greater than 0, not 0"),
     ("prepare --dataset digits --limit-per-class 5 --set buffer.batch=16 --set distill.ipc=9", "lower it"),
-    ("prepare --dataset digits --set prepare.normalise=literature", "use standardise"),
+    ("prepare --dataset digits --set prepare.normalise=literature", "set prepare.normalise=standardise"),
     ("prepare --set prepare.normalise=whiten", "input should be 'zca', 'standardise' or 'literature'"),
     ("prepare --dataset digits --set prepare.validation=1e9", "lower it"),
     # methods
@@ -79,7 +79,7 @@ TYPED: list[tuple[str, str]] = [
     ("distill --set distill.ema_decay=1", "input should be less than 1, not 1"),
     ("distill --set distill.max_start_epoch=0", "distill.max_start_epoch: input should be greater than 0"),
     ("distill --set distill.min_start_epoch=9", "leaves no start epoch below distill.max_start_epoch 2; lower it"),
-    ("distill --set distill.batch_syn=1000", "set it to null"),
+    ("distill --set distill.batch_syn=1000", "lower it, or set it to null"),
     ("distill --seed -1", "distill.seed: input should be greater than or equal to 0"),
     ("distill --set runtime.threads=0", "runtime.threads: input should be greater than or equal to 1"),
     ("evaluate --repeats 0", "evaluate.repeats: input should be greater than or equal to 1"),
@@ -185,7 +185,7 @@ def test_a_wrong_params_file_is_refused_with_the_remedy(text: str, words: str) -
 @pytest.mark.parametrize("flag", ["--ipc 1", "--dataset CIFAR-100", "--method datm"])
 def test_a_flag_against_the_params_file_is_refused_with_the_ways_out(flag: str) -> None:
     Path("params.yaml").write_text("prepare: {dataset: cifar10}\ndistill: {ipc: 10, method: att}\n")
-    assert "work in another folder, or change params.yaml" in refused(f"distill {flag}")
+    assert "work in another folder, or edit params.yaml" in refused(f"distill {flag}")
 
 
 @pytest.mark.parametrize(("variable", "value", "words"), ENVIRONMENT)

@@ -58,7 +58,7 @@ def test_a_right_file_has_no_mistakes(tmp_path: Path) -> None:
         ("[30, paper]", "[30]", "10: distill.lr_img has no source; write it as [value, source]"),
         ("[30, paper]", "30", "10: distill.lr_img has no source"),
         ("[30, paper]", "[30, papers]", "10: distill.lr_img names the source 'papers', which is not in the section"),
-        ('"read off a plot"', "1", "11: distill.syn_steps: say in words what is doubtful, not 1"),
+        ('"read off a plot"', "1", "11: distill.syn_steps: say in words what could not be verified, not 1"),
         ("distill.lr_img:", "distill.ipc:", "10: distill.ipc follows from the recipe's name; delete the line"),
         ("distill.lr_img:", "runtime.threads:", "10: runtime.threads says where or how a run is executed"),
         ("[10, paper]", "[0, paper]", "4: buffer.experts: input should be greater than or equal to 1, not 0"),

@@ -124,7 +124,11 @@ def test_bad_params(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"distill.ipc": 0}, r"distill\.ipc: input should be greater than or equal to 1, not 0 \(from flag\)"),
+        (
+            {"distill.ipc": 0},
+            r"distill\.ipc: input should be greater than or equal to 1, not 0 \(from flag\); "
+            r"see `attcli config distill\.ipc --describe`",
+        ),
         ({"distill.ipc": "many"}, r"distill\.ipc: input should be a whole number, not 'many'"),
         ({"prepare.dataset": "cifar11"}, r"unknown dataset 'cifar11'; did you mean 'cifar10'\?"),
         ({"network.arch": "vgg12"}, r"unknown architecture 'vgg12'; did you mean 'vgg11'\?"),
@@ -139,13 +143,16 @@ def test_bad_params(text: str, message: str) -> None:
             {"buffer.batch": 50_001},
             r"buffer\.batch 50001 is more than the 50000 training images; .* --set buffer\.batch=64",
         ),
-        ({"distill.batch_syn": 11}, r"distill\.batch_syn 11 is more than the set's 10 images; set"),
+        (
+            {"distill.batch_syn": 11},
+            r"distill\.batch_syn 11 is more than the set's 10 images; lower it, or set it to null",
+        ),
         ({"prepare.validation": 50_000}, r"prepare\.validation 50000 leaves too little of 50000"),
         ({"distill.ema_decay": 1.0}, r"distill\.ema_decay: input should be less than 1"),
         ({"prepare.normalise": "pca"}, r"prepare\.normalise: input should be 'zca', 'standardise' or 'lit"),
         (
             {"prepare.dataset": "digits", "prepare.normalise": "literature"},
-            r"prepare\.normalise literature: there are no such figures for digits; use standardise",
+            r"prepare\.normalise literature: there are no such figures for digits; set prepare\.normalise=standardise",
         ),
     ],
 )

@@ -1,6 +1,7 @@
 """What distillation begins with, does in an iteration, and leaves."""
 
 import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -255,3 +256,13 @@ def test_a_finished_distillation_says_so_and_computes_nothing(
     with logged("INFO") as lines:
         pipeline.distill(make_run(distill__iterations=8))
     assert "resuming after iteration 6 of 8" in lines
+
+
+def test_images_that_have_run_away_are_told(make_run: MakeRun, tmp_path: Path) -> None:
+    with logged() as lines:
+        pipeline.distill(make_run(distill__lr_img=1e9))
+    assert len(lines) == 1
+    assert re.fullmatch(r"\d+ % of the pixels are far from .* they reach [\d.e+]+\); lower distill.lr_img", lines[0])
+    with logged() as lines:
+        pipeline.distill(make_run(tmp_path / "other"))
+    assert lines == []

@@ -108,7 +108,7 @@ def test_fewer_iterations_than_asked_for_are_scored_with_a_warning(make_run: Mak
     first = pipeline.evaluate(run)
     with logged() as lines:
         assert pipeline.evaluate(make_run()) == first
-    assert "is from iteration 3 of 6; it is scored as it is, `attcli distill` goes on with it" in lines[0]
+    assert "is from iteration 3 of 6; it is scored as it is, `attcli distill` continues it" in lines[0]
     with logged() as lines:
         pipeline.evaluate(run)
     assert lines == []

@@ -163,7 +163,7 @@ def test_what_is_no_set_is_refused_in_one_line_with_and_without_a_plan(cli: Cli)
         ("artifacts", "artifacts is a folder; name the file in it"),
         ("cut.h5", "cut.h5 is damaged or cut short"),
         ("notes.txt", "notes.txt is no file of attcli"),
-        ("missing.h5", "missing.h5 does not exist; check its name"),
+        ("missing.h5", "missing.h5 is missing; name a file that exists"),
     ):
         for words in ((), ("--dry-run",)):
             said = cli.small("evaluate", name, *words, code=2).splitlines()
@@ -241,7 +241,7 @@ def test_preparing_image_files_is_timed_by_decoding_some(tmp_path: Path, monkeyp
 def test_image_files_that_are_missing_give_no_time(cli: Cli) -> None:
     lines = cli("prepare", "--dataset", "imagenette", "--dry-run").splitlines()
     assert "but its images are missing" in lines[0]
-    assert ", a time that is not estimated" in lines[0]
+    assert "; how long it takes is not estimated" in lines[0]
     assert lines[1].endswith("a time that is not estimated")
 
 

@@ -156,7 +156,7 @@ def test_what_differs_is_named(make_run: MakeRun) -> None:
     with pytest.raises(UserError, match=r"network\.width is 8 there, 16 asked for.*--force overwrites"):
         pipeline.distill(make_run(network__width=16))
     with pytest.raises(
-        UserError, match=r"dataset\.h5 was made with .* \(normalise is standardise there, zca asked for"
+        UserError, match=r"dataset\.h5 was made with .* \(prepare\.normalise is standardise there, zca asked for"
     ):
         pipeline.distill(make_run(prepare__normalise="zca"))
     with pytest.raises(UserError, match=r"synthetic\.h5 was made with .* \(distill\.ipc is 1 there, 2 asked for\)"):
@@ -200,7 +200,7 @@ def test_damaged_inputs(make_run: MakeRun) -> None:
         data = path.read_bytes()
         path.unlink()
         path.write_bytes(data[: len(data) // 2])
-        with pytest.raises(UserError, match=r"is damaged or cut short .*; delete it and run `attcli "):
+        with pytest.raises(UserError, match=r"is damaged or cut short .*; move it elsewhere and run `attcli "):
             stage(run)
         path.unlink()
         path.write_bytes(data)

@@ -247,7 +247,7 @@ def test_a_prepared_folder_serves_without_its_files(cli: Cli, layout: str) -> No
     assert (cli.folder / "artifacts" / "dataset.h5").read_bytes() == prepared
     assert (cli.folder / "artifacts" / "scores.json").exists()
     for words, problem in (
-        (("--set", "prepare.limit_per_class=3"), "limit_per_class is null there, 3 asked for"),
+        (("--set", "prepare.limit_per_class=3"), "prepare.limit_per_class is null there, 3 asked for"),
         (("--set", "buffer.batch=400"), "buffer.batch 400 is more than the"),
         (("--set", "distill.ipc=400"), "distill.ipc 400 is more than the"),
         (("--force", "--set", "prepare.limit_per_class=4"), "photos is not there; name the folder"),

@@ -33,7 +33,7 @@ def test_a_file_cut_short_is_told_as_such(tmp_path: Path, keep: int) -> None:
     artefact.write(path, HEADER, {"x": np.arange(5000.0)})
     data = path.read_bytes()
     path.write_bytes(data[:keep])
-    with pytest.raises(UserError, match=r"a\.h5 is damaged or cut short .*delete it and run `maker`"):
+    with pytest.raises(UserError, match=r"a\.h5 is damaged or cut short .*move it elsewhere and run `maker`"):
         artefact.read(path, "thing", "maker")
 
 

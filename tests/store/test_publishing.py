@@ -19,7 +19,10 @@ def written(path: Path, fingerprint: str, value: float = 0.0) -> Path:
 def test_a_target_of_another_fingerprint_is_refused_and_stays(tmp_path: Path) -> None:
     source, target = written(tmp_path / "work" / "a.h5", "abc"), written(tmp_path / "out" / "a.h5", "def")
     before = target.read_bytes()
-    with pytest.raises(UserError, match=r"a\.h5 is of another identity \(def, not abc\); --force overwrites it"):
+    with pytest.raises(
+        UserError,
+        match=r"a\.h5 was made with other settings \(its fingerprint is def, not abc\); --force overwrites it",
+    ):
         publish(source, target)
     assert target.read_bytes() == before
     publish(source, target, force=True)

@@ -65,11 +65,11 @@ def _tests(
     unknown = [name for name in names if name not in classes]
     if unknown and wanted is None:
         raise UserError(
-            f"{folder.root / place} has the class {unknown[0]}, which train/ has not; give both the same classes"
+            f"{folder.root / place} has the class {unknown[0]}, which train/ does not have; give both the same classes"
         )
     tests = {name: folder.images(f"{place}/{name}") if name in names else [] for name in classes}
     if not any(tests.values()):
-        raise UserError(f"{folder.root / place} has no images of the classes; add some, or delete it")
+        raise UserError(f"{folder.root / place} has no images of the classes; add some, or move the folder elsewhere")
     if lacking := [name for name, paths in tests.items() if not paths]:
         remarks.append(("WARNING", f"{folder.root / place} has no images of the class {lacking[0]}"))
     return numbered(tests)

@@ -175,7 +175,10 @@ def _tiny_tests(folder: Folder, classes: tuple[str, ...]) -> Labelled:
         below = "val/images" if "images" in inner and folder.folders("val/images") else "val"
         names = [name for name in folder.folders(below) if name != "images"]
         if unknown := [name for name in names if name not in numbers]:
-            raise UserError(f"{folder.root / below} has the class {unknown[0]}, which train/ has not; unpack it again")
+            raise UserError(
+                f"{folder.root / below} has the class {unknown[0]}, which train/ does not have; "
+                "unpack Tiny ImageNet again"
+            )
         if not names:
             raise UserError(f"{folder.root / below} has no images; unpack Tiny ImageNet again")
         return [(path, numbers[name]) for name in sorted(names) for path in folder.images(f"{below}/{name}")]

@@ -1,0 +1,33 @@
+"""The container that a process is in, as far as it can be seen, and whether a folder outlives it. Free of torch."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+MARKS = {"/.dockerenv": "Docker", "/run/.containerenv": "Podman"}
+VARIABLES = {
+    "APPTAINER_CONTAINER": "Apptainer",
+    "SINGULARITY_CONTAINER": "Singularity",
+    "KUBERNETES_SERVICE_HOST": "Kubernetes",
+}
+OWN_MARK = "container"
+"""The variable that the project's image sets (so do Podman and systemd), for runtimes that leave no mark."""
+
+WRITES_TO_HOST = ("Apptainer", "Singularity")
+"""Containers whose current folder is one of the host."""
+
+
+def kind(environ: Mapping[str, str] = os.environ) -> str | None:
+    """What kind of container this is, in a word; None where none is seen."""
+    by_variable = next((name for variable, name in VARIABLES.items() if variable in environ), None)
+    by_mark = next((name for path, name in MARKS.items() if Path(path).exists()), None)
+    return by_variable or by_mark or ("a container" if environ.get(OWN_MARK) else None)
+
+
+def vanishes(folder: Path, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether what is written into an existing folder lies in a container alone and is lost with it."""
+    inside = kind(environ)
+    if inside is None or inside in WRITES_TO_HOST:
+        return False
+    folders = (folder.absolute(), *folder.absolute().parents)
+    return not any(os.path.ismount(part) for part in folders if part != part.parent)

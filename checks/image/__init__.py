@@ -1,0 +1,1 @@
+"""`make image-check`: the image is built without a Docker engine, and tried out."""
