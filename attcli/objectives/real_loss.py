@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from attcli.matching.batches import Plan
     from attcli.matching.step_functions import StepFunctions
     from attcli.objectives import Inputs, Slope
+    from attcli.settings import Distill
 
 
 class Options(Section):
@@ -142,6 +143,11 @@ def _on_real_images(inputs: Inputs, batch: int) -> StepFunctions:
     )
     build = inputs.architecture.build
     return execution.step_functions(inputs.student, build, work, inputs.images.device, how.execution, how.micro_batch)
+
+
+def reads_experts(distill: Distill) -> bool:
+    """Only where students start at experts' parameters."""
+    return bool(distill.student_start == "expert")
 
 
 def make(inputs: Inputs) -> RealLoss:

@@ -98,7 +98,7 @@ def begin(
     settings, ranks = run.settings, run.ranks
     device = runtime.device(settings.runtime.device)
     execution.set_precision(settings.distill.precision)
-    architecture = inputs.architecture(settings.network, trajectories.about)
+    architecture = inputs.architecture(settings.network, data.about)
     student = execution.student(architecture.build, device, settings.distill.precision)
     space = Space(data.about["channels"], data.about["resolution"], data.normaliser)
     decoder = coding.load(coding.choices(settings.distill), space)
