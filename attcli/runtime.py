@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import logging
 import os
 import platform
 import signal
@@ -115,6 +116,7 @@ def free_memory() -> int:
 def configure(threads: int | str | None, deterministic: bool) -> None:
     """Set torch's CPU threads where a number is given, let it keep freed memory, and make kernels reproducible."""
     keep_freed_memory()
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of CUDA's files without a GPU
     if isinstance(threads, int):
         torch.set_num_threads(threads)
     if deterministic:

@@ -2,7 +2,6 @@
 
 import csv
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -38,13 +37,7 @@ def test_stages_are_commands_that_make_nothing_else(pipeline: dict, stage: str) 
 
 def test_metrics_and_plots_are_not_cached(pipeline: dict) -> None:
     shown = [*pipeline["stages"]["evaluate"]["metrics"], *pipeline["stages"]["distill"]["plots"]]
-    shown += [entry for entry in pipeline["stages"]["distill"]["outs"] if isinstance(entry, dict)]
-    assert [next(iter(entry)) for entry in shown] == [f"artifacts/{name}" for name in SHOWN]
     assert [next(iter(entry.values())) for entry in shown] == [{"cache": False}] * 3
-
-
-SHOWN = ("scores.json", "images.png", "history.csv")
-"""What git keeps, and DVC does not cache."""
 
 
 class Checkout:
@@ -106,7 +99,6 @@ def test_repro_runs_what_changed_and_restores_what_was(tmp_path: Path) -> None:
     assert (checkout.folder / "artifacts" / "scores.json").read_text() != scores
     assert_experiments_show_scores(checkout)
     assert "index.html" in checkout.run(*dvc("plots", "show"))
-    assert_plots_are_those_of_the_pipeline(checkout)
     assert "index.html" in checkout.run(*dvc("plots", "diff", "HEAD"))
     checkout.edit(ipc=1)
     assert checkout.repro() == []
@@ -124,13 +116,6 @@ def assert_experiments_show_scores(checkout: Checkout) -> None:
     assert all(0 <= float(value) <= 100 for value in shown)
     (compared,) = [line for line in checkout.run(*dvc("metrics", "diff", "--all")).splitlines() if name in line]
     assert "-" not in compared.split()[2:4]
-
-
-def assert_plots_are_those_of_the_pipeline(checkout: Checkout) -> None:
-    """DVC draws the plots that dvc.yaml describes, and none of its own choice."""
-    page = (checkout.folder / "dvc_plots" / "index.html").read_text()
-    drawn = set(re.findall('id ?= ?"([^"]*)"', page))
-    assert drawn == {"matching_loss", "matched_step", "artifacts_images_png"}
 
 
 def test_repro_of_an_unpacked_archive(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from attcli import runtime
 
@@ -61,3 +62,16 @@ assert torch._inductor.config.deterministic
 
 def test_the_compiler_is_loaded_only_where_it_compiles_and_is_reproducible_then() -> None:
     subprocess.run([sys.executable, "-c", CONFIGURED], check=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch only warns where it sees no GPU")
+def test_cuda_without_a_gpu_is_not_warned_of() -> None:
+    configured = "from attcli import runtime; runtime.configure(1, False)"
+    variables = {**os.environ, "CUDA_HOME": "/somewhere"}
+
+    def said(before: str) -> str:
+        words = [sys.executable, "-c", f"import logging; {before}; import torch.utils.cpp_extension"]
+        return subprocess.run(words, env=variables, check=True, capture_output=True, text=True).stderr
+
+    assert "No CUDA runtime is found" in said("import torch")
+    assert "No CUDA runtime" not in said(configured)

@@ -76,7 +76,6 @@ def resolve_flags(
     flags: dict[str, Any], sets: list[str] | None, params: Path | None, recipe: str | None = None
 ) -> "Resolved":
     """The settings. With a recipe's name, those of it alone: params.yaml is not read."""
-    from attcli import progress
     from attcli.settings import resolve
     from attcli.settings.layers import assignment
 
@@ -84,9 +83,16 @@ def resolve_flags(
     if recipe:
         plain = {**selectors(recipe), **plain}
     named = {**dict(assignment(text) for text in sets or []), **plain}
-    asked = str(named.get("runtime.verbosity"))
-    progress.configure(asked if asked in progress.LEVELS else "normal")  # a folder of images is looked at below
     return resolve(named, params, recipe=recipe, ignore_params=recipe is not None)
+
+
+def begin_log(sets: list[str] | None) -> None:
+    """Set the log up before the settings are known: a folder of images is looked at while they are read."""
+    from attcli import progress
+    from attcli.settings.layers import assignment
+
+    asked = str(dict(assignment(text) for text in sets or []).get("runtime.verbosity"))
+    progress.configure(asked if asked in progress.LEVELS else "normal")
 
 
 def run_stage(
@@ -110,6 +116,7 @@ def run_stage(
     """
     from attcli.settings.completeness import check_under_dvc
 
+    begin_log(sets)
     resolved = resolve_flags(flags, sets, params, recipe)
     check_under_dvc(resolved)
     from loguru import logger

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attcli.cli import completion
-from attcli.cli.command import given, reporting, resolve_flags
+from attcli.cli.command import begin_log, given, reporting, resolve_flags
 from attcli.cli.difference import FLAG, difference
 from attcli.cli.flags import COUNT, Artifacts, AsJson, Dataset, Ipc, Method, Params, Set, switch
 from attcli.errors import UserError
@@ -64,6 +64,7 @@ def config(
             typer.echo(json.dumps(Settings.model_json_schema(), indent=2))
             return
         flags = given(prepare__dataset=dataset, distill__method=method, distill__ipc=ipc)
+        begin_log(sets)
         resolved = resolve_flags(flags, sets, params)
         values = _chosen(resolved, section)
         if diff is not None:
