@@ -18,6 +18,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from attcli.options import Section
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from attcli.matching.batches import Plan
@@ -70,7 +71,6 @@ class RealLoss:
         import torch
 
         from attcli import runtime
-        from attcli.data.inputs import of_each_class
         from attcli.matching.batches import plan
         from attcli.matching.parameters import vector
 
@@ -91,13 +91,21 @@ class RealLoss:
             plan(self._images, batch, count, settings.augment, generator, short_first=True)
             for count in (steps, settings.syn_steps)
         )
-        counts = self._labels.bincount(minlength=self._classes)
-        wanted = min(settings.real_batch, len(self._labels))
-        each = [min(int(count), -(-wanted // self._classes)) for count in counts]
-        real = of_each_class(self._labels, each, generator)
-        return Drawn(
-            expert, epoch, start, before, window, real[torch.randperm(len(real), generator=generator)[:wanted]]
-        )
+        return Drawn(expert, epoch, start, before, window, self._drawn_images(generator))
+
+    def _drawn_images(self, generator: torch.Generator) -> Tensor:
+        """Indices of real images, as many of each class; classes that have one more are drawn, too."""
+        import torch
+
+        from attcli.data.inputs import of_each_class
+
+        have = self._labels.bincount(minlength=self._classes)
+        wanted = min(self._settings.real_batch, len(self._labels))
+        each = (torch.full_like(have, wanted // self._classes)).minimum(have)
+        with_room = torch.nonzero(each < have)[:, 0]
+        more = with_room[torch.randperm(len(with_room), generator=generator)[: wanted % self._classes]]
+        each[more] += 1
+        return of_each_class(self._labels, each.tolist(), generator)
 
     def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: Drawn) -> Slope:
         """The loss on the drawn real images, and its gradients."""

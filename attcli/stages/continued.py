@@ -30,18 +30,17 @@ def begin(path: Path, settings: Settings, data: dataset.Dataset, decoder: Coding
     dtype = execution.dtype(settings.distill.precision)
     if kind == states.KIND:
         old = states.of(header, arrays)
-        numbers, constants = old.coded().learned, old.coded().constants
+        numbers, constants, scales = old.coded().learned, old.coded().constants, dict(old.scales)
     else:
         packed = states.below("synthetic", arrays) or {"images/values": arrays["images"]}
         numbers = decoder.unpack(packed, len(distilled.labels))
-        constants = states.tensors("constants", arrays)
+        constants, scales = states.tensors("constants", arrays), decoder.fit(numbers)
     learned = {name: x.to(dtype) for name, x in numbers.items()}
-    scales = decoder.fit(learned)
     everything = {**learned, states.LR: torch.tensor(distilled.lr, dtype=dtype)}
     constants = dict(constants)
     if soft:
         everything[states.LOGITS] = distilled.labels.to(dtype)
-        if of_labels := decoder.fit_labels(everything[states.LOGITS]):
+        if states.LOGITS not in scales and (of_labels := decoder.fit_labels(everything[states.LOGITS])):
             scales[states.LOGITS] = of_labels
     else:
         constants[states.LABELS] = distilled.labels

@@ -103,7 +103,8 @@ def test_its_gradient_is_that_of_the_plain_graph(labels: str, make_run: Callable
 
 
 def test_it_needs_no_experts_and_its_loss_falls(make_run: Callable[..., Run]) -> None:
-    run = make_run(**{**CHANGES, "distill__iterations": 25, "distill__syn_steps": 10, "distill__lr_img": 0.05})
+    faster = {"distill__lr_img": 0.1, "distill__lr_init": 0.3, "distill__real_batch": 100, "distill__batch_syn": None}
+    run = make_run(**{**CHANGES, "distill__iterations": 25, "distill__syn_steps": 15, **faster})
     pipeline.distill(run)
     assert not list(run.experts.glob("*.h5"))
     losses = [float(line.split(",")[4]) for line in run.history.with_suffix(".csv").read_text().splitlines()[1:]]
@@ -139,12 +140,13 @@ def test_a_distillation_starts_from_a_finished_set(make_run: Callable[..., Run],
     _, state = distill.begin(second, data, experts.Experts([]))
     loop, _ = distill.begin(second, data, experts.Experts([]), state)
     images = loop.coding.images(state.coded(), state.scales)
-    assert torch.equal(images, old.variants["synthetic"])
+    kept_as_it_was = storage == "float32" or source == "snapshots"  # else a grid is fitted to what is on a grid already
+    assert torch.allclose(images, old.variants["synthetic"], rtol=0, atol=0 if kept_as_it_was else 0.01)
     assert torch.equal(states.labels_as_kept(loop.coding, state), old.labels)
     assert float(state.lr) == pytest.approx(old.lr)
     fingerprint = identity.distill(second.settings, data.sha256, "")[0]
-    other = second.settings.model_copy(deep=True)
-    other.distill.start_from = None
+    settings = second.settings
+    other = settings.model_copy(update={"distill": settings.distill.model_copy(update={"start_from": None})})
     assert identity.distill(other, data.sha256, "")[0] != fingerprint
 
 
