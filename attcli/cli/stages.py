@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attcli.cli import completion
-from attcli.cli.command import given, refuse_json, reporting, run_stage, seconds
+from attcli.cli.command import given, refuse_json, refuse_missing, reporting, run_stage, seconds
 from attcli.cli.flags import (
     COUNT,
     Artifacts,
@@ -122,6 +122,16 @@ def distill(
     iterations: Iterations = None,
     time_limit: TimeLimit = None,
     experts: ExpertCount = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Start from the images, labels and learning rate of a finished set or snapshot "
+            "(distill.start_from). Default: from real images.",
+            show_default=False,
+            metavar="SET.h5",
+        ),
+    ] = None,
     seed: Seed = None,
     sets: Set = None,
     params: Params = None,
@@ -146,12 +156,14 @@ def distill(
             prepare__dataset=dataset,
             distill__ipc=ipc,
             distill__iterations=iterations,
+            distill__start_from=start_from,
             buffer__experts=experts,
             distill__seed=seed,
             runtime__device=device,
             runtime__data_dir=data_dir,
             runtime__artifacts=artifacts,
         )
+        refuse_missing(start_from)
         limit = None if time_limit is None else seconds(time_limit, "--time-limit")
         options: dict[str, Any] = {
             "auto": not no_auto,

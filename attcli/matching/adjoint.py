@@ -10,6 +10,8 @@ One step's graph is alive at a time; what grows with N is only the N x P states.
 unroll: nothing is dropped, as TESLA drops the dependence of later gradients on earlier images.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -56,14 +58,31 @@ def trajectory(
     storage: torch.device | None = None,
 ) -> tuple[States, Tensor]:
     """The states from `start` (P,) on, after every SGD step on `batches`, and their distances (2, N) to `target`."""
+    distances: list[Tensor] = []
+    states = unrolled(step_functions, start, batches, lr, storage, lambda theta: _append(distances, theta, target))
+    return states, torch.stack(distances, dim=1)
+
+
+def _append(distances: list[Tensor], theta: Tensor, target: Tensor) -> None:
+    distances.append(objective.distance(theta, target))
+
+
+def unrolled(
+    step_functions: StepFunctions,
+    start: Tensor,
+    batches: Batches,
+    lr: Tensor,
+    storage: torch.device | None = None,
+    met: Callable[[Tensor], None] = lambda theta: None,
+) -> States:
+    """The states from `start` (P,) on, after every SGD step on `batches`; `met` sees each of them."""
     states = States(start, len(batches), storage)
-    distances = []
     theta = start
     for i in range(len(batches)):
         theta = torch.addcmul(theta, step_functions.gradient(theta, *batches[i]), lr, value=-1)
         states[i + 1] = theta
-        distances.append(objective.distance(theta, target))
-    return states, torch.stack(distances, dim=1)
+        met(theta)
+    return states
 
 
 def match(
@@ -74,12 +93,20 @@ def match(
     k = select(distances)
     theta = states[k]
     loss, lam = objective.loss(theta, start, target), objective.slope(theta, start, target)
+    return Match(loss, k, distances, swept(step_functions, states, batches, k, lam, lr))
+
+
+def swept(step_functions: StepFunctions, states: States, batches: Batches, k: int, lam: Tensor, lr: Tensor) -> Tensor:
+    """The sweep back from lambda_k = `lam` (P,) through steps k-1 .. 0; what it leaves in the batches goes to the set.
+
+    Returns dL/dlr, a scalar.
+    """
     lr_gradient = torch.zeros_like(lr)
     for i in reversed(range(k)):
         derivatives = pulled_back(step_functions, states[i], batches, i, lam, lr)
         lr_gradient -= derivatives.inner
         lam = torch.addcmul(lam, derivatives.theta, lr, value=-1)
-    return Match(loss, k, distances, lr_gradient)
+    return lr_gradient
 
 
 def pulled_back(

@@ -1,30 +1,37 @@
 """What distilling minimises: one file per objective, found by its name.
 
 An objective sees images, labels and the student's learning rate, and returns a loss with its gradient in each of them.
-Where the images come from and how they are updated is not its business.
+Where the images come from and how they are updated is not its business. Modules of objectives are imported without
+torch, which they import where they need it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from __future__ import annotations
 
-from torch import Tensor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attcli import registry
-from attcli.matching.step_functions import StepFunctions
-from attcli.matching.student import Student
-from attcli.networks import Architecture
-from attcli.ranks import Team
-from attcli.settings import Distill, Runtime
-from attcli.store.experts import Experts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from attcli.matching.microbatch import Together
+    from attcli.matching.step_functions import StepFunctions
+    from attcli.matching.student import Student
+    from attcli.networks import Architecture
+    from attcli.settings import Distill, Runtime
+    from attcli.store.dataset import Dataset
+    from attcli.store.experts import Experts
 
 
 @dataclass(frozen=True)
 class Inputs:
     """What an objective may work with; its module's `make(inputs)` takes what it needs.
 
-    images (n, C, H, W) are the ones that distilling begins or resumes with, on the device: their number, shape and type
-    stay. team: the processes that may share the slices of a batch.
+    data: the prepared dataset. images (n, C, H, W) are the ones that distilling begins or resumes with, on the device:
+    their number, shape and type stay. team: the processes that may share the slices of a batch.
     """
 
     settings: Distill
@@ -33,8 +40,9 @@ class Inputs:
     architecture: Architecture
     student: Student
     experts: Experts
+    data: Dataset
     images: Tensor
-    team: Team = field(default_factory=Team)
+    team: Together
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,16 @@ Which span and which of the student's steps are matched, and how the gradient is
 (`attcli.matching.window`, `select` and the engines).
 """
 
-from typing import NamedTuple
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
-from attcli import execution, runtime
-from attcli.matching import engine
-from attcli.matching.batches import Plan, SyntheticBatches, plan, probabilities
-from attcli.matching.microbatch import MicroBatched, SharedSlices
-from attcli.matching.select import SELECTORS
-from attcli.matching.statistics import calibrated, unfilled
-from attcli.matching.step_functions import StepFunctions
-from attcli.matching.window import WINDOWS, StartEpochs
-from attcli.objectives import Inputs, Slope
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attcli.matching.batches import Plan
+    from attcli.matching.step_functions import StepFunctions
+    from attcli.objectives import Inputs, Slope
 
 TOGETHER = 250
 """Images that an expert labels at a time."""
@@ -36,15 +32,23 @@ class TrajectoryMatching:
     """The objective. All its draws follow from (seed, iteration, span)."""
 
     def __init__(self, inputs: Inputs) -> None:
+        from attcli.matching import engine
+
         self._settings, self._seed = inputs.settings, inputs.seed
         self._experts, self._student = inputs.experts, inputs.student
         self._classes, self._images = inputs.architecture.classes, len(inputs.images)
         self._pinned = inputs.images.device.type == "cuda"
         self._match = engine.load(inputs.settings.engine)
-        self.step_functions = _step_functions(inputs)
+        self.step_functions = step_functions_of(inputs)
 
     def ahead(self, iteration: int, span: int) -> Drawn:
         """Draw expert, start epoch and the student's batches, and read the two rows of the expert."""
+        import torch
+
+        from attcli import runtime
+        from attcli.matching.batches import plan
+        from attcli.matching.window import WINDOWS, StartEpochs
+
         settings = self._settings
         generator = runtime.stream(self._seed, "iteration", iteration, *([span] if span else []))
         expert = int(torch.randint(len(self._experts), (), generator=generator))
@@ -63,6 +67,9 @@ class TrajectoryMatching:
 
     def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: Drawn) -> Slope:
         """The matching loss of the drawn span, and its gradients."""
+        from attcli.matching.batches import SyntheticBatches, probabilities
+        from attcli.objectives import Slope
+
         start, target = drawn.rows.to(images, non_blocking=True)
         if self._settings.labels == "teacher":
             labels = self._taught(images, target)
@@ -76,10 +83,16 @@ class TrajectoryMatching:
         return Slope(match.loss, by_images, by_logits, match.lr_gradient, labels, facts)
 
     def _select(self, distances: Tensor) -> int:
+        from attcli.matching.select import SELECTORS
+
         return SELECTORS[self._settings.select](distances, self._settings.select_metric)
 
     def _taught(self, images: Tensor, target: Tensor) -> Tensor:
         """The logits (n, K) that the expert gives the images at the end of the span (TESLA's labels)."""
+        import torch
+
+        from attcli.matching.statistics import calibrated
+
         teacher = calibrated(self._student, target, images)
         with torch.no_grad():
             return torch.cat([teacher.logits(target, part) for part in images.split(TOGETHER)])
@@ -90,8 +103,12 @@ def make(inputs: Inputs) -> TrajectoryMatching:
     return TrajectoryMatching(inputs)
 
 
-def _step_functions(inputs: Inputs) -> StepFunctions:
+def step_functions_of(inputs: Inputs) -> StepFunctions:
     """The student's step functions for sets shaped like the images."""
+    from attcli import execution
+    from attcli.matching.microbatch import MicroBatched, SharedSlices
+    from attcli.matching.statistics import unfilled
+
     settings, how, images = inputs.settings, inputs.execution, inputs.images
     batch = min(settings.batch_syn or len(images), len(images))
     work = execution.Work(

@@ -10,11 +10,14 @@ READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
     "distill.window": {"expanding": ("distill.current_max_start_epoch", "distill.expansion_end")},
     "distill.labels": {"learned": ("distill.lr_labels", "distill.momentum_labels", "distill.label_storage")},
     "distill.label_storage": {"uint8": ("distill.scales_every", "distill.scales_until")},
+    "distill.objective": {
+        "trajectory": ("distill.select", "distill.window", "distill.engine", "distill.expert_epochs"),
+    },
     "distill.select": {"nearest": ("distill.select_metric",)},
 }
 """For a setting that chooses: what each of its values reads that others do not."""
 
-DECLARED = ("dataset", "network", "trainer", "parameterisation", "storage")
+DECLARED = ("dataset", "network", "trainer", "objective", "parameterisation", "storage")
 """Kinds whose choices declare their options beside themselves."""
 
 
@@ -25,7 +28,10 @@ def readers() -> dict[str, dict[str, tuple[str, ...]]]:
         setting = registry.KINDS[kind].setting
         section = setting.split(".", maxsplit=1)[0]
         table[setting] = {
-            name: tuple(f"{section}.{option}" for option in registry.options(kind, name))
+            name: (
+                *(f"{section}.{option}" for option in registry.options(kind, name)),
+                *READ_BY.get(setting, {}).get(name, ()),
+            )
             for name in registry.names(kind)
         }
     return table

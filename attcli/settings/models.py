@@ -103,7 +103,7 @@ class Buffer(_with_options("trainer")):  # type: ignore[misc]
 
 
 @_options_last
-class Distill(_with_options("parameterisation", "storage")):  # type: ignore[misc]
+class Distill(_with_options("objective", "parameterisation", "storage")):  # type: ignore[misc]
     """The method, and how the synthetic set is initialised and optimised."""
 
     method: str = Field("att", description="method, such as att, or several joined by +, as att+datm")
@@ -151,6 +151,9 @@ class Distill(_with_options("parameterisation", "storage")):  # type: ignore[mis
     label_storage: Literal["float32", "float16", "bfloat16", "uint8"] = Field(
         "float32", description="learned labels: how each logit is kept: float32, float16, bfloat16 or uint8"
     )
+    start_from: Path | None = Field(
+        None, description="file of a finished set or snapshot that the images, labels and learning rate start from"
+    )
     init: Literal["real", "noise", "correct"] = Field(
         "real",
         description="what images start from. real: random real images; noise: random numbers; correct: real images "
@@ -160,7 +163,11 @@ class Distill(_with_options("parameterisation", "storage")):  # type: ignore[mis
         None, description="epoch of the experts that judge and label initial images; default: their last"
     )
     max_loss: PositiveFloat | None = Field(None, description="an update whose matching loss is above this is rejected")
-    objective: str = Field("trajectory", description="what is minimised: trajectory (the matching of trajectories)")
+    objective: str = Field(
+        "trajectory",
+        description="what is minimised. trajectory: how far a student ends from the expert; real-loss: the loss of "
+        "trained students on real images",
+    )
     parameterisation: str = Field(
         "pixels", description="what is learned: pixels, multiformation (small images that are enlarged) or frequency"
     )
@@ -295,6 +302,12 @@ class Settings(Section):
         if self.distill.init != "correct" and self.distill.labels == "hard":
             return None
         return self.epochs if self.distill.label_epoch is None else self.distill.label_epoch
+
+    @property
+    def reads_experts(self) -> bool:
+        """Whether distilling reads experts: for its objective, or to judge and label the initial images."""
+        says = getattr(registry.module("objective", self.distill.objective), "reads_experts", None)
+        return self.label_epoch is not None or says is None or bool(says(self.distill))
 
     @property
     def read_epochs(self) -> int:

@@ -64,9 +64,11 @@ def read(path: Path, metric: str | None, gammas: list[int], every: int) -> Diagn
     so. UserError if the history is missing or damaged.
     """
     header, arrays = artefact.read(path, history.KIND, history.MAKER)
-    metric = metric or str(header.settings["distill"]["select_metric"])
+    metric = metric or str(header.settings["distill"].get("select_metric", "l1"))
     distances = arrays[metric]
     rows, n_steps = distances.shape
+    if not n_steps:
+        raise UserError(f"{path} holds no distances to experts, as its set was not made by matching trajectories")
     spans = history.spans(arrays)
     optimum = nearest(distances)
     shown = spans * np.unique(np.linspace(0, rows // spans - 1, SHOWN).astype(int))

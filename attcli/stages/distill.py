@@ -98,7 +98,7 @@ def begin(
     settings, ranks = run.settings, run.ranks
     device = runtime.device(settings.runtime.device)
     execution.set_precision(settings.distill.precision)
-    architecture = inputs.architecture(settings.network, trajectories.about)
+    architecture = inputs.architecture(settings.network, data.about)
     student = execution.student(architecture.build, device, settings.distill.precision)
     space = Space(data.about["channels"], data.about["resolution"], data.normaliser)
     decoder = coding.load(coding.choices(settings.distill), space)
@@ -115,6 +115,7 @@ def begin(
             architecture=architecture,
             student=student,
             experts=trajectories,
+            data=data,
             images=decoder.images(state.coded(), state.scales),
             team=ranks.team(min(settings.distill.spans, ranks.size)),
         ),

@@ -87,7 +87,8 @@ def stages_of(run: Run, command: str, target: Target | None = None) -> tuple[str
         return ("evaluate",) if run.dataset.exists() or target.snapshots else ("prepare", "evaluate")
     if command == "evaluate" and run.synthetic.exists() and not pipeline.was_stopped(run):
         return ("evaluate",) if run.dataset.exists() else ("prepare", "evaluate")
-    return ORDER[: ORDER.index(command) + 1]
+    stages = ORDER[: ORDER.index(command) + 1]
+    return tuple(stage for stage in stages if stage != "buffer" or command == "buffer" or run.settings.reads_experts)
 
 
 def scored_file(run: Run, command: str, target: Target | None = None) -> Path | None:

@@ -12,7 +12,7 @@ from attcli.errors import MissingError
 from attcli.settings import Settings
 from attcli.settings.choices import idle
 from attcli.stages import facts
-from attcli.store import artefact, dataset
+from attcli.store import artefact, dataset, synthetic
 
 ALGORITHM = {"prepare": 1, "buffer": 1, "distill": 2, "evaluate": 1}
 """Raise a stage's number when a change of the code alters its results, so that old work is not taken for new."""
@@ -96,13 +96,20 @@ def distillation(settings: Settings) -> dict[str, object]:
     """The settings that decide what a distillation computes; how long it runs is none of them."""
     return {
         "distill": {
-            **content(settings, "distill", "method", "iterations", "save_every", "max_bad_updates"),
+            **content(settings, "distill", "method", "iterations", "save_every", "max_bad_updates", "start_from"),
+            **_start(settings),
             "label_epoch": settings.label_epoch,
             "seed": settings.seed_of("distill"),
-            "experts": settings.buffer.experts,
+            **({"experts": settings.buffer.experts} if settings.reads_experts else {}),
         },
         "network": network(settings),
     }
+
+
+def _start(settings: Settings) -> dict[str, str]:
+    """The set that a distillation starts from, by its content, if there is one."""
+    path = settings.distill.start_from
+    return {} if path is None else {"start_from": synthetic.header(path).sha256}
 
 
 def distill(settings: Settings, dataset_sha256: str, experts_digest: str) -> Identity:

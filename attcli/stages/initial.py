@@ -10,11 +10,10 @@ from attcli import execution, runtime
 from attcli.coding import Coding
 from attcli.data.inputs import of_each_class
 from attcli.errors import UserError
-from attcli.matching import outer
 from attcli.matching.statistics import calibrated
 from attcli.matching.student import Student, has_batch_statistics
 from attcli.settings import Settings
-from attcli.stages import update
+from attcli.stages import continued, update
 from attcli.store import dataset, experts, states
 
 TOGETHER = 250
@@ -37,6 +36,8 @@ def begin(
     UserError if a class has too few images.
     """
     distill = settings.distill
+    if distill.start_from is not None:
+        return continued.begin(distill.start_from, settings, data, decoder)
     generator = runtime.stream(settings.seed_of("distill"), "initial-images")
     classes, per_class = len(data.about["classes"]), decoder.images_per_class(distill.ipc)
     hard = torch.arange(classes).repeat_interleave(per_class)
@@ -67,16 +68,7 @@ def begin(
             scales[states.LOGITS] = of_labels
     else:
         constants[states.LABELS] = labels
-    optimiser = outer.OPTIMISERS[distill.optimiser]()
-    return states.State(
-        iteration=0,
-        learned=learned,
-        constants=constants,
-        averages={name: x.clone() for name, x in coded.learned.items()},
-        moments={name: optimiser.begin(x) for name, x in learned.items()},
-        counts=dict.fromkeys(update.COUNTS, 0),
-        scales=scales,
-    )
+    return update.first(distill, learned, constants, coded.learned, scales)
 
 
 class _Judges:

@@ -29,8 +29,13 @@ def read_dataset(run: Run) -> dataset.Dataset:
 
 
 def open_experts(run: Run, data: dataset.Dataset) -> experts.Experts:
-    """The experts that distilling reads. UserError unless there are as many, as long, and of the kind, as asked for."""
+    """The experts that distilling reads, if it does: else none, of nothing.
+
+    UserError unless there are as many, as long, and of the kind, as asked for.
+    """
     settings = run.settings
+    if not settings.reads_experts:
+        return experts.Experts([])
     trajectories = experts.open_experts(run.experts, settings.buffer.experts)
     try:
         layout, wanted = layout_of(run, data), identity.buffer(settings, data.sha256)

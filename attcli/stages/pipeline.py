@@ -42,7 +42,8 @@ def _distill(run: Run) -> None:
             kept = artefact.header(run.synthetic, synthetic.KIND, synthetic.MAKER).settings
             if differences(kept, identity.distillation(run.settings)):  # said before experts are trained in vain
                 raise refuse(run.synthetic, kept, identity.distillation(run.settings), OTHERWISE)
-        experts_stage.run(run)
+        if run.settings.reads_experts:
+            experts_stage.run(run)
         if run.out_of_time():
             logger.warning("stopped by the time limit before the first iteration; run again to continue")
             return

@@ -14,9 +14,29 @@ from attcli.matching.outer import Pace
 from attcli.objectives import Slope
 from attcli.parameterisations import Coded
 from attcli.settings import Distill
-from attcli.store.states import LABELS, LOGITS, LR, State
+from attcli.store.states import LABELS, LOGITS, LR, State, Tensors
 
 COUNTS = ("lr_projected", "skipped", "skipped_in_a_row", "rejected", "rejected_in_a_row")
+
+
+def first(
+    settings: Distill,
+    learned: Tensors,
+    constants: Tensors,
+    averaged: Mapping[str, Tensor],
+    scales: dict[str, dict[str, Tensor]],
+) -> State:
+    """The state before the first iteration: nothing has moved, and averages are those of the numbers themselves."""
+    optimiser = outer.OPTIMISERS[settings.optimiser]()
+    return State(
+        iteration=0,
+        learned=learned,
+        constants=constants,
+        averages={name: x.clone() for name, x in averaged.items()},
+        moments={name: optimiser.begin(x) for name, x in learned.items()},
+        counts=dict.fromkeys(COUNTS, 0),
+        scales=scales,
+    )
 
 
 class Updates:

@@ -1,0 +1,83 @@
+"""A distillation that starts from a finished set, or from a snapshot: its numbers, labels and learning rate."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attcli import coding, execution
+from attcli.coding import Coding
+from attcli.errors import UserError
+from attcli.settings import Settings
+from attcli.stages import update
+from attcli.store import artefact, dataset, states, synthetic
+
+
+def begin(path: Path, settings: Settings, data: dataset.Dataset, decoder: Coding) -> states.State:
+    """The state before the first iteration, on the CPU.
+
+    From a snapshot its numbers are taken as they were learned, from a set as they are kept; always the last ones, not
+    their averages. UserError where the set is made of other things than the settings ask for.
+    """
+    distilled = synthetic.read(path, kind=None)  # verifies all of it
+    _check(path, distilled.about, settings, data)
+    asked, soft = settings.distill.labels, distilled.labels.is_floating_point()
+    if soft != (asked == "learned"):
+        has, needs = ("learned labels", "learned") if soft else ("class numbers as labels", "hard")
+        raise UserError(f"{path} has {has}, and distill.labels {asked} is asked for; set distill.labels={needs}")
+    kind = artefact.kind_of(path)
+    header, arrays = artefact.read(path, str(kind), synthetic.MAKER)
+    dtype = execution.dtype(settings.distill.precision)
+    if kind == states.KIND:
+        old = states.of(header, arrays)
+        numbers, constants, scales = old.coded().learned, old.coded().constants, dict(old.scales)
+    else:
+        packed = states.below("synthetic", arrays) or {"images/values": arrays["images"]}
+        numbers = decoder.unpack(packed, len(distilled.labels))
+        constants, scales = states.tensors("constants", arrays), decoder.fit(numbers)
+    learned = {name: x.to(dtype) for name, x in numbers.items()}
+    everything = {**learned, states.LR: torch.tensor(distilled.lr, dtype=dtype)}
+    constants = dict(constants)
+    if soft:
+        everything[states.LOGITS] = distilled.labels.to(dtype)
+        if states.LOGITS not in scales and (of_labels := decoder.fit_labels(everything[states.LOGITS])):
+            scales[states.LOGITS] = of_labels
+    else:
+        constants[states.LABELS] = distilled.labels
+    return update.first(settings.distill, everything, constants, learned, scales)
+
+
+def _check(path: Path, about: dict[str, Any], settings: Settings, data: dataset.Dataset) -> None:
+    """UserError where a set is made of other images, or learned and kept otherwise, than the settings ask for."""
+    distill = settings.distill
+    wanted, kept = coding.choices(distill), {**coding.PLAIN, **(about.get("coding") or {})}
+    for part, choice in {**wanted, **{name: kept[name] for name in kept if name not in wanted}}.items():
+        if kept.get(part) != choice:
+            raise UserError(
+                f"{path} is made with {part} {_said(kept.get(part))}, and {_said(wanted.get(part))} is asked for; set "
+                f"distill.{part} and its options as in the set (attcli config --diff shows them)"
+            )
+    per_class = coding.images_per_class(distill, data.about["channels"], data.about["resolution"])
+    for what, own, asked in (
+        ("images per class", about.get("images_per_class", about["ipc"]), per_class),
+        ("classes", len(about["classes"]), len(data.about["classes"])),
+        ("resolution", about["resolution"], data.about["resolution"]),
+        ("channels", about["channels"], data.about["channels"]),
+    ):
+        if own != asked:
+            raise UserError(
+                f"{path} has {what} {own}, and {asked} is asked for; name another set as distill.start_from"
+            )
+    if about["normaliser"]["sha256"] != data.about["normaliser"]["sha256"]:
+        raise UserError(
+            f"{path} was distilled from images that are normalised otherwise than those of this run; use the same "
+            f"prepare settings, such as prepare.normalise"
+        )
+
+
+def _said(choice: dict[str, object] | None) -> str:
+    """A choice in words."""
+    if choice is None:
+        return "none"
+    options = ", ".join(f"{name} {value}" for name, value in choice.items() if name != "name")
+    return f"{choice['name']}{f' ({options})' if options else ''}"

@@ -1,0 +1,190 @@
+"""The loss on real images: its gradient against the plain graph in float64, what it starts from, and what it needs."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from attcli import augment
+from attcli.errors import UserError
+from attcli.matching.batches import Plan
+from attcli.stages import distill, identity, inputs, pipeline
+from attcli.stages.run import Run
+from attcli.store import artefact, experts, states, synthetic
+from tests.conftest import Cli
+from tests.methods.test_methods import Doubled
+
+CHANGES: dict[str, object] = {
+    "distill__objective": "real-loss",
+    "distill__optimiser": "adam",
+    "distill__lr_img": 0.01,
+    "distill__steps_before": 2,
+    "distill__real_batch": 37,
+    "distill__batch_syn": 7,
+}
+PRECISE: dict[str, object] = {"distill__precision": "float64", "distill__storage": "float64", "network__width": 4}
+
+
+@pytest.fixture
+def _float64() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+class Twice(Doubled):
+    """A dataset whose network inputs are in float64, held or by their indices."""
+
+    def network_inputs(self, split: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+        return self.inputs(split, torch.arange(len(self.labels[split]))).to(device, dtype)
+
+
+def trained(loss: Callable[..., Tensor], theta: Tensor, images: Tensor, p: Tensor, lr: Tensor, plan: Plan) -> Tensor:
+    """The parameters after the plan's SGD steps, with their graph."""
+    for step in range(len(plan.indices)):
+        index = plan.indices[step]
+        drawn = augment.Draw(plan.augmentations.operations[step], plan.augmentations.uniform[step])
+        x = augment.apply(drawn, images[index]) if drawn.operation else images[index]
+        (g,) = torch.autograd.grad(loss(theta, x, p[index], plan.weights[step]), theta, create_graph=True)
+        theta = theta - lr * g
+    return theta
+
+
+@pytest.mark.parametrize("labels", ["hard", "learned"])
+@pytest.mark.usefixtures("_float64")
+def test_its_gradient_is_that_of_the_plain_graph(labels: str, make_run: Callable[..., Run]) -> None:
+    run = make_run(**{**CHANGES, **PRECISE})
+    pipeline.prepare(run)
+    data = Twice(inputs.read_dataset(run))
+    distilled = torch.randn(10, 10)
+    loop, state = distill.begin(run, data, experts.Experts([]))
+    objective = loop.objective
+    if labels == "learned":
+        objective._settings = objective._settings.model_copy(update={"labels": "learned"})
+    drawn = objective.ahead(3, 0)
+    images = loop.coding.images(state.coded(), state.scales)
+    logits = distilled if labels == "learned" else state.labels
+    slope = objective.slope(images, logits, state.lr, drawn)
+
+    module = objective.step_functions.module
+    names, shapes = zip(*((name, x.shape) for name, x in module.named_parameters()), strict=True)
+
+    def outputs(theta: Tensor, x: Tensor) -> Tensor:
+        parts = theta.split([shape.numel() for shape in shapes])
+        parameters = {n: part.view(s) for n, part, s in zip(names, parts, shapes, strict=True)}
+        return functional_call(module, parameters, (x,))
+
+    def loss(theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
+        return -(w * (p * outputs(theta, x).log_softmax(dim=1)).sum(dim=1)).sum()
+
+    images, lr = images.detach().requires_grad_(), state.lr.detach().requires_grad_()
+    soft = logits.detach().requires_grad_() if labels == "learned" else None
+    p = torch.nn.functional.one_hot(state.labels, 10).double() if soft is None else soft.softmax(dim=1)
+    start = drawn.start.double().requires_grad_()
+    before = trained(loss, start, images, p, lr, drawn.before).detach().requires_grad_()
+    theta = trained(loss, before, images, p, lr, drawn.window)
+    x, y = objective._real[drawn.real], objective._labels[drawn.real]
+    total = torch.nn.functional.cross_entropy(outputs(theta, x), y)
+    wanted = torch.autograd.grad(total, [images, lr, *([soft] if soft is not None else [])])
+
+    assert torch.allclose(slope.loss, total, rtol=1e-9)
+    assert torch.allclose(slope.images, wanted[0], rtol=0, atol=1e-9 * float(wanted[0].abs().max()))
+    assert torch.allclose(slope.lr, wanted[1], rtol=1e-8)
+    if soft is not None:
+        assert slope.logits is not None
+        assert torch.allclose(slope.logits, wanted[2], rtol=0, atol=1e-9 * float(wanted[2].abs().max()))
+    counts = y.bincount(minlength=10)
+    assert int(counts.max() - counts.min()) <= 1  # as many of each class as 37 images allow
+    assert len(y) == 37
+
+
+def test_it_needs_no_experts_and_its_loss_falls(make_run: Callable[..., Run]) -> None:
+    faster = {"distill__lr_img": 0.1, "distill__lr_init": 0.3, "distill__real_batch": 100, "distill__batch_syn": None}
+    run = make_run(**{**CHANGES, "distill__iterations": 25, "distill__syn_steps": 15, **faster})
+    pipeline.distill(run)
+    assert not list(run.experts.glob("*.h5"))
+    losses = [float(line.split(",")[4]) for line in run.history.with_suffix(".csv").read_text().splitlines()[1:]]
+    assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
+    header = artefact.header(run.synthetic, synthetic.KIND, synthetic.MAKER)
+    assert not {"experts", "select", "engine", "window"} & header.settings["distill"].keys()  # which it does not read
+
+
+def test_students_may_start_at_experts(make_run: Callable[..., Run]) -> None:
+    run = make_run(**CHANGES, distill__student_start="expert")
+    pipeline.distill(run)
+    data = inputs.read_dataset(run)
+    trajectories = inputs.open_experts(run, data)
+    loop, _ = distill.begin(run, data, trajectories)
+    drawn = [loop.objective.ahead(i, 0) for i in range(12)]
+    assert {d.epoch for d in drawn} == {0, 1}
+    for d in drawn:
+        assert torch.equal(d.start, torch.from_numpy(trajectories.rows(d.expert, (d.epoch, d.epoch))[0]))
+    trajectories.close()
+
+
+@pytest.mark.parametrize("source", ["synthetic.h5", "snapshots"])
+@pytest.mark.parametrize("storage", ["float32", "uint8"])
+def test_a_distillation_starts_from_a_finished_set(make_run: Callable[..., Run], source: str, storage: str) -> None:
+    made: dict[str, object] = {"distill__storage": storage, "distill__labels": "learned"}
+    first = make_run(**made)
+    pipeline.distill(first)
+    path = first.synthetic if source == "synthetic.h5" else states.snapshots(first.snapshots)[-1]
+    old = synthetic.read(path, kind=None)
+    second = make_run(first.settings.runtime.artifacts.parent / "second", **made, **CHANGES, distill__start_from=path)
+    pipeline.prepare(second)
+    data = inputs.read_dataset(second)
+    _, state = distill.begin(second, data, experts.Experts([]))
+    loop, _ = distill.begin(second, data, experts.Experts([]), state)
+    images = loop.coding.images(state.coded(), state.scales)
+    kept_as_it_was = storage == "float32" or source == "snapshots"  # else a grid is fitted to what is on a grid already
+    assert torch.allclose(images, old.variants["synthetic"], rtol=0, atol=0 if kept_as_it_was else 0.01)
+    assert torch.equal(states.labels_as_kept(loop.coding, state), old.labels)
+    assert float(state.lr) == pytest.approx(old.lr)
+    fingerprint = identity.distill(second.settings, data.sha256, "")[0]
+    settings = second.settings
+    other = settings.model_copy(update={"distill": settings.distill.model_copy(update={"start_from": None})})
+    assert identity.distill(other, data.sha256, "")[0] != fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"distill__storage": "uint8"}, "is made with storage float32, and uint8"),
+        ({"distill__labels": "learned"}, "has class numbers as labels, and distill.labels learned is asked for"),
+        ({"distill__ipc": 2}, "has images per class 1, and 2 is asked for"),
+        ({"prepare__validation": 50}, "normalised otherwise"),
+    ],
+)
+def test_a_set_of_another_kind_is_refused(
+    make_run: Callable[..., Run], changes: dict[str, object], problem: str, tmp_path: Path
+) -> None:
+    first = make_run()
+    pipeline.distill(first)
+    with pytest.raises(UserError, match=problem):
+        pipeline.distill(make_run(tmp_path / "second", distill__start_from=first.synthetic, **CHANGES, **changes))
+
+
+def test_a_set_that_is_missing_is_refused_before_any_work(cli: Cli) -> None:
+    said = cli("distill", "--dataset", "digits", "--from", "none.h5", code=2)
+    assert "none.h5 is missing; name a file that exists" in said
+
+
+def test_there_is_nothing_to_diagnose(make_run: Callable[..., Run]) -> None:
+    from attcli.stages import diagnose
+
+    run = make_run(**CHANGES)
+    pipeline.distill(run)
+    with pytest.raises(UserError, match="holds no distances to experts"):
+        diagnose.read(run.history, None, [1], 2)
+
+
+def test_the_plan_has_no_experts(make_run: Callable[..., Run]) -> None:
+    from attcli.stages import forecast
+
+    run = make_run(**CHANGES)
+    assert "buffer" not in forecast.forecast(run, forecast.stages_of(run, "distill"))
+    assert "buffer" in forecast.forecast(replace(run, settings=make_run().settings), ("buffer", "distill"))
