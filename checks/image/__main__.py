@@ -134,8 +134,9 @@ def _put_package(container: Container) -> None:
     words = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(REPOSITORY)]
     subprocess.run([sys.executable, "-m", "pip", *words], check=True)
     (wheel,) = folder.glob("*.whl")
-    install_it = ["python", "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--force-reinstall"]
-    command = container.command([*install_it, f"/wheel/{wheel.name}"], "0:0", {folder: "/wheel"}, network=False)
+    options = ["-q", "--no-cache-dir", "--no-deps", "--no-index", "--force-reinstall"]
+    install_it = ["python", "-m", "pip", "install", *options, f"/wheel/{wheel.name}"]
+    command = container.command(install_it, "0:0", {folder: "/wheel"}, network=False)
     subprocess.run(command, check=True)
 
 
