@@ -1,7 +1,9 @@
 """The container that a process is in, as far as it can be seen, and whether a folder outlives it. Free of torch."""
 
 import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 MARKS = {"/.dockerenv": "Docker", "/run/.containerenv": "Podman"}
@@ -12,6 +14,8 @@ VARIABLES = {
 }
 OWN_MARK = "container"
 """The variable that the project's image sets (so do Podman and systemd), for runtimes that leave no mark."""
+
+MOUNTS = Path("/proc/self/mountinfo")
 
 WRITES_TO_HOST = ("Apptainer", "Singularity")
 """Containers whose current folder is one of the host."""
@@ -29,5 +33,18 @@ def vanishes(folder: Path, environ: Mapping[str, str] = os.environ) -> bool:
     inside = kind(environ)
     if inside is None or inside in WRITES_TO_HOST:
         return False
-    folders = (folder.absolute(), *folder.absolute().parents)
-    return not any(os.path.ismount(part) for part in folders if part != part.parent)
+    real = folder.resolve()
+    return not ({real, *real.parents} - {Path(real.root)}) & mount_points()
+
+
+def mount_points() -> set[Path]:
+    """Where something is mounted, as far as the system tells.
+
+    `os.path.ismount` does not see a folder of the host that is on the same device as the container's own files.
+    """
+    points = set()
+    with suppress(OSError):
+        for line in MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+            escaped = line.split(" ")[4]
+            points.add(Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), escaped)))
+    return points

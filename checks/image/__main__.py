@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="of the trials, only those with these names, separated by commas")
     parser.add_argument("--short", action="store_true", help="a shorter pipeline of the digits, on a busy machine")
     parser.add_argument("--keep", action="store_true", help="keep the image, for --reuse")
-    parser.add_argument("--reuse", action="store_true", help="try out the image that --keep kept, without a build")
+    parser.add_argument("--reuse", action="store_true", help="no build: the kept image, with attcli put into it anew")
     asked = parser.parse_args()
     try:
         install("buildah", *([] if asked.base_image else ["debootstrap"]))
@@ -88,6 +88,8 @@ def try_out(storage: Storage, asked: argparse.Namespace) -> dict[str, Any]:
     shutil.rmtree(volumes, ignore_errors=True)
     try:
         sizes = container.size()
+        if asked.reuse:
+            _put_package(container)
         trials = Trials(container, volumes, _checkout(volumes / "checkout"), asked.short)
         trials.run_all([name for name in asked.only.split(",") if name])
         versions = trials.run(["python", "-c", "import sys, torch; print(torch.__version__, sys.version.split()[0])"])
@@ -102,6 +104,7 @@ def try_out(storage: Storage, asked: argparse.Namespace) -> dict[str, Any]:
         **sizes,
         "user": configuration["User"],
         "entrypoint": configuration["Entrypoint"],
+        "package": "put into an image that was built before" if asked.reuse else "built with the image",
         "pipeline": "shorter" if asked.short else "as in params.yaml",
         "trials": trials.results,
         "cpu": cpu_model(),
@@ -122,6 +125,19 @@ def _arguments(base: str, torch_from: str) -> tuple[dict[str, str], dict[Path, s
         arguments["TORCH_FROM"] = "/torch-wheels"
         extra[Path(torch_from).absolute()] = "/torch-wheels"
     return arguments, extra
+
+
+def _put_package(container: Container) -> None:
+    """Install the package of this checkout in the container, in place of the one that its image was built with."""
+    folder = FOLDER / "wheel"
+    shutil.rmtree(folder, ignore_errors=True)
+    words = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(REPOSITORY)]
+    subprocess.run([sys.executable, "-m", "pip", *words], check=True)
+    (wheel,) = folder.glob("*.whl")
+    options = ["-q", "--no-cache-dir", "--no-deps", "--no-index", "--force-reinstall"]
+    install_it = ["python", "-m", "pip", "install", *options, f"/wheel/{wheel.name}"]
+    command = container.command(install_it, "0:0", {folder: "/wheel"}, network=False)
+    subprocess.run(command, check=True)
 
 
 def _checkout(folder: Path) -> Path:

@@ -31,7 +31,7 @@ def inside(outside: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def mount(monkeypatch: pytest.MonkeyPatch, *points: Path) -> None:
     """These folders, and the root, are mount points."""
-    monkeypatch.setattr(os.path, "ismount", lambda folder: Path(folder) in (Path("/"), *points))
+    monkeypatch.setattr(container, "mount_points", lambda: {Path("/"), *points})
 
 
 @pytest.mark.usefixtures("outside")
@@ -52,6 +52,19 @@ def test_what_is_below_a_mount_stays(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not container.vanishes(tmp_path, {})
     mount(monkeypatch, tmp_path.parent)
     assert not container.vanishes(tmp_path)
+
+
+def test_mount_points_are_those_that_the_system_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = tmp_path / "mountinfo"
+    listed.write_text(
+        "100 90 254:0 / / rw,relatime - ext4 /dev/vda rw\n"
+        "101 100 254:0 /home/me/results /work rw,relatime shared:1 - ext4 /dev/vda rw\n"
+        "102 100 0:5 / /with\\040blank rw - tmpfs tmpfs rw\n"
+    )
+    monkeypatch.setattr(container, "MOUNTS", listed)
+    assert container.mount_points() == {Path("/"), Path("/work"), Path("/with blank")}
+    monkeypatch.setattr(container, "MOUNTS", tmp_path / "none")
+    assert container.mount_points() == set()
 
 
 @pytest.mark.usefixtures("inside")
