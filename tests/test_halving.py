@@ -1,8 +1,6 @@
 """A device whose memory is too small: the slices of a step are halved until they fit, and a line says so."""
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -20,34 +18,12 @@ from attcli.networks import Architecture
 from attcli.stages import pipeline
 from attcli.stages.run import Run
 from tests.conftest import Cli, settings_in
+from tests.faults.faulty import FULL, room_for
 from tests.stages.observed import logged, variants
 
 CPU = torch.device("cpu")
 CONVNET = Architecture("convnet", 1, 10, 8, {"width": 8, "depth": 2})
-FULL = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.1 GiB of which none is free."
 WARNED = r"cpu has too little memory for (\d+) images at a time \(CUDA out of memory\. Tried to allocate 2\.00 GiB\); "
-
-
-@contextmanager
-def room_for(images: int, error: Exception | None = None) -> Iterator[None]:
-    """Meanwhile a student's steps fail on more images than that, as on a GPU whose memory is full."""
-    real = {name: getattr(Student, name) for name in ("gradient_and_logits", "derivatives")}
-
-    def limited(name: str) -> Callable:
-        def step(self: Student, theta: Tensor, x: Tensor, *others: Tensor, **options: bool) -> object:
-            if len(x) > images:
-                raise error or torch.OutOfMemoryError(FULL)
-            return real[name](self, theta, x, *others, **options)
-
-        return step
-
-    for name in real:
-        setattr(Student, name, limited(name))
-    try:
-        yield
-    finally:
-        for name, function in real.items():
-            setattr(Student, name, function)
 
 
 def halvings(lines: list[str]) -> list[tuple[int, int]]:
