@@ -28,6 +28,7 @@ LISTED = {
     "-recipes-": "`python -m benchmarks.recipes`",
     "-trials-": "`python -m benchmarks.trials`, above",
     "-coded": "`python -m benchmarks.coded`, above",
+    "-faults": "`make faults`, in [reliability.md](reliability.md)",
     "-repro-": "in [performance.md](performance.md)",
 }
 """What a record is from and where it is told, by a part of its name."""
