@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test lint bench results docs deps lock wheel image-check audit licences sbom clean
+.PHONY: repro test lint bench results faults docs deps lock wheel image-check audit licences sbom clean
 
 # The environment is made anew whenever the lock or the project's metadata change.
 .venv/done: requirements.lock pyproject.toml
@@ -38,6 +38,11 @@ bench: .venv/done
 # Writes docs/results.md from its template and benchmarks/records.
 results: .venv/done
 	$(BIN)/python -m benchmarks.results
+
+# Tries every fault many times, and writes its record and docs/reliability.md: half an hour on a free core. Needs Linux, and
+# root for small disks and PID namespaces. PARTS="kills storms" tries these parts alone.
+faults: .venv/done
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.campaign $(PARTS)
 
 # Builds the site of all pages in build/site; a broken link is an error.
 docs: .venv/done

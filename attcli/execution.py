@@ -19,6 +19,7 @@ from attcli import runtime
 from attcli.errors import UserError
 from attcli.matching.compiled import Compiled, agree
 from attcli.matching.graphed import Graphed
+from attcli.matching.halving import Halving, is_out_of_memory
 from attcli.matching.microbatch import MicroBatched, sliced
 from attcli.matching.parameters import vector
 from attcli.matching.statistics import unfilled
@@ -51,6 +52,8 @@ LOW_PRECISION = 0.3
 SWEEPS = {False: 3, True: 12}
 """Forward sweeps over the network that a step costs: g alone, or g and h."""
 
+Build = Callable[[], torch.nn.Module]
+
 
 @dataclass(frozen=True)
 class Work:
@@ -72,7 +75,7 @@ class Work:
     dtype: torch.dtype = torch.float32
 
 
-def student(build: Callable[[], torch.nn.Module], device: torch.device, precision: str) -> Student:
+def student(build: Build, device: torch.device, precision: str) -> Student:
     """A student of the network that `build` makes, on the device, computing in this precision."""
     return Student.of(build().to(device), torch.bfloat16 if precision == "bfloat16" else None)
 
@@ -89,7 +92,7 @@ def set_precision(precision: str) -> None:
     torch.backends.cudnn.allow_tf32 = allowed
 
 
-def flops(build: Callable[[], torch.nn.Module], work: Work) -> float:
+def flops(build: Build, work: Work) -> float:
     """The floating-point operations of all calls of `work`, counted on one forward sweep over one image."""
     try:
         per_image = _sweep("meta", build, work)
@@ -98,7 +101,7 @@ def flops(build: Callable[[], torch.nn.Module], work: Work) -> float:
     return per_image * work.images * SWEEPS[work.derivatives]
 
 
-def _sweep(device: str, build: Callable[[], torch.nn.Module], work: Work) -> float:
+def _sweep(device: str, build: Build, work: Work) -> float:
     """The floating-point operations of a forward sweep over one image."""
     from torch.utils.flop_counter import FlopCounterMode  # imports triton
 
@@ -108,7 +111,7 @@ def _sweep(device: str, build: Callable[[], torch.nn.Module], work: Work) -> flo
     return float(counter.get_total_flops())
 
 
-def threads(asked: int | str | None, build: Callable[[], torch.nn.Module], work: Work) -> int:
+def threads(asked: int | str | None, build: Build, work: Work) -> int:
     """The CPU threads that a step gets: those asked for, or, for `auto`, one for small steps and all cores for others.
 
     It follows from the size of a step alone, so that the same settings compute the same bytes.
@@ -120,7 +123,7 @@ def threads(asked: int | str | None, build: Callable[[], torch.nn.Module], work:
     return 1 if forward < THREADED_FROM else runtime.cores()
 
 
-def use_threads(asked: int | str | None, build: Callable[[], torch.nn.Module], work: Work) -> None:
+def use_threads(asked: int | str | None, build: Build, work: Work) -> None:
     """Let torch compute with so many threads from now on, and say so."""
     count = threads(asked, build, work)
     if count != torch.get_num_threads():
@@ -171,7 +174,7 @@ class Point:
     lam: Tensor
 
     @classmethod
-    def near(cls, build: Callable[[], torch.nn.Module], work: Work, size: int, device: torch.device) -> "Point":
+    def near(cls, build: Build, work: Work, size: int, device: torch.device) -> "Point":
         """A point near a freshly initialised network, the same whenever it is asked for."""
         generator = runtime.stream(0, "warm-up")
 
@@ -189,7 +192,7 @@ class Point:
         return cls(*(part.to(device, work.dtype) for part in vars(drawn).values()))
 
 
-def _forward_mode_is_exact(student: Student, build: Callable[[], torch.nn.Module], work: Work) -> bool:
+def _forward_mode_is_exact(student: Student, build: Build, work: Work) -> bool:
     """Whether h may be compiled as reverse over forward for this network, seen on a few images in float64.
 
     It may not where a layer has no forward-mode rule, either.
@@ -240,37 +243,57 @@ class WrongResultError(Exception):
 
 def step_functions(
     student: Student,
-    build: Callable[[], torch.nn.Module],
+    build: Build,
     work: Work,
     device: torch.device,
     asked: str = "auto",
     micro_batch: int | None = None,
+    *,
+    halving: bool = True,
 ) -> StepFunctions:
     """The student's step functions, ready to be called with batches of `work.batch` images.
 
     Where compiling or capturing fails, or gives other results than eager steps, the next simpler execution takes over,
-    with a warning.
+    with a warning. Where the memory is too small, slices are halved until they fit, also later, unless `halving` is
+    off; UserError where they can't be.
     """
     size = slices(student, micro_batch, device, work)
     name = choose(asked, device, flops(build, work), student.layout.size)
     reverse = name == "compiled" and work.derivatives and not _forward_mode_is_exact(student, build, work)
     if reverse:
         logger.info("the network has layers that torch differentiates wrongly in forward mode; h is compiled otherwise")
-    for attempt in dict.fromkeys([name, "graph" if device.type == "cuda" else "eager", "eager"]):
-        tried = _made(student, attempt, device, reverse)
+
+    def of_slices(size: int) -> StepFunctions:
+        tried = _first_that_works(student, build, work, device, name, size, reverse)
+        if size < work.batch:
+            return MicroBatched(tried, size)
+        return unfilled(tried, student.module) if work.short else tried
+
+    if not halving:
+        return of_slices(size)
+    least = work.batch if has_batch_statistics(student.module) else 1
+    return Halving(of_slices, size, work.batch, least, str(device), logger.warning)
+
+
+def _first_that_works(
+    student: Student, build: Build, work: Work, device: torch.device, name: str, size: int, reverse: bool
+) -> StepFunctions:
+    """The execution of that name for slices of `size` images, or the first simpler one that computes the same."""
+    for attempt in dict.fromkeys([name, "graph" if device.type == "cuda" else "eager"]):
         if attempt == "eager":
             break
+        tried = _made(student, attempt, device, reverse)
         begun = time.monotonic()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 _warm_up(tried, student, work, Point.near(build, work, size, device))
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             logger.warning("execution {} failed ({}); going on without it", attempt, reason)
             continue
         logger.info("execution {}, {} images at a time, ready in {:.0f} s", attempt, size, time.monotonic() - begun)
-        break
-    if size < work.batch:
-        return MicroBatched(tried, size)
-    return unfilled(tried, student.module) if work.short else tried
+        return tried
+    return _made(student, "eager", device, reverse)

@@ -29,6 +29,7 @@ LISTED = {
     "-trials-": "`python -m benchmarks.trials`, above",
     "-coded": "`python -m benchmarks.coded`, above",
     "-image-check": "`make image-check`, in [containers](running/containers.md)",
+    "-faults": "`make faults`, in [reliability.md](reliability.md)",
     "-repro-": "in [performance.md](performance.md)",
 }
 """What a record is from and where it is told, by a part of its name."""

@@ -151,10 +151,10 @@ def run_stage(
 
 def _staged(run: "Run", name: str, act: Callable[[ModuleType, "Run"], Any] | None) -> Any:
     """Run the stage, or what `act` does in its place. typer.Exit where its time is over before it is done."""
-    import torch
     from loguru import logger
 
     from attcli import runtime
+    from attcli.matching.halving import is_out_of_memory, told
 
     pipeline = import_module("attcli.stages.pipeline")
     raise_interrupts()
@@ -164,11 +164,13 @@ def _staged(run: "Run", name: str, act: Callable[[ModuleType, "Run"], Any] | Non
         except OutOfTimeError as error:
             logger.warning("stopped by the time limit; {}; run it again to continue", error)
             raise typer.Exit(MORE_IS_LEFT) from None
-        except torch.OutOfMemoryError as error:
-            raise UserError(
-                f"{run.settings.runtime.device} has too little memory ({str(error).splitlines()[0]}); "
-                f"set runtime.micro_batch, or lower it"
-            ) from None
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            remedy = "choose smaller batches (distill.batch_syn, buffer.batch, evaluate.batch) or another device"
+            if name != "buffer" and run.settings.distill.engine == "unroll":
+                remedy = "set distill.engine=adjoint, which holds one step at a time"
+            raise UserError(f"{run.settings.runtime.device} has too little memory ({told(error)}); {remedy}") from None
     if run.out_of_time() and not pipeline.is_done(run, name):
         raise typer.Exit(MORE_IS_LEFT)
     return result

@@ -102,9 +102,13 @@ def read(path: Path, name: str | None = None) -> Whole | Plain:
 
 
 def about_to_write(files: list[Path], force: bool) -> None:
-    """UserError if one of the files is there and may not be replaced."""
+    """UserError if one of the files is there and may not be replaced. What killed processes left of them is removed."""
     if (taken := [file for file in files if file.exists()]) and not force:
         raise UserError(f"{taken[0]} is there already; --force overwrites it, --out FOLDER writes elsewhere")
+    from attcli.store.files import sweep_killed
+
+    for file in files:
+        sweep_killed(file)
 
 
 def details(error: Any) -> str:

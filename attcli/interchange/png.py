@@ -56,6 +56,8 @@ def read(path: Path) -> Plain:
     total = hashlib.sha256((path / TABLE).read_bytes())
     images = torch.from_numpy(_pictures(path, [row[FILE] for row in rows], total))
     lr, header = _about(path / ABOUT) if (path / ABOUT).exists() else (None, None)
+    if header and len({row[FILE] for row in rows}) < len(rows):  # which attcli never writes
+        raise UserError(f"{path / TABLE} is damaged: it names a picture twice; export the set again")
     normaliser = safetensors.read_normaliser(path / safetensors.NORMALISER, header.about) if header else None
     return Plain(images, _labels(path, rows), lr, path.name or "images", total.hexdigest(), header, normaliser)
 

@@ -1,8 +1,8 @@
 """Files of torch.save, read with care: nothing in them is executed, and nothing is allocated that they only claim.
 
-Before torch sees a file, its archive is checked (no compression, no entry that claims more than the file has) and the
-instructions of its pickle are read through, not run: they may name tensors, their storages, and nothing else. Then it
-is mapped into memory, so that what is not used is not read.
+Before torch sees a file, its archive is checked (no compression, no entry that claims more than the file has, and every
+checksum, which torch leaves unread) and the instructions of its pickle are read through, not run: they may name
+tensors, their storages, and nothing else. Then it is mapped into memory, so that what is not used is not held.
 """
 
 from __future__ import annotations
@@ -68,8 +68,10 @@ def _check(path: Path) -> None:
             pickles = [entry for entry in entries if entry.filename.rpartition("/")[2] == "data.pkl"]
             if len(pickles) != 1 or pickles[0].file_size > LARGEST_PICKLE:
                 raise _damaged(path, "it has no list of its tensors, or one that is too long")
+            if (broken := archive.testzip()) is not None:
+                raise _damaged(path, f"{broken[:80]} does not match its checksum")
             instructions = archive.read(pickles[0])
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise _damaged(path, f"{details(error)}; files of torch before 1.6 have to be saved anew") from None
     _check_pickle(path, instructions)
 
@@ -118,8 +120,8 @@ def save(path: Path, content: Any) -> None:
 
     from attcli.store.files import atomic
 
-    with atomic(path) as temporary:
-        torch.save(content, temporary)
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)  # which would put the name of a file into it
 
 
 def every(values: Any, kind: type | tuple[type, ...], problem: Callable[[], UserError]) -> list[Any]:

@@ -126,7 +126,10 @@ def step_functions_of(inputs: Inputs) -> StepFunctions:
     if settings.engine == "unroll":
         # This engine has its own way through the network, which needs the loss alone.
         return unfilled(inputs.student, inputs.student.module) if work.short else inputs.student
-    made = execution.step_functions(inputs.student, build, work, images.device, how.execution, how.micro_batch)
-    if isinstance(made, MicroBatched) and inputs.team.size > 1:
+    alone = inputs.team.size == 1  # one of several that share slices may not choose others by itself
+    made = execution.step_functions(
+        inputs.student, build, work, images.device, how.execution, how.micro_batch, halving=alone
+    )
+    if isinstance(made, MicroBatched) and not alone:
         return SharedSlices(made.step_functions, made.size, inputs.team)
     return made

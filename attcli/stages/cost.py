@@ -17,8 +17,9 @@ from attcli.data import readers, sources
 from attcli.data.decoding import DecodedFiles
 from attcli.data.inputs import held_bytes
 from attcli.data.normalise import chunk_size
-from attcli.errors import MissingError
+from attcli.errors import MissingError, UserError
 from attcli.execution import CACHED_IMAGES, Work
+from attcli.matching.halving import is_out_of_memory, told
 from attcli.matching.microbatch import sliced
 from attcli.matching.parameters import Layout
 from attcli.matching.student import Student
@@ -236,6 +237,18 @@ class Rates:
         )
 
     def _measure(self, size: int, threads: int) -> float:
+        """The rate of steps on so many images, or on fewer where memory is too small. UserError where it is for one."""
+        try:
+            return self._measure_of(size, threads)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if size == 1:
+                why = f"{self._device} has too little memory for one image at a time ({told(error)})"
+                raise UserError(f"{why}; free some of it, or choose a smaller network or another device") from None
+        return self._measure(size // 2, threads)
+
+    def _measure_of(self, size: int, threads: int) -> float:
         student = execution.student(self._network.build, self._device, "float32")
         theta = torch.zeros(student.layout.size, device=self._device)
         x = torch.zeros((size, *_shape(self._network)), device=self._device)

@@ -122,6 +122,10 @@ class Run:
         """
         content = self.settings.model_dump(mode="json", exclude={"runtime"})
         with locked(self._out, wait=lambda: not self.out_of_time(), work=artefact.fingerprint("all", 0, content, {})):
+            sweep(self._out)
+            for results in (self.experts, self.snapshots):
+                if not (results / LOCK).exists():  # where there is one, it is another run's results folder as well
+                    sweep(results)
             yield
 
     @contextmanager
@@ -131,10 +135,6 @@ class Run:
         Waits for a process that does the same work; UserError if one with other settings writes into the results.
         """
         with self.publishing(), self.working_at(self.work(stage, fingerprint), stage) as folder:
-            sweep(self._out)
-            for results in (self.experts, self.snapshots):
-                if not (results / LOCK).exists():  # where there is one, it is another run's results folder as well
-                    sweep(results)
             yield folder
 
     @contextmanager

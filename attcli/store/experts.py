@@ -125,8 +125,11 @@ def _parameters(about: dict[str, Any]) -> int:
 
 
 def _check_row(file: Path, row: Row, digest: NDArray[np.uint8]) -> None:
+    """UserError unless a row is what was written, and can be used."""
     if row_digest(row) != digest.tobytes():
         raise artefact.damaged(file, MAKER, "a row does not match its digest")
+    if not np.isfinite(row).all():  # no training here ends so; what would be distilled from it is not finite either
+        raise artefact.damaged(file, MAKER, "a row holds parameters that are not finite")
 
 
 def epochs_of(file: Path) -> int:

@@ -1,12 +1,14 @@
 """Files that are there whole or not at all, and folders that one process at a time works in."""
 
+import fcntl
 import itertools
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
@@ -34,9 +36,10 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
-    os.close(handle)
     temporary = Path(name)
     try:
+        with suppress(OSError):  # file systems without locks
+            fcntl.flock(handle, fcntl.LOCK_SH)  # until this process ends: see `sweep_killed`
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         with temporary.open("rb") as file:
@@ -47,6 +50,7 @@ def atomic(path: Path) -> Iterator[Path]:
         error.filename = str(path)
         raise
     finally:
+        os.close(handle)
         temporary.unlink(missing_ok=True)
 
 
@@ -64,6 +68,14 @@ def sweep(folder: Path) -> None:
     """
     for path in folder.glob(f".*{TEMPORARY}"):
         path.unlink(missing_ok=True)
+
+
+def sweep_killed(path: Path) -> None:
+    """Remove what killed processes had begun to write as `path`, in a folder where others may write meanwhile."""
+    for temporary in path.parent.glob(f".{escape(path.name)}.*{TEMPORARY}"):
+        with suppress(OSError), temporary.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error where somebody writes it
+            temporary.unlink(missing_ok=True)
 
 
 def set_aside(path: Path, reason: object) -> None:

@@ -73,6 +73,30 @@ def test_tensors_that_claim_more_than_the_file_has(tmp_path: Path) -> None:
         released_experts.read_experts(path, LAYOUT, "a network")
 
 
+def test_numbers_that_a_disk_has_changed_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "images_x.pt"
+    torch.save(torch.arange(1000.0), path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path, weights_only=True), torch.arange(1000.0))  # torch does not notice
+    with pytest.raises(UserError, match=r"images_x\.pt is damaged.*data/0 does not match its checksum\); get it again"):
+        tensors.load(path)
+
+
+def test_a_damaged_byte_of_the_archive_gives_one_line_or_changes_no_number(tmp_path: Path) -> None:
+    path, numbers = tmp_path / "images_x.pt", torch.arange(4.0)
+    torch.save(numbers, path)
+    whole = path.read_bytes()
+    header = zipfile.ZipFile(path).getinfo("images_x/data/0").header_offset
+    for place in (*range(header, header + 30), *range(0, len(whole), 29)):
+        path.write_bytes(bytes([*whole[:place], whole[place] ^ 64, *whole[place + 1 :]]))
+        try:
+            assert torch.equal(tensors.load(path), numbers)
+        except UserError as error:
+            assert "is damaged, or no file of torch.save" in str(error)  # noqa: PT017
+
+
 def test_archives_that_are_compressed_or_cut_short(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.pt", b"0" * 10**7, zipfile.ZIP_DEFLATED)
     with pytest.raises(UserError, match="its parts claim more than it has"):

@@ -125,6 +125,7 @@ def test_damaged_and_hostile_folders_give_one_line(cli: Cli) -> None:
         (b"file_name\n1.png\n", "has no column label"),
         (rows + b"more\n", "does not have a cell for each column"),
         (rows.replace(b",0,0", b",zero,0"), "a label that is no number"),
+        (rows.replace(b"00003/00000", b"00007/00000"), "names a picture twice; export the set again"),
         (b"\xff\xfe" + rows, "cannot be read as a table"),
         (rows.replace(b"class", b"logit_1"), "the columns of logits are not one for each class"),
     ):

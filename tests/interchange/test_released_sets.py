@@ -109,6 +109,17 @@ def test_an_export_is_what_others_load(cli: Cli) -> None:
     assert torch.equal(torch.load("of-snapshot/images_best.pt", weights_only=True), own.variants["synthetic"])
 
 
+def test_an_export_has_the_same_bytes_whenever_it_is_made(cli: Cli) -> None:
+    cli.small("distill", "--set", "distill.iterations=1", "--set", "buffer.experts=1")
+    for form in ("released", "released-experts"):
+        first, second = Path("exported", form), Path("again", form)
+        cli("export", "--to", form)
+        cli("export", "--to", form, "--out", str(second))
+        assert [path.read_bytes() for path in sorted(first.iterdir())] == [
+            path.read_bytes() for path in sorted(second.iterdir())
+        ]
+
+
 def test_what_a_form_has_no_place_for_is_said(cli: Cli) -> None:
     cli.small("distill", "--set", "distill.parameterisation=multiformation", "--set", "distill.storage=uint8")
     result = cli._invoke(["export", "--to", "released"])

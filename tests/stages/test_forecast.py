@@ -18,6 +18,7 @@ from attcli.settings import resolve
 from attcli.stages import cost, forecast, pipeline, plan
 from attcli.stages.run import Run
 from tests.conftest import Cli
+from tests.faults.faulty import room_for
 
 Disk = namedtuple("Disk", "total used free")
 MakeRun = Callable[..., Run]
@@ -265,3 +266,12 @@ def test_preparing_a_known_dataset_is_timed_by_its_numbers() -> None:
     assert plain.doubles == 200 * 60_000 * 3072
     whitened = prepared(prepare__dataset="cifar10", prepare__normalise="zca")
     assert whitened.doubles == plain.doubles + 2 * 50_000 * 3072**2 + 11 * 3072**3
+
+
+def test_a_plan_where_memory_is_too_small_is_timed_on_fewer_images_or_says_so(cli: Cli) -> None:
+    with room_for(3):
+        assert "GFLOP/s" in cli.small("buffer", "--dry-run")
+    with room_for(0):
+        told = cli.small("buffer", "--dry-run", code=2)
+    assert "too little memory for one image at a time" in told
+    assert "choose a smaller network" in told

@@ -36,6 +36,21 @@ def test_an_experts_digest_is_that_of_its_first_part(tmp_path: Path) -> None:
     long.close()
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_parameters_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    finite = trajectory(4)
+    rows = [row.copy() for row in finite.parameters]
+    rows[2][0] = value
+    file = experts.path(tmp_path, 0)
+    experts.write(file, artefact.Header(experts.KIND, "e", {}, EXPERT), replace(finite, parameters=rows))
+    opened = experts.open_experts(tmp_path, 1)
+    opened.rows(0, (0, 3))
+    for read in (lambda: experts.read(file), lambda: opened.rows(0, (0, 2)), lambda: opened.mapped(0)):
+        with pytest.raises(UserError, match=r"holds parameters that are not finite.*run `attcli buffer`"):
+            read()
+    opened.close()
+
+
 def test_two_rows_are_read_without_reading_the_file(tmp_path: Path) -> None:
     header = artefact.Header(experts.KIND, "e", {}, EXPERT)
     experts.write(experts.path(tmp_path, 0), header, trajectory(40, size=100_000))

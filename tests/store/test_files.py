@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attcli.errors import UserError
-from attcli.store.files import atomic, link, locked, sweep, write_text
+from attcli.store.files import atomic, link, locked, sweep, sweep_killed, write_text
 from tests.store.held import hold
 
 
@@ -61,3 +61,15 @@ def test_what_dead_processes_left_is_swept_and_nothing_else(tmp_path: Path) -> N
     sweep(tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*")) == [".a.h5.x1y2.tmp", "a.h5", "b.tmp", "deep"]
     assert others.exists()
+
+
+def test_what_a_killed_process_had_begun_is_removed_and_not_what_is_being_written(tmp_path: Path) -> None:
+    target, killed, of_another = (tmp_path / name for name in ("a.h5", ".a.h5.killed.tmp", ".b.h5.killed.tmp"))
+    killed.touch()
+    of_another.touch()
+    with atomic(target) as being_written:
+        being_written.write_text("x")
+        sweep_killed(target)
+        assert being_written.exists()
+    assert target.read_text() == "x"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [of_another.name, "a.h5"]

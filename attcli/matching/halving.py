@@ -1,0 +1,113 @@
+"""Step functions that go on with smaller slices where the device's memory is too small for those they began with.
+
+Both functions are pure, so that a call that failed is made again. Slices change a result by rounding alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from attcli.errors import UserError
+from attcli.matching.microbatch import sliced
+from attcli.matching.step_functions import Derivatives, StepFunctions
+
+T = TypeVar("T")
+
+NO_ROOM = "can't allocate memory"
+"""What torch says, in an error of no class of its own, where the memory of the machine is too small."""
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or the one that it came from, says that memory is too small."""
+    while error is not None:
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or NO_ROOM in str(error):
+            return True
+        error = error.__context__
+    return False
+
+
+def told(error: BaseException) -> str:
+    """What such an error says, in few words; torch's go on with advice for programmers."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].partition(". GPU")[0][:200]
+
+
+@dataclass
+class Halving:
+    """Steps in slices of `size` images, which is halved for good whenever the memory of `device` is too small for them.
+
+    of_slices: makes the steps for a size. batch: images in a batch; least: as few as may be taken at a time, the whole
+    batch where a network normalises over it. warn: told of each halving, in a line. UserError where none is possible.
+    """
+
+    of_slices: Callable[[int], StepFunctions]
+    size: int
+    batch: int
+    least: int
+    device: str
+    warn: Callable[[str], None]
+    _made: StepFunctions | None = None
+
+    def __post_init__(self) -> None:
+        self._fitting(lambda step_functions: None)
+
+    @property
+    def step_functions(self) -> StepFunctions:
+        """The steps for the size at present."""
+        if self._made is None:
+            self._made = self.of_slices(self.size)
+        return self._made
+
+    def _fitting(self, act: Callable[[StepFunctions], T]) -> T:
+        """What `act` returns, with slices for which the memory is large enough."""
+        while True:
+            try:
+                return act(self.step_functions)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = told(error)
+            # The handler is left before anything is made anew: its traceback holds the tensors of the failed call.
+            self.size = self._half(reason)
+            self._made = None
+
+    def _half(self, reason: str) -> int:
+        images = "one image" if self.size == 1 else f"{self.size} images"
+        too_little = f"{self.device} has too little memory for {images} at a time ({reason})"
+        if self.size <= self.least:
+            remedy = "free some of it, or choose a smaller network or another device"
+            if self.least > 1:
+                remedy = (
+                    "the network normalises over the batch, which can't be cut: choose smaller batches, or another one"
+                )
+            raise UserError(f"{too_little}; {remedy}")
+        half = sliced(self.batch, self.size // 2)
+        self.warn(
+            f"{too_little}; going on with {half}, which changes results by rounding alone; --set "
+            f"runtime.micro_batch={half} begins with so many"
+        )
+        return half
+
+    def apart(self) -> "Halving":
+        """The same for another thread, which halves by itself."""
+        return replace(self, _made=self.step_functions.apart())
+
+    def loss(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
+        """The loss of the whole batch, of which no slices are taken."""
+        return self.step_functions.loss(theta, x, p, w)
+
+    def gradient(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
+        """The gradient g (P,)."""
+        return self._fitting(lambda steps: steps.gradient(theta, x, p, w))
+
+    def gradient_and_logits(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient g (P,) and the outputs (B, K)."""
+        return self._fitting(lambda steps: steps.gradient_and_logits(theta, x, p, w))
+
+    def derivatives(
+        self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor, lam: Tensor, *, labels: bool = False
+    ) -> Derivatives:
+        """The inner product <g, lam> and its derivatives."""
+        return self._fitting(lambda steps: steps.derivatives(theta, x, p, w, lam, labels=labels))

@@ -1,0 +1,67 @@
+"""docs/reliability.md from its template and the record of the campaign."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[2]
+TEMPLATE = HERE / "reliability_template.md"
+PAGE = REPOSITORY / "docs" / "reliability.md"
+RECORDS = REPOSITORY / "benchmarks" / "records"
+NAME = "*-faults.json"
+"""What the campaign's records are called."""
+
+
+def newest(folder: Path = RECORDS) -> Path:
+    """The newest record of a campaign."""
+    return sorted(folder.glob(NAME))[-1]
+
+
+def page(record: dict[str, Any], name: str) -> str:
+    """The text of the page."""
+    rows = record["rows"]
+    broken = [row for row in rows if row["broken"]]
+    tried, survived = (sum(row[key] for row in rows) for key in ("tried", "survived"))
+    texts = {
+        "[[table]]": table(rows),
+        "[[tried]]": f"{tried:,}",
+        "[[survived]]": "all of them" if tried == survived else f"{survived:,} of them",
+        "[[broken]]": _broken(broken),
+        "[[record]]": f"[{name}](../benchmarks/records/{name}.json)",
+        "[[seed]]": str(record["seed"]),
+    }
+    text = TEMPLATE.read_text(encoding="utf-8")
+    for marker, value in texts.items():
+        text = text.replace(marker, value)
+    return text
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The faults, what each met, how often it was tried and survived, and how the trials ended."""
+    lines = ["| fault | where | tried | survived | how it ended |", "|---|---|---|---|---|"]
+    before = ""
+    for row in rows:
+        fault = row["fault"] if row["fault"] != before else ""
+        before = row["fault"]
+        endings = "; ".join(f"{ending} ({count})" for ending, count in row["endings"].items())
+        lines.append(
+            f"| {fault} | {row['where']} | {row['tried']} | {row['survived']} | {endings} |".replace("|  |", "| |")
+        )
+    return "\n".join(lines)
+
+
+def _broken(rows: list[dict[str, Any]]) -> str:
+    """What did not survive, in a list."""
+    if not rows:
+        return "None of the trials in the table broke a promise."
+    listed = "\n".join(
+        f"- {row['fault']}, {row['where']}: {len(row['broken'])} of {row['tried']} trials" for row in rows
+    )
+    return f"These did not survive:\n\n{listed}"
+
+
+def write(record_file: Path) -> None:
+    """Write the page from a record."""
+    record = json.loads(record_file.read_text(encoding="utf-8"))
+    PAGE.write_text(page(record, record_file.stem), encoding="utf-8")
