@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attcli.errors import UserError
+from attcli.errors import UserError, one_line
 from attcli.interchange import Format, Plain, packing, tensors
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def read(path: Path) -> Plain:
         raise UserError(f"{path} holds images of type {images.dtype}; the released codes have floating-point ones")
     labels = tensors.tensor(beside["labels"], tensors.load(beside["labels"]), "labels", [1, 2])
     lr = rate(beside["lr"]) if beside["lr"].exists() else None
-    return Plain(images, labels, lr, path.name, tensors.digest(path).hex())
+    return Plain(images, labels, lr, one_line(path.name), tensors.digest(path).hex())
 
 
 def rate(path: Path) -> float:
@@ -59,7 +59,10 @@ def rate(path: Path) -> float:
         value = tensors.tensor(path, value, "a learning rate", [0, 1])
         if value.numel() != 1:
             raise UserError(f"{path} holds {value.numel()} numbers; a learning rate is one")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise UserError(f"{path} holds a number that is too large to be a learning rate; name another file") from None
 
 
 def losses(whole: Whole, variant: str) -> list[str]:

@@ -66,9 +66,13 @@ def read(path: Path, metric: str | None, gammas: list[int], every: int) -> Diagn
     the history is missing or damaged.
     """
     header, arrays = artefact.read(path, history.KIND, history.MAKER)
-    metric = metric or str(header.settings["distill"]["select_metric"])
+    matched_by = header.settings.get("distill")
+    own = matched_by.get("select_metric") if isinstance(matched_by, dict) else None
+    metric = metric or (own if own in ("l1", "l2") else "l1")
     distances = arrays[metric]
     iterations, n_steps = distances.shape
+    if not iterations or not n_steps:
+        raise UserError(f"{path} holds no iterations; distil first, with `{history.MAKER}`")
     optimum = nearest(distances)
     shown = np.unique(np.linspace(0, iterations - 1, SHOWN).astype(int))
     missed = n_steps - optimum
@@ -190,7 +194,7 @@ def run(path: Path, folder: Path, metric: str | None, gammas: list[int], every: 
         raise UserError("--gammas and --every must be at least 1, as in --gammas 5,10,20 --every 50")
     optional("matplotlib.figure", "plots", "the figures of `attcli diagnose`")
     diagnosis = read(path, metric, gammas, every)
-    name = f"{diagnosis.method}: "
+    name = f"{diagnosis.method.replace('$', '')}: "  # which would begin a formula
     drawn = {
         "distances": (
             "step",
