@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 import attcli
 from attcli import interchange
 from attcli.interchange import hub, released_experts
+from attcli.stages import importing
+from attcli.stages.run import Run
 from attcli.store import experts
-from tests.fuzz.bases import Bases, copied
+from tests.conftest import settings_in
+from tests.fuzz.bases import TINY, Bases, copied
 from tests.fuzz.values import changed, damaged, text
 
 PARTS = ("data.pkl", "version", "byteorder", "data/0")
@@ -46,7 +49,9 @@ class Drawn:
                 st.just(name), st.one_of(damaged(pickles[name]).map(lambda d: (True, d)), damaged(released[name]))
             )
         )
+        of_sets = self.released.map(lambda case: ("set", case))
         self.experts = st.one_of(damaged(pickle).map(lambda data: (True, data)), damaged(buffer.read_bytes()))
+        self.imports = st.one_of(of_sets, self.experts.map(lambda case: ("experts", case)))
         data = (bases.safetensors / "distilled.safetensors").read_bytes()
         length = struct.unpack("<Q", data[:8])[0]
         entries = json.loads(data[8 : 8 + length])
@@ -122,6 +127,22 @@ def of_pictures(case: Any, folder: Path, bases: Bases) -> None:
     source = copied(bases.png, folder / "pictures")
     (source / name).write_bytes(data)
     attcli.load(source, lr=None if (source / "set.json").exists() else 0.1)
+
+
+def through_import(case: Any, folder: Path, bases: Bases) -> None:
+    """`attcli import` of a set or of experts, one of whose files is changed, into results of its own."""
+    what, change = case
+    where = folder / "results"
+    shutil.rmtree(where, ignore_errors=True)
+    places = {"runtime__artifacts": str(where), "runtime__work_dir": str(folder / "work")}
+    run = Run(settings_in(folder, **TINY, **places))
+    if what == "experts":
+        source = copied(bases.experts, folder / "given")
+        _damaged_archive(source / "replay_buffer_0.pt", change)
+    else:
+        source = copied(bases.released, folder / "given")
+        _damaged_archive(source / f"{change[0]}_best.pt", change[1])
+    importing.run(run, [source])
 
 
 names = st.one_of(text, text.map(lambda text: f"hf://{text}"), st.from_regex(r"hf://[\w./-]{0,20}", fullmatch=True))

@@ -31,6 +31,7 @@ def all_kinds(bases: Bases) -> dict[str, Kind]:
         "bytes of artefacts": Kind(files.files, artefacts.of_files, 1000),
         "sets of released codes": Kind(others.released, importers.of_released_sets, 600),
         "experts of released codes": Kind(others.experts, importers.of_experts, 600),
+        "attcli import": Kind(others.imports, importers.through_import, 400),
         "safetensors": Kind(others.safetensors, importers.of_safetensors, 600),
         "folders of pictures": Kind(others.png, importers.of_pictures, 500),
         "names and addresses": Kind(importers.names, importers.of_names, 500),

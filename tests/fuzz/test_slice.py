@@ -24,7 +24,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> bases.Bases:
 NAMES = (
     *("settings on the command line", "params files", "environment variables", "names and addresses"),
     *("headers of artefacts", "arrays of artefacts", "bytes of artefacts", "safetensors", "folders of pictures"),
-    *("sets of released codes", "experts of released codes"),
+    *("sets of released codes", "experts of released codes", "attcli import"),
 )
 
 
