@@ -19,7 +19,7 @@ from attcli import interchange, runtime
 from attcli.data.inputs import in_batches, inputs_of
 from attcli.data.normalise import Normaliser
 from attcli.errors import UserError
-from attcli.interchange import Plain, hub, packing
+from attcli.interchange import Plain, details, hub, packing
 from attcli.matching.batches import probabilities
 from attcli.matching.parameters import vector
 from attcli.matching.statistics import calibrate, unfilled
@@ -163,6 +163,10 @@ def load(path: str | Path, lr: float | None = None) -> DistilledSet:
     """
     if str(path).startswith(hub.PREFIX):
         path = hub.downloaded(str(path))
+    try:
+        Path(path).exists()
+    except (OSError, ValueError) as error:  # such as a name that is too long
+        raise UserError(f"{path} is no name that a file can have ({details(error)}); name another one") from None
     return _of(_read(Path(path), lr))
 
 

@@ -9,6 +9,18 @@ from typing import Any
 LONGEST = 80
 """Characters of a value that a message repeats."""
 
+LONGEST_LINE = 2000
+"""Characters of a message; a longer one, as a file of somebody else may cause it, is cut in its middle."""
+
+MOST_BITS = 1000
+"""Whole numbers of more bits are not written out: Python refuses to write some of those that it reads."""
+
+TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Marks that turn the order around in which characters are shown."""
+
+JOINERS = "\u200c\u200d"
+"""Characters that cannot be seen but belong to words of some languages, and that do nothing else."""
+
 _REPR = reprlib.Repr()
 _REPR.maxlevel = 2
 
@@ -17,24 +29,42 @@ def brief(value: object) -> str:
     """A value as a message repeats it: as YAML has it, strings in quotes, and cut where it is long."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        return f"a number of {value.bit_length()} bits"
     if isinstance(value, date):
         return str(value)
     if isinstance(value, str):
         return repr(value if len(value) <= LONGEST else f"{value[:LONGEST]}…")
-    text = _REPR.repr(value)  # which stops early, however much a nested value would unfold to
+    try:
+        text = _REPR.repr(value)  # which stops early, however much a nested value would unfold to
+    except ValueError:  # a number in it that Python does not write
+        text = f"a {type(value).__name__} with a number that is too long"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def one_line(text: str) -> str:
-    """The text with a blank for each line break, control character and half of a surrogate pair."""
-    return "".join(" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
+    """The text with a blank for each line break and each character that does not show itself.
+
+    Such characters could hide words, turn their order around or steer a terminal.
+    """
+    return "".join(c if c.isprintable() or c in JOINERS else " " for c in text)
+
+
+def printable(text: str) -> bool:
+    """Whether a name holds no line breaks, control characters, marks that turn the order around, or half pairs."""
+    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in TURNING for c in text)
+
+
+def _cut(text: str) -> str:
+    half = LONGEST_LINE // 2 - 2
+    return text if len(text) <= LONGEST_LINE else f"{text[:half]} … {text[-half:]}"
 
 
 class UserError(Exception):
     """One line that says what is wrong and what to do about it; the command line turns it into exit code 2."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
+        super().__init__(one_line(_cut(message)))
 
 
 class DamagedError(UserError):

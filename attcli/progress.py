@@ -7,10 +7,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from loguru import logger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from attcli.errors import one_line
 
 console = Console(stderr=True)
 PLAIN_SECONDS, LONGEST_PAUSE = 30.0, 600.0
@@ -42,10 +45,16 @@ def configure(verbosity: str) -> None:
         logger.add(
             lambda line: console.print(line, end="", markup=False, highlight=False, soft_wrap=True),
             level=LEVELS[verbosity],
-            format="{time:HH:mm:ss} {level: <7} {message}",
+            format=_line,
         )
     else:
-        logger.add(sys.stderr, level=LEVELS[verbosity], format="{time:HH:mm:ss} {level: <7} {message}", colorize=False)
+        logger.add(sys.stderr, level=LEVELS[verbosity], format=_line, colorize=False)
+
+
+def _line(record: Any) -> str:
+    """The form of a record in the log: a line, whatever names of files and classes it repeats."""
+    record["extra"]["line"] = one_line(record["message"])
+    return "{time:HH:mm:ss} {level: <7} {extra[line]}\n{exception}"
 
 
 def duration(seconds: float) -> str:
@@ -74,7 +83,7 @@ class Track:
 
     def advance(self, note: str = "") -> None:
         """One more unit is done; `note` says how it goes."""
-        self._done += 1
+        self._done, note = self._done + 1, one_line(note)
         now = time.monotonic()
         taken = now - self._begun
         pace = speed((self._done - self._first) / taken) if taken > 0 else ""
@@ -102,7 +111,7 @@ def track(label: str, total: int, done: int = 0) -> Iterator[Track]:
         TextColumn("left"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[speed]}"),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as bar:
         yield Track(label, total, done, bar)

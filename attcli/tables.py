@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attcli import coding
+from attcli.errors import one_line
 
 if TYPE_CHECKING:
     from attcli.settings.comparison import Sides
@@ -31,8 +32,12 @@ MARK = "?"
 
 
 def printable(text: str) -> str:
-    """The text as stdout's encoding can write it: where it has no `±`, `+-` stands for it, and `?` for the rest."""
+    """The text as stdout's encoding can write it: where it has no `±`, `+-` stands for it, and `?` for the rest.
+
+    Nothing in it steers a terminal, whatever names it repeats.
+    """
     encoding = sys.stdout.encoding or "utf-8"
+    text = "\n".join(map(one_line, text.split("\n")))
     if not _has("±", encoding):
         text = text.replace("±", "+-")
     return text.encode(encoding, "replace").decode(encoding)
@@ -57,6 +62,11 @@ def _text(table: Table, width: int = WIDTH) -> str:
     return printable(file.getvalue().rstrip("\n"))
 
 
+def _plain(name: str) -> Text:
+    """A name of somebody else in a table: a line as it is, in which nothing is markup."""
+    return Text(one_line(name))
+
+
 def _stripped(table: Table) -> str:
     """The same without blanks at the ends of lines and without empty lines around."""
     return "\n".join(line.rstrip() for line in _text(table).splitlines()).strip("\n")
@@ -70,13 +80,14 @@ def _cell(entry: dict[str, Any]) -> str:
 def scores_table(report: dict[str, Any]) -> str:
     """Accuracy in percent, mean ± sample standard deviation: a row for each set, a column for each architecture."""
     about, protocol = report["set"], report["protocol"]
-    title = f"{about['method']} {about['dataset']} ipc {about['ipc']}, iteration {about['iteration']}"
+    named = f"{about['method']} {about['dataset']} ipc {about['ipc']}, iteration {about['iteration']}"
+    title = _plain(named)
     if "bytes_per_class" in about:
-        title += f"\n{coding.in_words(about)}"
+        title.append(f"\n{coding.in_words(about)}")
     table = Table(title=title, caption=f"accuracy in %, {protocol['epochs']} epochs, protocol {protocol['name']}")
     table.add_column("trained on")
     for arch in report["scores"]:
-        table.add_column(arch, justify="right")
+        table.add_column(_plain(arch), justify="right")
     for kind in next(iter(report["scores"].values())):
         table.add_row(kind, *(_cell(row[kind]) for row in report["scores"].values()))
     return _text(table)
@@ -144,8 +155,8 @@ def records_table(rows: list[dict[str, Any]]) -> str:
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(
-            row["name"],
-            row["dataset"],
+            _plain(row["name"]),
+            _plain(row["dataset"]),
             number(row["images_per_class"], ",d"),
             number(row["bytes_per_class"], ",.0f"),
             number(row["float32_ipc"], ".2f"),
@@ -207,7 +218,7 @@ def sides_table(sides: "Sides", first: str, second: str) -> str:
     for name in (first, second):
         table.add_column(name, overflow="fold")
     for setting, pair in sides.items():
-        table.add_row(setting, *(Text(f"{json.dumps(side.value)}\n({side.source})") for side in pair))
+        table.add_row(setting, *(Text(f"{json.dumps(side.value)}\n({one_line(side.source)})") for side in pair))
     return _stripped(table)
 
 

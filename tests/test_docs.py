@@ -18,7 +18,12 @@ from attcli.settings.layers import assignment, names
 REPOSITORY = Path(__file__).parents[1]
 PAGES = sorted(
     str(path.relative_to(REPOSITORY))
-    for path in [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *REPOSITORY.glob("docs/**/*.md")]
+    for path in [
+        REPOSITORY / "README.md",
+        REPOSITORY / "CONTRIBUTING.md",
+        REPOSITORY / "SECURITY.md",
+        *REPOSITORY.glob("docs/**/*.md"),
+    ]
 )
 OF_A_TUTORIAL = "network.hidden="
 """A setting of the package that a tutorial writes."""

@@ -12,7 +12,7 @@ from attcli.cli import completion
 from attcli.cli.command import begin_log, given, reporting, resolve_flags
 from attcli.cli.difference import FLAG, difference
 from attcli.cli.flags import COUNT, Artifacts, AsJson, Dataset, Ipc, Method, Params, Set, switch
-from attcli.errors import UserError
+from attcli.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from attcli.settings import Resolved
@@ -121,7 +121,7 @@ def _print(resolved: "Resolved", values: dict[str, Any], describe: bool) -> None
 
     width = max(map(len, values))
     for name, value in values.items():
-        typer.echo(f"{name:{width}}  {json.dumps(value):<40}  {resolved.origin[name]}")
+        typer.echo(f"{name:{width}}  {json.dumps(value):<40}  {one_line(resolved.origin[name])}")
         if describe:
             typer.echo(textwrap.indent(textwrap.fill(description(name), 96), "    "))
 

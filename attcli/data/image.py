@@ -7,6 +7,7 @@ import hashlib
 import io
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ GREY = ("1", "L", "LA", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 WIDE = ("I;16", "I;16L", "I;16B", "I;16N")
 """Pillow's names for grey images of 16 bits."""
+
+FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""Pillow's names for what is decoded. It knows more, of which some are programs that another program would run."""
 
 MOST_PIXELS = 100_000_000
 """Images of more pixels are not decoded: they would take gigabytes."""
@@ -41,7 +45,7 @@ def decode(file: ImageFile, channels: int, resolution: int, fit: str) -> tuple[N
         if not (data := file if isinstance(file, bytes) else _bytes(file)):
             raise UnreadableError("it is empty")
         # From memory: Pillow reads files in many small pieces, and maps some, of which it gets turned TIFFs wrong.
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=_formats()) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise UnreadableError(f"it has {image.width} x {image.height} pixels, which is too many")
             animated = bool(getattr(image, "is_animated", False))
@@ -59,6 +63,13 @@ def decode(file: ImageFile, channels: int, resolution: int, fit: str) -> tuple[N
     except Exception as error:  # Pillow raises anything on damaged files
         raise UnreadableError(" ".join(str(error).split())[:100] or type(error).__name__) from None
     return (pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)), animated
+
+
+@cache
+def _formats() -> list[str]:
+    """Those of `FORMATS` that this Pillow was built with."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _bytes(path: str | Path) -> bytes:
@@ -132,7 +143,7 @@ def _look(file: ImageFile) -> Look:
         return "", None, None
     digest = hashlib.sha256(data).hexdigest()
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=_formats()) as image:
             return digest, (image.width, image.height), image.mode not in GREY
     except Exception:  # Pillow raises anything on damaged files; decoding says what is wrong
         return digest, None, None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from attcli.errors import MissingError, UserError
+from attcli.errors import MissingError, UserError, printable
 from attcli.registry import known
 
 SUFFIXES = frozenset(
@@ -76,7 +76,11 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         """MissingError or UserError where `root` is no folder."""
-        if not root.exists():
+        try:
+            is_there = root.exists()
+        except OSError as error:  # such as a name that is too long
+            raise UserError(f"{root} is no name of a folder ({error.strerror}); name one with --data-dir") from None
+        if not is_there:
             raise MissingError(f"{root} is not there; name the folder of the images with --data-dir")
         if not root.is_dir():
             raise UserError(f"{root} is no folder; name the folder of the images with --data-dir")
@@ -117,6 +121,11 @@ class Folder:
             except UnicodeEncodeError:
                 shown = name.encode(errors="surrogateescape")
                 raise UserError(f"the folder {shown!r} in {self.root / below} has no UTF-8 name; rename it") from None
+            if not printable(name):
+                raise UserError(
+                    f"the folder {name!r} in {self.root / below} has a line break or a character in its name that does "
+                    f"not show itself; rename it"
+                )
         return names
 
     def images(self, below: str) -> list[str]:

@@ -10,7 +10,7 @@ from attcli.errors import UserError, optional
 from attcli.interchange import details, huggingface, safetensors
 
 PREFIX = "hf://"
-NAME = re.compile(r"[\w.-]+/[\w.-]+")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
 
 
 def _package() -> Any:
@@ -41,11 +41,20 @@ def downloaded(address: str) -> Path:
     return folder
 
 
+def _check_inside(folder: Path) -> None:
+    """UserError where a file that would be uploaded is a link to one that lies elsewhere, which may be private."""
+    for part in huggingface.PARTS:
+        file = folder / part
+        if file.exists() and not file.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{file} is a link that leads out of {folder}; put the file itself in its place")
+
+
 def pushed(folder: Path, name: str, *, private: bool, message: str) -> str:
     """Upload a folder that `attcli export --to huggingface` wrote, and return its address.
 
     The dataset `owner/name` is made if it is missing. UserError where the folder holds no set, or the Hub refuses.
     """
+    _check_inside(folder)
     huggingface.read(folder)  # a damaged set is not given to anybody
     address, package = name_of(name), _package()
     try:

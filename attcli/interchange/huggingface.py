@@ -8,12 +8,13 @@ back; README.md is the card. Writing the Parquet file needs the package `dataset
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attcli import coding
-from attcli.errors import UserError
+from attcli.errors import UserError, one_line
 from attcli.interchange import Format, packing, safetensors
 
 if TYPE_CHECKING:
@@ -138,9 +139,10 @@ def _words(whole: Whole) -> str:
     protocol = {name: value for name, value in about["protocol"].items() if value is not None}
     kept = about.get("coding") or coding.PLAIN
     lines = [
-        f"# {about['dataset']}, distilled by {about['method']}",
+        f"# {_shown(about['dataset'])}, distilled by {_shown(about['method'])}",
         "",
-        f"A synthetic set for training networks: {coding.in_words(distilled.size)}, made from {about['dataset']}. The",
+        f"A synthetic set for training networks: {coding.in_words(distilled.size)}, made from "
+        f"{_shown(about['dataset'])}. The",
         "pictures in `data/` are for looking at, in 8 bits. The set itself is `distilled.safetensors`:",
         "",
         "```python",
@@ -164,4 +166,9 @@ def _words(whole: Whole) -> str:
 
 
 def _listed(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+    return ", ".join(_shown(f"{name} {value}") for name, value in values.items())
+
+
+def _shown(words: str) -> str:
+    """Words of the set's header in the card: one line, in which nothing is a link, a picture or HTML."""
+    return re.sub(r"([\\`\[\]<>|])", r"\\\1", one_line(words))

@@ -50,8 +50,9 @@ def whole_in(path: Path) -> Whole:
         return Whole(header, arrays, synthetic.normaliser_of(path, header.about, arrays))
     header, arrays = artefact.read(path, states.KIND, synthetic.MAKER)
     normaliser = synthetic.normaliser_of(path, header.about, arrays)
-    state = states.of(header, arrays)
-    arrays = synthetic.arrays_of(state, states.coding_of(path, header.about, normaliser), normaliser)
+    with states.refused(path):
+        state = states.of(header, arrays)
+        arrays = synthetic.arrays_of(state, states.coding_of(path, header.about, normaliser), normaliser)
     header = replace(states.header_of(header, synthetic.KIND, state), sha256=artefact.checksum(arrays))
     return Whole(header, arrays, normaliser)
 
@@ -65,7 +66,7 @@ def whole_of(plain: Plain, facts: Mapping[str, Any], normaliser: Normaliser | No
     import numpy as np
 
     from attcli import runtime
-    from attcli.store import artefact, synthetic
+    from attcli.store import artefact, headers, synthetic
     from attcli.store import normaliser as normaliser_file
 
     rate = plain.lr if lr is None else lr
@@ -100,6 +101,8 @@ def whole_of(plain: Plain, facts: Mapping[str, Any], normaliser: Normaliser | No
     settings = {"imported": origin, "network": facts["network"]}
     inputs = {"file": plain.sha256, "normaliser": facts["normaliser"]["sha256"], "lr": repr(rate)}
     fingerprint = artefact.fingerprint("import", ALGORITHM, {**settings, "protocol": facts["protocol"]}, inputs)
+    if problem := headers.problem(synthetic.KIND, about):
+        raise UserError(f"{plain.file} is no set that attcli can hold ({problem}); name another one")
     header = artefact.Header(
         synthetic.KIND, fingerprint, settings, about, runtime.versions(), artefact.checksum(arrays)
     )
@@ -209,7 +212,11 @@ def about_dataset(plain: Plain) -> dict[str, Any]:
     if height != width:
         raise UserError(f"{plain.file} holds images of {height}x{width}; attcli takes square ones; name another set")
     soft = plain.labels.ndim == 2
+    if not plain.labels.numel() or not plain.images.numel() or not plain.labels.isfinite().all():
+        raise UserError(f"{plain.file} holds no images, or labels that are not finite; name another set")
     classes = int(plain.labels.shape[1]) if soft else int(plain.labels.max()) + 1
+    if not 0 < classes <= len(plain.images):  # a set has as many images of each class
+        raise UserError(f"{plain.file} holds {len(plain.images)} images for {classes} classes; each needs an image")
     return {
         "dataset": "unknown",
         "classes": [str(number) for number in range(classes)],

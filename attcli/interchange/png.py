@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attcli.errors import UserError
+from attcli.errors import UserError, one_line
 from attcli.interchange import Format, Plain, details, packing, safetensors
 
 if TYPE_CHECKING:
@@ -37,7 +37,11 @@ MODES = {"L": 1, "RGB": 3}
 WITHOUT = "move it elsewhere, and say what it said with --dataset and --lr"
 """The remedy where set.json cannot be used."""
 
+BLOCK = 1 << 20
 MOST_ROWS = 10**6
+SMALL = 10**8
+MEMORY_PER_BYTE = 60
+"""Bytes of memory that a byte of the table may take when it is read: a cell without text takes that much."""
 LARGEST_SIDE = 8192
 
 
@@ -53,17 +57,24 @@ def read(path: Path) -> Plain:
     if not (path / TABLE).is_file():
         raise UserError(f"{path} has no {TABLE}; name a folder that has one")
     rows = _rows(path)
-    total = hashlib.sha256((path / TABLE).read_bytes())
+    total = hashlib.sha256()
+    _take_in(total, path / TABLE)
     images = torch.from_numpy(_pictures(path, [row[FILE] for row in rows], total))
-    lr, header = _about(path / ABOUT) if (path / ABOUT).exists() else (None, None)
+    lr, header = _about(path / ABOUT) if (path / ABOUT).is_file() else (None, None)
     if header and len({row[FILE] for row in rows}) < len(rows):  # which attcli never writes
         raise UserError(f"{path / TABLE} is damaged: it names a picture twice; export the set again")
     normaliser = safetensors.read_normaliser(path / safetensors.NORMALISER, header.about) if header else None
-    return Plain(images, _labels(path, rows), lr, path.name or "images", total.hexdigest(), header, normaliser)
+    name = one_line(path.name) or "images"
+    return Plain(images, _labels(path, rows), lr, name, total.hexdigest(), header, normaliser)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
     """The rows of the table. UserError where a column is missing, or a row is not whole."""
+    from attcli import runtime
+
+    needed = MEMORY_PER_BYTE * (path / TABLE).stat().st_size
+    if needed > max(SMALL, runtime.free_memory() / 2):
+        raise UserError(f"{path / TABLE} takes {needed / 1e9:,.1f} GB of memory to read, more than is free")
     try:
         with (path / TABLE).open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, strict=True)
@@ -122,9 +133,16 @@ def _pictures(path: Path, names: list[str], total: Any) -> NDArray[np.uint8]:
                 f"{file} has {channels} channels of {side}x{side}, others {shape[0]} of {shape[1]}x{shape[1]}; "
                 "save all alike"
             )
-        total.update(file.read_bytes())
+        _take_in(total, file)
         pictures.append(_decoded(file).reshape(side, side, channels).transpose(2, 0, 1))
     return np.stack(pictures)
+
+
+def _take_in(total: Any, path: Path) -> None:
+    """Add the bytes of a file to a digest."""
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            total.update(block)
 
 
 def _inside(path: Path, name: str) -> Path:
@@ -165,7 +183,9 @@ def _opened(file: Path) -> Iterator[Any]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=["PNG"]) as image:
                 yield image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except UserError:
+        raise
+    except Exception as error:  # Pillow raises anything on damaged files
         raise UserError(f"{file} is no PNG file, or damaged ({details(error)}); save it anew") from None
 
 

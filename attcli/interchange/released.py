@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attcli.errors import UserError
+from attcli.errors import UserError, one_line
 from attcli.interchange import Format, Plain, packing, tensors
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def read(path: Path) -> Plain:
         )
     labels = tensors.tensor(beside["labels"], tensors.load(beside["labels"]), "labels", [1, 2])
     lr = rate(beside["lr"]) if beside["lr"].exists() else None
-    return Plain(images, labels, lr, path.name, tensors.digest(path).hex())
+    return Plain(images, labels, lr, one_line(path.name), tensors.digest(path).hex())
 
 
 def rate(path: Path) -> float:
@@ -65,7 +65,10 @@ def rate(path: Path) -> float:
                 f"{path} holds {value.numel()} numbers, but a learning rate is one; "
                 "move it elsewhere, and say the learning rate with --lr"
             )
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise UserError(f"{path} holds a number that is too large to be a learning rate; name another file") from None
 
 
 def losses(whole: Whole, variant: str) -> list[str]:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 FORMAT = Format("experts of the released codes, replay_buffer_*.pt", holds="experts")
 NAME = re.compile(r"replay_buffer_(\d+)\.pt")
+MOST_PARAMETERS = 1000
+"""Parameters that are looked at for a hint: a ConvNet of 100 blocks has 402."""
+
 EACH = 10
 """Experts in a file, as the released codes write them."""
 
@@ -132,7 +135,7 @@ def _check_shapes(path: Path, parameters: list[Any], layout: Layout, network: st
 
 def _hint(parameters: list[Any]) -> str:
     """The settings of a ConvNet that has such parameters, if it is one: blocks of a convolution and a norm."""
-    shapes = [tuple(getattr(part, "shape", ())) for part in parameters]
+    shapes = [tuple(getattr(part, "shape", ())) for part in parameters[:MOST_PARAMETERS]]
     blocks, last = shapes[:-2], shapes[-2:]
     depth, width = len(blocks) // 4, (blocks or [()])[0][:1]
     fits = len(blocks) % 4 == 0 and depth and width and last and len(last[0]) == 2

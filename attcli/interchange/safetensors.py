@@ -27,6 +27,9 @@ OURS = "attcli"
 """The key of the metadata that holds the header."""
 
 LARGEST_HEADER = 4 << 20
+LONGEST_LIST = 16 << 20
+"""Bytes of the names, types and places of a file's arrays, with the header in another JSON around it."""
+
 MAKER = "attcli export --to safetensors"
 
 
@@ -60,6 +63,7 @@ def _arrays(path: Path, names: str) -> tuple[dict[str, str], Arrays]:
 
     if not path.is_file():
         raise UserError(f"{path} is missing; name a file or folder that exists")
+    _check_size(path)
     try:
         with safe_open(path, framework="numpy") as file:
             if wrong := [name for name in file.keys() if not re.fullmatch(names, name)]:  # noqa: SIM118  # no dict
@@ -68,6 +72,21 @@ def _arrays(path: Path, names: str) -> tuple[dict[str, str], Arrays]:
             return dict(file.metadata() or {}), arrays
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise _damaged(path, error) from None
+
+
+def _check_size(path: Path) -> None:
+    """UserError where the list of arrays is longer than any that is meant, or the numbers take more than the memory.
+
+    The library reads all of both.
+    """
+    from attcli import runtime
+
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > LONGEST_LIST:
+        raise _damaged(path, "its list of arrays is too long")
+    if (size := path.stat().st_size) > max(LONGEST_LIST, runtime.free_memory() / 2):
+        raise UserError(f"{path} has {size / 1e9:,.1f} GB, more than the memory that is free; name another file")
 
 
 def header_in(path: Path, metadata: dict[str, str]) -> Header:
@@ -86,11 +105,13 @@ def header_in(path: Path, metadata: dict[str, str]) -> Header:
 
 
 def _json(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    from attcli.store import headers
+
     text = metadata.get(OURS, "")
     if not text:
         raise UserError(f"{path} is no set of attcli: its metadata lacks the key {OURS}; name another file")
     try:
-        content = json.loads(text) if len(text) <= LARGEST_HEADER else None
+        content = headers.parsed(text)
     except (ValueError, RecursionError) as error:
         raise _damaged(path, error) from None
     if not isinstance(content, dict):

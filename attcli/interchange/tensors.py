@@ -33,6 +33,12 @@ HARMLESS = re.compile(
 PROTOCOL = 2
 """The pickle protocol of torch.save."""
 
+NESTING = ("SETITEM", "SETITEMS", "ADDITEMS", "FROZENSET", "BUILD", "NEXT_BUFFER", "OBJ", "NEWOBJ", "NEWOBJ_EX")
+"""Instructions that lists of tensors do not need: entries of dictionaries and sets, and the making of other objects.
+
+A key of a dictionary is hashed, and the hash of tuples that lie in each other deeply overflows the stack.
+"""
+
 NAMING = ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4")
 BLOCK = 1 << 20
 
@@ -62,10 +68,12 @@ def _check(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            if len({entry.filename.casefold() for entry in entries}) < len(entries):
+                raise _damaged(path, "two of its parts have one name")  # of which torch might read the other one
             packed = [entry for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
             if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
                 raise _damaged(path, "its parts claim more than it has")
-            pickles = [entry for entry in entries if entry.filename.rpartition("/")[2] == "data.pkl"]
+            pickles = [entry for entry in entries if entry.filename.rpartition("/")[2].casefold() == "data.pkl"]
             if len(pickles) != 1 or pickles[0].file_size > LARGEST_PICKLE:
                 raise _damaged(path, "it has no list of its tensors, or one that is too long")
             if (broken := archive.testzip()) is not None:
@@ -88,6 +96,8 @@ def _check_pickle(path: Path, instructions: bytes) -> None:
                     f"{path} asks for {name}, which a file of tensors does not need and which could run code; nothing "
                     f"in it was run; use a file that holds tensors alone"
                 )
+            if operation.name in NESTING:
+                raise _damaged(path, f"its pickle has the instruction {operation.name}, which lists of tensors lack")
     except (ValueError, IndexError, UnicodeDecodeError, OverflowError) as error:
         raise _damaged(path, details(error)) from None
 
@@ -100,9 +110,18 @@ def tensor(path: Path, value: Any, what: str, dimensions: Iterable[int]) -> Tens
         raise UserError(f"{path} holds no tensor of {what}; name another file")
     if value.ndim not in dimensions:
         raise UserError(f"{path} holds {what} of shape {tuple(value.shape)}, which is not theirs; name another file")
-    if value.device.type != "cpu" or value.numel() * value.element_size() > path.stat().st_size:
+    if value.device.type != "cpu" or not _inside(value) or value.numel() * value.element_size() > path.stat().st_size:
         raise _damaged(path, f"its {what} claim more numbers than it has")
     return value.detach()
+
+
+def _inside(value: Tensor) -> bool:
+    """Whether all numbers of a tensor lie within its storage."""
+    if not value.numel():
+        return True
+    last = sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
+    end = (value.storage_offset() + last + 1) * value.element_size()
+    return int(value.storage_offset()) >= 0 and int(end) <= value.untyped_storage().nbytes()
 
 
 def digest(path: Path) -> bytes:

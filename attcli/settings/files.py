@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from attcli.errors import UserError
-from attcli.settings.unreadable import UNREADABLE, explain, line_of, yaml
+from attcli.settings.unreadable import UNREADABLE, explain, line_of, loaded
 
-LARGEST = 2**20
+LARGEST = 2**18
 """Bytes of a file of settings; whatever is longer is none."""
 
 
@@ -18,7 +18,7 @@ def _text(path: Path) -> str:
         reason = getattr(error, "strerror", None) or "no such name can exist"
         raise UserError(f"{path} cannot be read ({reason}); check it, or name another with --params") from None
     if len(content) > LARGEST:
-        raise UserError(f"{path} is longer than 1 MiB, which no file of settings is; name another with --params")
+        raise UserError(f"{path} is longer than 256 KiB, which no file of settings is; name another with --params")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -30,7 +30,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping; UserError, with the line and the remedy, if it cannot be read as one."""
     text = _text(path)
     try:
-        content = yaml().load(text)
+        content = loaded(text)
     except UNREADABLE as error:
         line, words = explain(text, error)
         place = f"{path}, line {line}" if line else str(path)
@@ -59,6 +59,6 @@ def place(path: Path, keys: list[str]) -> str:
 def parse_value(text: str) -> Any:
     """The value of `--set key=value`, read as YAML; words that are not YAML stay words."""
     try:
-        return yaml().load(text)
+        return loaded(text)
     except UNREADABLE:
         return text

@@ -207,6 +207,9 @@ def resolve(
         (source, {name: canonical(name, value) for name, value in layer.items()})
         for source, layer in (("flag", flags or {}), ("environment", environment), (str(path), from_params))
     ]
+    for source, layer in asked:
+        for setting, value in layer.items():
+            messages.refuse_impossible(setting, value, dict.fromkeys([setting], source), path)
     base, name, exact = _base(asked, recipe)
     values: dict[str, Any] = {}
     origin = dict.fromkeys(names(), "default")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -12,6 +13,15 @@ from attcli.settings.files import place_of
 
 LISTED = 6
 """Names that are offered at most."""
+
+LARGEST_BITS = 64
+"""Bits of the largest whole number that a setting can have."""
+
+LONGEST_WORD = 4096
+"""Characters of the longest word that a setting can have, which are those of the longest path."""
+
+LONGEST_LIST = 1000
+"""Entries of the longest list that a setting can have."""
 
 EXPECTED = {
     "int_parsing": "a whole number",
@@ -78,6 +88,26 @@ def _more(name: str, origin: Mapping[str, str]) -> str:
     """What tells more of a setting. Settings are not shown while a file or a variable holds one that is wrong."""
     shown = origin.get(name) == "flag"
     return f"see `attcli config {name} --describe`" if shown else "see `attcli config --schema`"
+
+
+def refuse_impossible(name: str, value: Any, origin: Mapping[str, str], params: Path | None) -> None:
+    """UserError for numbers and words that no setting can have, and that would fail wherever they are used.
+
+    These are whole numbers beyond 64 bits, words with a NUL, which no file's name and no package takes, and words and
+    lists that are longer than any that is meant.
+    """
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    if len(parts) > LONGEST_LIST:
+        what = f"a list of {len(parts)} entries is longer than any that is meant"
+    elif any(isinstance(part, int) and part.bit_length() > LARGEST_BITS for part in parts):
+        what = f"a whole number of more than {LARGEST_BITS} bits is larger than any that is meant"
+    elif any(isinstance(part, str) and len(part) > LONGEST_WORD for part in parts):
+        what = f"a word of more than {LONGEST_WORD} characters is longer than any that is meant"
+    elif any(isinstance(part, str) and "\0" in part for part in parts):
+        what = "it has a NUL (a character of code 0), which no name can have"
+    else:
+        return
+    raise UserError(f"{name}: {what}{source(name, origin, params)}; correct it, see `attcli config --schema`")
 
 
 def source(name: str, origin: Mapping[str, str], params: Path | None) -> str:

@@ -7,6 +7,8 @@ from attcli import registry
 from attcli.errors import UserError, brief
 
 ARCHS = "evaluate.archs"
+LONGEST_LIST = 1000
+"""Names of the longest list of networks that is looked at."""
 
 
 def canonical(setting: str, value: Any) -> Any:
@@ -38,7 +40,10 @@ def _networks(value: Any) -> Any:
     names = value.split(",") if isinstance(value, str) else value
     if names is not None and not isinstance(names, (list, tuple)):
         return value
-    spelled = tuple(_spelled("network", name) if isinstance(name, str) else name for name in names or ())
+    names = names or ()
+    if len(names) > LONGEST_LIST:
+        raise UserError(f"{ARCHS} names {len(names)} networks, more than any that is meant; name each once")
+    spelled = tuple(_spelled("network", name) if isinstance(name, str) else name for name in names)
     if not spelled or "" in spelled:
         problem = f"{brief(value)} lacks a name" if value else "is empty"
         raise UserError(
@@ -46,15 +51,16 @@ def _networks(value: Any) -> Any:
             f"there are: {', '.join(registry.names('network'))}"
         )
     pools = [registry.network_pool(name) if isinstance(name, str) else (name,) for name in spelled]
-    archs = [arch for pool in pools for arch in pool]
-    return tuple(arch for i, arch in enumerate(archs) if arch not in archs[:i])
+    archs = (arch for pool in pools for arch in pool)
+    return tuple({arch if isinstance(arch, str) else id(arch): arch for arch in archs}.values())
 
 
 def _spelled(kind: str, name: str) -> str:
     names, stripped = registry.names(kind), name.strip()
     if stripped in names:
         return stripped
-    alike = [known_name for known_name in names if _loosely(known_name) == _loosely(stripped)]
+    loose = _loosely(stripped)
+    alike = [known_name for known_name in names if _loosely(known_name) == loose]
     return alike[0] if len(alike) == 1 else stripped
 
 

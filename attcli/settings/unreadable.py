@@ -1,6 +1,8 @@
 """Why a text is no YAML that settings can be read from: the line, and plain words instead of a parser's."""
 
+import re
 from collections.abc import Iterator
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
@@ -53,10 +55,34 @@ KINDS = {
 DEEPEST = 50
 """Brackets and sections within each other; settings have three."""
 
+MOST_OPEN = 500
+"""Brackets that may be open at once, those in texts and comments counted too."""
+
+BRACKETS = re.compile(r"[\[\]{}]")
+
 
 def yaml() -> YAML:
     """A reader of YAML 1.2 that makes nothing but plain values."""
     return YAML(typ="safe", pure=True)
+
+
+def loaded(text: str) -> Any:
+    """What a text in YAML holds. One of `UNREADABLE` where it is none.
+
+    The reader's time grows with the square of the brackets that are open, so too many are refused before it begins.
+    """
+    if _open_brackets(text) > MOST_OPEN:
+        raise RecursionError
+    return yaml().load(text)
+
+
+def _open_brackets(text: str) -> int:
+    """How many brackets are open at most in a text, wherever they stand."""
+    depth = deepest = 0
+    for bracket in BRACKETS.findall(text):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def explain(text: str, error: Exception) -> tuple[int | None, str]:

@@ -64,12 +64,18 @@ def read(path: Path, metric: str | None, gammas: list[int], every: int) -> Diagn
     so. UserError if the history is missing or damaged.
     """
     header, arrays = artefact.read(path, history.KIND, history.MAKER)
-    metric = metric or str(header.settings["distill"].get("select_metric", "l1"))
+    matched_by = header.settings.get("distill")
+    own = matched_by.get("select_metric") if isinstance(matched_by, dict) else None
+    metric = metric or (own if own in ("l1", "l2") else "l1")
     distances = arrays[metric]
     rows, n_steps = distances.shape
+    if not rows:
+        raise UserError(f"{path} holds no iterations; distil first, with `{history.MAKER}`")
     if not n_steps:
         raise UserError(f"{path} holds no distances to experts, as its set was not made by matching trajectories")
     spans = history.spans(arrays)
+    if rows % spans:
+        raise UserError(f"{path} is damaged: its iterations have not as many spans each; run `{history.MAKER}`")
     optimum = nearest(distances)
     shown = spans * np.unique(np.linspace(0, rows // spans - 1, SHOWN).astype(int))
     missed = n_steps - optimum
@@ -182,7 +188,7 @@ def run(path: Path, folder: Path, metric: str | None, gammas: list[int], every: 
         raise UserError("--gammas and --every must be at least 1, as in --gammas 5,10,20 --every 50")
     optional("matplotlib.figure", "plots", "the figures of `attcli diagnose`")
     diagnosis = read(path, metric, gammas, every)
-    name = f"{diagnosis.method}: "
+    name = f"{diagnosis.method.replace('$', '')}: "  # which would begin a formula
     drawn = {
         "distances": (
             "step",

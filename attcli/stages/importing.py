@@ -11,7 +11,7 @@ from typing import Any
 from loguru import logger
 
 from attcli import interchange, runtime
-from attcli.errors import UserError
+from attcli.errors import UserError, one_line
 from attcli.interchange import Plain, Whole, packing, tensors
 from attcli.progress import track
 from attcli.settings import Settings
@@ -63,7 +63,7 @@ def _experts(run: Run, paths: Sequence[Path]) -> str:
         with run.working_at(run.work("buffer", fingerprint), "buffer") as folder, track("experts", count) as progress:
             index = 0
             for (file, trajectories), digest in zip(found, digests, strict=True):
-                origin = {"file": file.name, "sha256": digest.hex()}
+                origin = {"file": one_line(file.name), "sha256": digest.hex()}
                 header = artefact.Header(
                     experts.KIND, fingerprint, decisive, {**about, "imported": origin}, runtime.versions()
                 )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from loguru import logger
+from pydantic import ValidationError
 
 from attcli import coding
 from attcli.errors import UserError
@@ -64,7 +65,12 @@ def check_asked(run: Run, about: Mapping[str, Any], made_by: Mapping[str, Any], 
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{section}.{name}": value for section, values in settings.items() for name, value in values.items()}
+    return {
+        f"{section}.{name}": value
+        for section, values in settings.items()
+        if isinstance(values, Mapping)
+        for name, value in values.items()
+    }
 
 
 def settings_of(run: Run, about: Mapping[str, Any]) -> Settings:
@@ -72,7 +78,14 @@ def settings_of(run: Run, about: Mapping[str, Any]) -> Settings:
     kept = about.get("prepare") or {"dataset": about["dataset"], "normalise": about["normaliser"]["kind"]}
     section = {name: value for name, value in kept.items() if name in Prepare.model_fields}
     network = {name: value for name, value in about["network"].items() if name in Network.model_fields}
-    images = {"prepare": Prepare.model_validate(section), "network": Network.model_validate(network)}
+    try:
+        images = {"prepare": Prepare.model_validate(section), "network": Network.model_validate(network)}
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"the set's file asks for images or a network that there can't be ({where}: {first['msg']}); name another"
+        ) from None
     return run.settings.model_copy(update=images)
 
 

@@ -24,7 +24,7 @@ from attcli.errors import DamagedError, UserError
 from attcli.store import hdf5, headers
 from attcli.store.blocks import BlockDigests, digests_of
 from attcli.store.files import atomic
-from attcli.store.hdf5 import BadFileError
+from attcli.store.hdf5 import UNREADABLE, BadFileError
 
 SCHEMA = 2
 """Files of schema 2 are sealed: a checksum covers all their bytes. Those of schema 1 are read on, with a warning."""
@@ -165,18 +165,22 @@ def open_file(path: Path, kind: str, maker: str) -> tuple[h5py.File, Header]:
             what = os.strerror(int(error.errno or 0))
             raise UserError(f"{path} cannot be opened ({what}); close what uses it, or name another file") from None
         raise damaged(path, maker, error) from None
-    except (BadFileError, RuntimeError) as error:
+    except (BadFileError, RuntimeError, ValueError, LookupError, TypeError) as error:
         if "HDF5 file" in str(error) or "regular" in str(error):
             raise UserError(f"{path} is no file of attcli ({error}); {_other_than(path, maker)}") from None
         raise damaged(path, maker, error) from None
     try:
         its_header = _header(file, path, kind, maker, is_sealed)
-        if lacking := headers.missing(kind, datasets(file, kind, path)):
+        kept = datasets(file, kind, path)
+        if lacking := headers.missing(kind, kept):
             raise BadFileError(f"it has no array {lacking}")
+        shapes = {name: array.shape for name, array in kept.items()}
+        if problem := headers.misshapen(kind, shapes, its_header.about):
+            raise BadFileError(problem)
     except UserError:
         file.close()
         raise
-    except (BadFileError, OSError, KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
+    except UNREADABLE as error:
         file.close()
         raise damaged(path, maker, error) from None
     return file, its_header
@@ -199,7 +203,7 @@ def _header(file: h5py.File, path: Path, kind: str, maker: str, is_sealed: bool)
         raise UserError(f"{path} is no file of attcli (an HDF5 file of something else); name another one")
     texts: dict[str, Any] = {name: str(hdf5.attribute(file, name)) for name in ("kind", "fingerprint", "sha256")}
     contents: dict[str, Any] = {
-        name: json.loads(hdf5.attribute(file, name)) for name in ("settings", "about", "versions")
+        name: headers.parsed(hdf5.attribute(file, name)) for name in ("settings", "about", "versions")
     }
     schema = int(hdf5.attribute(file, "schema"))
     if texts["kind"] != kind:
@@ -217,6 +221,8 @@ def _header(file: h5py.File, path: Path, kind: str, maker: str, is_sealed: bool)
         raise BadFileError("its header is not what it should be")
     if problem := headers.problem(kind, contents["about"]):
         raise BadFileError(f"its header is impossible: {problem}")
+    if not headers.PLAIN.fullmatch(texts["fingerprint"]) or not headers.PLAIN.fullmatch(texts["sha256"]):
+        raise BadFileError("its header names no fingerprint and checksum")
     return Header(**texts, **contents)
 
 
@@ -232,7 +238,7 @@ def kind_of(path: Path) -> str | None:
         hdf5.sealed(path)  # HDF5 itself may hang on a damaged file
         with h5py.File(str(path), "r") as file:
             return str(hdf5.attribute(file, "kind"))
-    except (BadFileError, OSError, RuntimeError):
+    except UNREADABLE:
         return None
 
 
@@ -247,8 +253,10 @@ def read(path: Path, kind: str, maker: str, covered: tuple[str, ...] = ()) -> tu
     file, header = open_file(path, kind, maker)
     with file:
         try:
-            arrays: Arrays = {name: np.asarray(dataset[()]) for name, dataset in datasets(file, kind, path).items()}
-        except (BadFileError, OSError, RuntimeError) as error:
+            kept = datasets(file, kind, path)
+            hdf5.require_memory(path, kept.values())
+            arrays: Arrays = {name: np.asarray(dataset[()]) for name, dataset in kept.items()}
+        except UNREADABLE as error:
             raise damaged(path, maker, error) from None
     if checksum(arrays, covered) != header.sha256:
         raise damaged(path, maker, "its checksum does not match")

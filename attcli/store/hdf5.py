@@ -8,16 +8,19 @@ read only where it holds plain arrays.
 
 import hashlib
 import io
+import math
 import os
 import re
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import h5py
+
+from attcli.errors import UserError
 
 low: Any = h5py
 """h5py with its low-level modules, which its type stubs leave out."""
@@ -35,6 +38,24 @@ DEEPEST = 4
 
 class BadFileError(Exception):
     """What is wrong with a file, in a few words."""
+
+
+UNREADABLE = (
+    BadFileError,
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    RecursionError,
+    MemoryError,
+    OverflowError,
+)
+"""What HDF5 and Python raise on files that are not what they claim."""
+
+SMALL = 10**8
+"""Arrays of fewer bytes are read without asking how much memory is free."""
 
 
 class _Careful(io.RawIOBase):
@@ -156,12 +177,22 @@ def sealed(path: Path) -> bool:
 
 
 def attribute(file: h5py.File, name: str) -> Any:
-    """An attribute of the file, a string or a number. BadFileError if it is missing or too large."""
+    """An attribute of the file, a string or a whole number. BadFileError if it is missing, too large or another thing.
+
+    Its form is judged before it is read: lists, structures and references are never followed.
+    """
     if not low.h5a.exists(file.id, name.encode()):
         raise BadFileError(f"{name} is missing")
-    if low.h5a.open(file.id, name.encode()).get_storage_size() > LARGEST_ATTRIBUTE:
+    held = low.h5a.open(file.id, name.encode())
+    if held.get_storage_size() > LARGEST_ATTRIBUTE:
         raise BadFileError(f"{name} is too large")
+    if held.get_space().get_simple_extent_type() != low.h5s.SCALAR:
+        raise BadFileError(f"{name} is a list")
+    if held.get_type().get_class() not in (low.h5t.STRING, low.h5t.INTEGER):
+        raise BadFileError(f"{name} is neither a text nor a number")
     value = file.attrs[name]
+    if isinstance(value, (str, bytes)) and len(value) > LARGEST_ATTRIBUTE:
+        raise BadFileError(f"{name} is too large")
     return value.decode() if isinstance(value, bytes) else value
 
 
@@ -173,7 +204,7 @@ def datasets(file: h5py.File, allowed: str, size: int) -> dict[str, h5py.Dataset
     """
     by_name: dict[str, h5py.Dataset] = {}
     _walk(file, "", re.compile(allowed), by_name)
-    claimed = sum(dataset.dtype.itemsize * dataset.size for dataset in by_name.values())
+    claimed = sum(dataset.dtype.itemsize * math.prod(dataset.shape) for dataset in by_name.values())
     if claimed > size:
         raise BadFileError(f"its arrays claim {claimed} bytes, it has {size}")
     return by_name
@@ -200,6 +231,20 @@ def _plain(dataset: h5py.Dataset, name: str) -> h5py.Dataset:
     how = low.h5d.DatasetID.get_create_plist(dataset.id)
     if how.get_layout() == low.h5d.VIRTUAL or how.get_external_count() or how.get_nfilters():
         raise BadFileError(f"{name} is no plain array")
-    if dataset.dtype.kind not in "fiu" or not dataset.dtype.isnative:
+    if dataset.shape is None or dataset.dtype.kind not in "fiu" or not dataset.dtype.isnative or dataset.dtype.shape:
         raise BadFileError(f"{name} holds no plain numbers")
     return dataset
+
+
+def require_memory(path: Path, arrays: Iterable[h5py.Dataset]) -> None:
+    """UserError where arrays take more memory than is free: a file may be long and yet hardly take room on a disk."""
+    needed = sum(array.dtype.itemsize * math.prod(array.shape) for array in arrays)
+    if needed < SMALL:
+        return
+    from attcli import runtime
+
+    if needed > (free := runtime.free_memory()):
+        raise UserError(
+            f"{path} holds arrays of {needed / 1e9:,.1f} GB, more than the {free / 1e9:,.1f} GB of memory that are "
+            f"free; read it where there is more, or name another file"
+        )

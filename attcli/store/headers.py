@@ -1,16 +1,30 @@
 """What a header may say: a model for each kind of artefact, which is checked before anything of the file is used."""
 
 import json
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
+
+from attcli.errors import printable
 
 Count = Annotated[int, Field(ge=0, le=10**12, strict=True)]
 Size = Annotated[int, Field(ge=1, le=65_536, strict=True)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{16,64}$")]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _printable(name: str) -> str:
+    """A name that can be printed, and written into a page or a card, as it is."""
+    if not printable(name):
+        raise ValueError("a name with line breaks or characters that do not show themselves")
+    return name
+
+
+Plain = Annotated[str, AfterValidator(_printable)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+ClassName = Annotated[str, Field(max_length=1000), AfterValidator(_printable)]
 MOST_PARAMETERS = 10**9
 """The most parameters that a set's header may ask for: four gigabytes in float32, forty times a ResNet-18."""
 
@@ -41,7 +55,7 @@ class Dataset(About):
     """A prepared dataset."""
 
     dataset: Name
-    classes: Annotated[list[str], Field(min_length=1, max_length=100_000)]
+    classes: Annotated[list[ClassName], Field(min_length=1, max_length=100_000)]
     channels: Annotated[int, Field(ge=1, le=1024, strict=True)]
     resolution: Annotated[int, Field(ge=1, le=8192, strict=True)]
     value_scale: Annotated[float, Field(gt=0, le=1)]
@@ -51,7 +65,7 @@ class Dataset(About):
 class Imported(About):
     """The file that a set or an expert was imported from."""
 
-    file: Annotated[str, Field(min_length=1, max_length=300)]
+    file: Annotated[Plain, Field(min_length=1, max_length=300)]
     sha256: Digest
 
 
@@ -59,7 +73,7 @@ class Expert(Dataset):
     """An expert's trajectory."""
 
     network: Network
-    layout: list[tuple[str, list[Annotated[int, Field(ge=0, le=10**9)]]]]
+    layout: list[tuple[Name, list[Annotated[int, Field(ge=0, le=10**9)]]]]
     dataset_sha256: Digest
     imported: Imported | None = None
 
@@ -81,7 +95,7 @@ class Coding(About):
 class Protocol(About):
     """The set's own evaluation protocol."""
 
-    augment: Annotated[str, Field(max_length=200)]
+    augment: Annotated[Plain, Field(max_length=200)]
     epochs: Annotated[int, Field(ge=1, le=10**7)] | None = None
     batch: Annotated[int, Field(ge=1, le=10**9)] | None = None
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -97,8 +111,9 @@ class Synthetic(Dataset):
     coding: Coding | None = None
     network: Network
     protocol: Protocol
+    prepare: dict[str, Any] | None = None
     iteration: Count
-    counts: dict[str, Count]
+    counts: dict[Name, Count]
     dataset_sha256: Digest
     seed: Count
     imported: Imported | None = None
@@ -158,6 +173,52 @@ ARRAYS = {
 """The names of the arrays that each kind may hold, as patterns."""
 
 LearningRate = PositiveFloat
+
+
+LARGEST = 4 << 20
+"""Characters of a header's JSON."""
+
+DEEPEST = 30
+"""How deeply lists and mappings of a header's JSON lie in each other at most."""
+
+PLAIN = re.compile(r"[\w:.-]{1,100}", re.ASCII)
+"""Fingerprints and checksums."""
+
+
+def parsed(text: str) -> Any:
+    """What a header's JSON says. ValueError where it is none, or longer or deeper than any that is meant."""
+    if len(text) > LARGEST:
+        raise ValueError("its header is too long")
+    content = json.loads(text)
+    level = [content]
+    for _ in range(DEEPEST):
+        level = [inner for value in level for inner in _inside(value)]
+        if not level:
+            return content
+    raise ValueError("its header is nested too deeply")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def misshapen(kind: str, shapes: Mapping[str, tuple[int, ...]], about: Mapping[str, Any]) -> str | None:
+    """What is wrong with the shapes of a file's arrays, where they do not fit each other or the header."""
+    if kind == "expert":
+        rows = shapes["parameters"][:1]
+        size = sum(math.prod(shape) for _, shape in about["layout"])
+        epochs = (rows[0] - 1,) if rows else ()
+        wanted = {"parameters": (*rows, size), "digests": (*rows, 32), "loss": epochs, "accuracy": epochs}
+        if not rows or not size or rows[0] < 1 or any(shapes[name] != shape for name, shape in wanted.items()):
+            return "its arrays are of other shapes than its layout and its epochs"
+    if kind == "history":
+        columns = {shape[:1] for shape in shapes.values()}
+        dimensions = {name: 2 if name in ("l1", "l2") else 1 for name in shapes}
+        if len(columns) != 1 or any(len(shape) != dimensions[name] for name, shape in shapes.items()):
+            return "its columns are of different lengths"
+    return None
 
 
 def missing(kind: str, names: Iterable[str]) -> str | None:

@@ -143,7 +143,8 @@ def write(path: Path, header: artefact.Header, state: State) -> None:
 def read(path: Path, normaliser: Normaliser) -> State:
     """Read and verify a snapshot: all that distilling resumes from is there, and finite."""
     header, arrays = artefact.read(path, KIND, MAKER)
-    state = of(header, arrays)
+    with refused(path):
+        state = of(header, arrays)
     complete = state.coded().learned.keys() == state.averages.keys() and all(state.moments.values())
     artefact.require(path, MAKER, complete, "a part of its state is missing")
     variants, labels = decoded(path, coding_of(path, header.about, normaliser), state)
@@ -152,8 +153,10 @@ def read(path: Path, normaliser: Normaliser) -> State:
 
 
 def of(header: artefact.Header, arrays: artefact.Arrays) -> State:
-    """The state in a snapshot's arrays."""
+    """The state in a snapshot's arrays. ValueError or KeyError where its learning rate is none."""
     learned = tensors("learned", arrays)
+    if learned[LR].numel() != 1:
+        raise ValueError("its learning rate is not one number")
     scales = {name: tensors(f"scales/{name}", arrays) for name in learned}
     return State(
         iteration=header.about["iteration"],
@@ -224,7 +227,8 @@ def check(path: Path, about: dict[str, Any], variants: Tensors, labels: Tensor, 
         artefact.require(path, MAKER, bool(images.isfinite().all()), f"its images ({name}) are not all finite")
     soft = labels.is_floating_point()
     fits = labels.shape == ((count, len(about["classes"])) if soft else (count,))
-    artefact.require(path, MAKER, fits, "its labels have another shape than it says")
+    fits = fits and (soft or labels.dtype == torch.int64)
+    artefact.require(path, MAKER, fits, "its labels have another shape or type than it says")
     right = labels.isfinite().all() if soft else ((labels >= 0) & (labels < len(about["classes"]))).all()
     artefact.require(path, MAKER, bool(right), "its labels are not finite or out of range")
     artefact.require(path, MAKER, math.isfinite(lr) and lr > 0, f"its learning rate is {lr}")

@@ -105,7 +105,8 @@ def of(
             f"or the dataset.h5 that it was distilled from"
         )
     if kind == states.KIND:
-        state = states.of(header, arrays)
+        with states.refused(path):
+            state = states.of(header, arrays)
         variants, labels = states.decoded(path, decoder, state)
         packed, beside = states.packed(decoder, state)
         lr = float(state.lr)
@@ -193,7 +194,7 @@ def _check_network(path: Path, about: dict[str, Any]) -> None:
         )
     except UserError:
         return
-    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+    except Exception as error:  # whatever a network raises on options that it does not know
         raise artefact.damaged(path, MAKER, f"its header is impossible: network: {error}") from None
     fits = count <= MOST_PARAMETERS
     artefact.require(path, MAKER, fits, f"its header is impossible: network: {count} parameters are too many")

@@ -1,7 +1,8 @@
 """Pages of the documentation that are made from the code or from files elsewhere; a hook of MkDocs.
 
 `reference/commands.md` and `reference/settings.md` say what the command line and the settings say of themselves.
-CONTRIBUTING.md, CHANGELOG.md and the records of benchmarks become a part of the site, and links to them lead there.
+CONTRIBUTING.md, CHANGELOG.md, SECURITY.md and the records of benchmarks become a part of the site, and links to them
+lead there.
 """
 
 import json
@@ -22,6 +23,7 @@ MOVED = {
     "../README.md": "index.md",
     "../CONTRIBUTING.md": "contributing.md",
     "../CHANGELOG.md": "changelog.md",
+    "../SECURITY.md": "security.md",
     "../benchmarks/records": "records",
 }
 """Where links out of docs/ lead on the site."""
@@ -43,6 +45,7 @@ def on_files(files: Files, config: Any) -> Files:
         "reference/settings.md": settings(),
         "contributing.md": _from_the_top("CONTRIBUTING.md"),
         "changelog.md": _from_the_top("CHANGELOG.md"),
+        "security.md": _from_the_top("SECURITY.md"),
     }
     for path in sorted((REPOSITORY / "benchmarks" / "records").rglob("*.*")):
         made[f"records/{path.relative_to(REPOSITORY / 'benchmarks' / 'records')}"] = path.read_bytes()

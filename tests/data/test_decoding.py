@@ -1,5 +1,6 @@
 """Image files of every kind become the bytes that they show."""
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -11,7 +12,8 @@ from PIL import Image
 from attcli import runtime
 from attcli.data import readers
 from attcli.data.decoding import DecodedFiles
-from attcli.data.image import UnreadableError, decode
+from attcli.data.image import UnreadableError, decode, look_at_each
+from attcli.data.sources import hf
 from tests.data.pictures import picture
 
 
@@ -157,3 +159,24 @@ def test_files_are_decoded_alike_by_any_number_of_workers(tmp_path: Path, monkey
     assert np.array_equal(files.read(np.array([3])), one.images[:1])
     with pytest.raises(UnreadableError, match=r"5.png: it is empty"):
         files.read(index)
+
+
+def test_a_file_that_would_make_another_program_run_is_no_image(tmp_path: Path) -> None:
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(x) run\nshowpage\n"
+    (tmp_path / "a.png").write_bytes(program)
+    with Image.open(tmp_path / "a.png") as opened:
+        assert opened.format == "EPS"  # Pillow itself would call Ghostscript with it
+    for file in (tmp_path / "a.png", program):
+        with pytest.raises(UnreadableError, match="it is no image"):
+            decode(file, 3, 8, "squeeze")
+    assert look_at_each([program])[0][1] is None
+
+
+def test_rows_of_a_hub_dataset_without_an_image_are_empty(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "a.png").write_bytes(b"data")
+    rows = [None, {}, {"bytes": b"x", "path": None}, {"bytes": None, "path": str(tmp_path / "a.png")}]
+    rows += [{"bytes": None, "path": path} for path in (None, str(tmp_path / "pipe.png"), "/dev/zero", "no/such")]
+    split = [{"image": row} for row in rows]
+    assert [hf._file(split, "image", i) for i in range(4)] == [b"", b"", b"x", str(tmp_path / "a.png")]
+    assert [hf._file(split, "image", i) for i in range(4, 8)] == [b""] * 4

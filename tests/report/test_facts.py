@@ -194,8 +194,8 @@ def test_data_come_back_and_hostile_ones_are_refused(tmp_path: Path, facts: Fact
 def test_hostile_headers_are_told_in_one_line_and_written(copy: Path) -> None:
     results = Path("artifacts")
     header, arrays = artefact.read(results / "synthetic.h5", synthetic.KIND, synthetic.MAKER)
-    names = ["\x1b", "a\nb\x00", *map(str, range(2, 10))]
-    about = {**header.about, "classes": names, "method": "no\x7fsuch\nmethod"}
+    names = ["\u200b", "a\u00adb\u2060", *map(str, range(2, 10))]
+    about = {**header.about, "classes": names, "method": "no\u200bsuch\ufeffmethod"}
     settings = {**header.settings, "distill": {**header.settings["distill"], "augment": "\udcfe"}}
     changed = artefact.Header(header.kind, header.fingerprint, settings, about, {"attcli": "\udcfd"})
     artefact.write(results / "synthetic.h5", changed, arrays)

@@ -73,7 +73,7 @@ def test_text_that_is_not_utf8_is_told_with_its_line(tmp_path: Path) -> None:
 
 def test_what_is_no_params_file_at_all_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "large.yaml").write_bytes(b"[" * (LARGEST + 1))
-    for name, words in {"large.yaml": "longer than 1 MiB", "none.yaml": "No such file", "": "Is a directory"}.items():
+    for name, words in {"large.yaml": "longer than 256 KiB", "none.yaml": "No such file", "": "Is a directory"}.items():
         with pytest.raises(UserError, match=f"{words}.*--params"):
             read_yaml(tmp_path / name)
     for odd in (Path("x" * 5000), Path("a\0b"), Path("/dev/zero")):

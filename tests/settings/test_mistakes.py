@@ -107,7 +107,7 @@ TYPED: list[tuple[str, str]] = [
     # files and places
     ("distill --params nowhere.yaml", "nowhere.yaml cannot be read (No such file or directory); check it, or name"),
     ("distill --params .", "cannot be read (Is a directory); check it, or name another with --params"),
-    ("distill --params /dev/zero", "longer than 1 MiB, which no file of settings is; name another"),
+    ("distill --params /dev/zero", "longer than 256 KiB, which no file of settings is; name another"),
     ("distill --time-limit soon", "write it as 90s, 30m, 2h"),
     ("evaluate --literature", "add --snapshots"),
     ("evaluate --dry-run --json", "leave --json out"),

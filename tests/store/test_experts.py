@@ -52,7 +52,7 @@ def test_parameters_that_are_not_finite_are_refused(tmp_path: Path, value: float
 
 
 def test_two_rows_are_read_without_reading_the_file(tmp_path: Path) -> None:
-    header = artefact.Header(experts.KIND, "e", {}, EXPERT)
+    header = artefact.Header(experts.KIND, "e", {}, {**EXPERT, "layout": [["weight", [100_000]]]})
     experts.write(experts.path(tmp_path, 0), header, trajectory(40, size=100_000))
     opened = experts.open_experts(tmp_path, 1)
 
@@ -67,7 +67,7 @@ def test_two_rows_are_read_without_reading_the_file(tmp_path: Path) -> None:
 
 
 def test_a_damaged_row_is_noticed_when_it_is_read(tmp_path: Path) -> None:
-    header = artefact.Header(experts.KIND, "e", {}, EXPERT)
+    header = artefact.Header(experts.KIND, "e", {}, {**EXPERT, "layout": [["weight", [1000]]]})
     path = experts.path(tmp_path, 0)
     experts.write(path, header, trajectory(3, size=1000))
     row = trajectory(3, size=1000).parameters[1].tobytes()

@@ -6,6 +6,7 @@ The package looks into its cache first, and takes only what is there when the Hu
 import hashlib
 import io
 import json
+import os
 from collections import Counter
 from contextlib import suppress
 from functools import cache
@@ -16,7 +17,7 @@ from attcli.data import imagefiles
 from attcli.data.contents import keep
 from attcli.data.listing import Content
 from attcli.data.sources import DatasetInfo, Request, Source
-from attcli.errors import UserError, optional
+from attcli.errors import UserError, one_line, optional
 
 INFO = (DatasetInfo("hf", "a dataset of the Hugging Face Hub", 0, 3, 0, 0, 0, 0),)
 
@@ -65,7 +66,8 @@ def _loaded(name: str) -> Loaded:
         )
     test = next((split for split in TEST_SPLITS if split in splits), None)
     encoded = {key: split.cast_column(image, datasets.Image(decode=False)) for key, split in splits.items()}
-    return Loaded(encoded["train"], encoded[test] if test else None, image, label, list(features[label].names))
+    classes = [one_line(name) for name in features[label].names]
+    return Loaded(encoded["train"], encoded[test] if test else None, image, label, classes)
 
 
 def _of(request: Request) -> Loaded:
@@ -78,10 +80,16 @@ def _labels(split: Any, label: str) -> list[int]:
 
 
 def _file(split: Any, image: str, index: int) -> str | bytes:
-    """An image's bytes, or its path where the dataset holds only that."""
-    value = split[index][image]
-    content: str | bytes = value["bytes"] if value["bytes"] is not None else value["path"]
-    return content
+    """An image's bytes, or its path where the dataset holds only that; no bytes for a row that has neither.
+
+    A path is taken only where a file lies: a pipe or a device would be waited for.
+    """
+    value = split[index][image] or {}
+    content: bytes | None = value.get("bytes")
+    if content is not None:
+        return content
+    path: str = value.get("path") or ""
+    return path if path and os.path.isfile(path) else b""
 
 
 def _looked_at(loaded: Loaded) -> dict[str, Content]:
