@@ -13,7 +13,8 @@ VARIABLES = {
     "KUBERNETES_SERVICE_HOST": "Kubernetes",
 }
 OWN_MARK = "container"
-"""The variable that the project's image sets (so do Podman and systemd), for runtimes that leave no mark."""
+"""The variable that the project's image sets (so do Podman and systemd). Without it nothing is said of containers: many
+people develop in one, whose folders they know."""
 
 MOUNTS = Path("/proc/self/mountinfo")
 
@@ -22,10 +23,12 @@ WRITES_TO_HOST = ("Apptainer", "Singularity")
 
 
 def kind(environ: Mapping[str, str] = os.environ) -> str | None:
-    """What kind of container this is, in a word; None where none is seen."""
+    """What kind of container this is, in a word; None outside the project's image and its like."""
+    if not environ.get(OWN_MARK):
+        return None
     by_variable = next((name for variable, name in VARIABLES.items() if variable in environ), None)
     by_mark = next((name for path, name in MARKS.items() if Path(path).exists()), None)
-    return by_variable or by_mark or ("a container" if environ.get(OWN_MARK) else None)
+    return by_variable or by_mark or "a container"
 
 
 def vanishes(folder: Path, environ: Mapping[str, str] = os.environ) -> bool:

@@ -121,7 +121,7 @@ def container(settings: Settings) -> Finding:
     """Whether this is a container, and whether results outlive it."""
     kind = containers.kind()
     if kind is None:
-        return Finding("container", "ok", "none is seen")
+        return Finding("container", "ok", "not in attcli's image")
     if not containers.vanishes(nearest_existing(settings.runtime.artifacts)):
         return Finding("container", "ok", f"{kind}; results are written to a mounted folder")
     remedy = 'mount a folder over the results, such as docker run -v "$PWD/results:/work"'

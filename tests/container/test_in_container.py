@@ -41,14 +41,15 @@ def test_the_kind_of_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "mark").touch()
     monkeypatch.setattr(container, "MARKS", {str(tmp_path / "mark"): "Docker"})
     assert container.kind({container.OWN_MARK: "oci"}) == "Docker"
-    assert container.kind({"KUBERNETES_SERVICE_HOST": "here"}) == "Kubernetes"
+    assert container.kind({container.OWN_MARK: "oci", "KUBERNETES_SERVICE_HOST": "here"}) == "Kubernetes"
+    assert container.kind({"KUBERNETES_SERVICE_HOST": "here"}) is None  # somebody's own container
 
 
 @pytest.mark.usefixtures("inside")
 def test_what_is_below_a_mount_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mount(monkeypatch)
     assert container.vanishes(tmp_path)
-    assert not container.vanishes(tmp_path, {"APPTAINER_CONTAINER": "image.sif"})
+    assert not container.vanishes(tmp_path, {container.OWN_MARK: "oci", "APPTAINER_CONTAINER": "image.sif"})
     assert not container.vanishes(tmp_path, {})
     mount(monkeypatch, tmp_path.parent)
     assert not container.vanishes(tmp_path)

@@ -290,8 +290,9 @@ def test_results_in_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for name in (*container.VARIABLES, container.OWN_MARK):
         monkeypatch.delenv(name, raising=False)
     inside = settings(runtime__artifacts=str(tmp_path / "results"))
-    assert folders.container(inside).says == "none is seen"
+    assert folders.container(inside).says == "not in attcli's image"
     (tmp_path / "mark").touch()
+    monkeypatch.setenv(container.OWN_MARK, "oci")
     monkeypatch.setattr(container, "mount_points", lambda: {Path("/")})
     assert folders.container(inside).state == "note"
     monkeypatch.setattr(container, "mount_points", lambda: {Path("/"), tmp_path})

@@ -127,10 +127,9 @@ def act(words: list[str], folder: Path, log: Path, trouble: Trouble) -> None:
         os.close(handle)
     import torch
 
-    from attcli import container
     from attcli.cli import main
 
-    container.kind = lambda: None  # in a container each command would measure for a second how long it will take
+    os.environ.pop("container", None)  # where each command would measure for a second how long it will take
     torch.set_num_threads(1)
     os.chdir(folder)
     sys.argv = ["attcli", *words]
