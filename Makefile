@@ -37,7 +37,7 @@ SEED ?= 0
 FUZZ_RECORD ?= build/fuzz.json
 fuzz: .venv/done
 	mkdir -p $(dir $(FUZZ_RECORD))
-	$(BIN)/python -m tests.fuzz --seed $(SEED) --json $(FUZZ_RECORD)
+	$(BIN)/python -m tests.fuzz --seed $(SEED) --jobs 2 --json $(FUZZ_RECORD)
 
 bench: .venv/done
 	$(BIN)/python -m benchmarks

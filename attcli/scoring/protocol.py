@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attcli import runtime
 from attcli.data.inputs import Inputs, in_batches
-from attcli.errors import UserError
+from attcli.errors import UserError, brief
 from attcli.matching.parameters import vector
 from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student
@@ -79,8 +79,13 @@ OWN = ("exact", "released")
 def protocol_of(name: str | None, numbers: Mapping[str, Any], asked: Mapping[str, Any]) -> Protocol:
     """The protocol of a name with the `numbers` of a set's file and those that were `asked` for; None means not said.
 
-    A protocol of the literature takes only what was asked for.
+    A protocol of the literature takes only what was asked for. UserError for a name that is none.
     """
+    if name is not None and name not in NAMED:
+        raise UserError(
+            f"the set asks for the protocol {brief(name)}, which this attcli does not know; upgrade attcli, or score "
+            f"the set by another one, as with --protocol exact"
+        )
     own = name is None or name in OWN
     changes = {**(numbers if own else {}), **{key: value for key, value in asked.items() if value is not None}}
     return replace(NAMED[name or "exact"], **{key: value for key, value in changes.items() if value is not None})

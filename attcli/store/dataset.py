@@ -159,10 +159,10 @@ def _check(path: Path, about: dict[str, Any], arrays: artefact.Arrays) -> None:
         images, labels = arrays.get(f"{split}/images"), arrays.get(f"{split}/labels")
         if images is None or labels is None:
             raise artefact.damaged(path, MAKER, f"{split} is missing")
+        require(labels.dtype == np.int64 and labels.ndim == 1, f"{split} labels are no class numbers")
         require(
             images.dtype == np.uint8 and images.shape == (len(labels), *shape), f"{split} images have another shape"
         )
-        require(labels.dtype == np.int64 and labels.ndim == 1, f"{split} labels are no class numbers")
         in_range = not labels.size or (labels.min() >= 0 and labels.max() < len(about["classes"]))
         require(in_range, f"{split} labels are out of range")
     normaliser_file.check(path, MAKER, about, arrays)

@@ -25,6 +25,9 @@ def _printable(name: str) -> str:
 Plain = Annotated[str, AfterValidator(_printable)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 ClassName = Annotated[str, Field(max_length=1000), AfterValidator(_printable)]
+OPERATION = "(color|crop|cutout|flip|scale|rotate)"
+"""An operation of the augmentation."""
+
 MOST_PARAMETERS = 10**9
 """The most parameters that a set's header may ask for: four gigabytes in float32, forty times a ResNet-18."""
 
@@ -95,7 +98,8 @@ class Coding(About):
 class Protocol(About):
     """The set's own evaluation protocol."""
 
-    augment: Annotated[Plain, Field(max_length=200)]
+    augment: Annotated[str, Field(max_length=200, pattern=f"^(none|{OPERATION}(_{OPERATION})*)$")]
+    protocol: Name | None = None
     epochs: Annotated[int, Field(ge=1, le=10**7)] | None = None
     batch: Annotated[int, Field(ge=1, le=10**9)] | None = None
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None

@@ -188,7 +188,7 @@ def refused(path: Path) -> Iterator[None]:
     """What arrays or options that do not fit each other raise becomes a UserError."""
     try:
         yield
-    except (ValueError, KeyError, IndexError, TypeError, RuntimeError, OverflowError) as error:
+    except (ValueError, LookupError, TypeError, RuntimeError, ArithmeticError) as error:
         raise artefact.damaged(path, MAKER, error) from None
 
 

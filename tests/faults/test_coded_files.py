@@ -111,7 +111,13 @@ def test_every_array_is_checked(sets: dict[str, Path], tmp_path: Path) -> None:
             def typed(arrays: Any, path: str = path) -> None:
                 arrays[path] = arrays[path].astype(np.float64)
 
-            for change in (shortened, typed):
+            def emptied(arrays: Any, path: str = path) -> None:
+                arrays[path] = arrays[path][:0]
+
+            def scalar(arrays: Any, path: str = path) -> None:
+                arrays[path] = np.zeros((), arrays[path].dtype)
+
+            for change in (shortened, typed, emptied, scalar):
                 with pytest.raises(UserError, match="damaged"):
                     attcli.load(rewritten(file, tmp_path / f"{name}.h5", nothing, change))
 
@@ -132,3 +138,32 @@ def test_a_damaged_neighbour_does_not_spoil_a_set(sets: dict[str, Path], tmp_pat
     (tmp_path / "dataset.h5").write_bytes(b"nor this")
     assert attcli.load(file).normaliser is not None
     assert hdf5.sealed(file)
+
+
+@pytest.mark.parametrize(
+    "protocol", [{"protocol": "none such"}, {"protocol": {}}, {"augment": "none such"}, {"augment": ""}]
+)
+def test_a_protocol_that_there_is_not_is_one_line(
+    sets: dict[str, Path], tmp_path: Path, protocol: dict[str, object]
+) -> None:
+    def change(about: Any) -> None:
+        about["protocol"] |= protocol
+
+    with pytest.raises(UserError) as refused:
+        attcli.load(rewritten(sets["multiformation"], tmp_path / "synthetic.h5", change, nothing))
+    assert "\n" not in str(refused.value)
+    assert "protocol" in str(refused.value)
+
+
+@pytest.mark.parametrize("prepare", [{"validation": "x"}, {"limit_per_class": -1}, []])
+def test_a_set_that_asks_for_images_that_there_are_not_is_one_line(
+    sets: dict[str, Path], tmp_path: Path, prepare: object
+) -> None:
+    def change(about: Any) -> None:
+        about["prepare"] = prepare
+
+    path = rewritten(sets["multiformation"], tmp_path / "synthetic.h5", change, nothing)
+    run = Run(settings_in(sets["multiformation"].parents[1]))
+    with pytest.raises(UserError) as refused:
+        pipeline.evaluate(run, path)
+    assert "\n" not in str(refused.value)

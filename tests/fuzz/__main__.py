@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ import typer
 from attcli import __version__, progress, runtime
 from tests.fuzz.bases import make
 from tests.fuzz.child import CPU_SECONDS, MEMORY, SHOWN
-from tests.fuzz.kinds import all_kinds
+from tests.fuzz.kinds import Kind, all_kinds
 
 BATCH = 1000
 """Cases that a process runs before a new one takes over."""
@@ -67,9 +68,25 @@ def merged(parts: list[dict[str, Any]]) -> dict[str, Any]:
     return total
 
 
+def cases_of(name: str, kind: Kind, seed: int, share: float, kept: Path, folder: Path) -> dict[str, Any]:
+    """What came of all cases of a kind, which is also printed."""
+    begun, left, parts = time.monotonic(), max(1, round(kind.cases * share)), []
+    while left > 0:
+        where = Path(tempfile.mkdtemp(dir=folder))
+        parts.append(batch(name, seed * 1000 + len(parts), min(BATCH, left), kept, where))
+        left -= BATCH
+    result = {**merged(parts), "wall_s": round(time.monotonic() - begun, 1)}
+    told = [f"{name:30} { ({key: value for key, value in result.items() if key != 'found'}) }"]
+    for place, finding in result["found"].items():
+        told.append(f"  FOUND {place} ({finding['times']} times): {finding['says']}\n    {finding['case']}")
+    typer.echo("\n".join(told))
+    return result
+
+
 def main(
     seed: Annotated[int, typer.Option(help="The seed that all cases follow from.")] = 0,
     share: Annotated[float, typer.Option(help="The part of each kind's cases that is run.")] = 1.0,
+    jobs: Annotated[int, typer.Option(help="Kinds that are run at once.")] = 1,
     only: Annotated[str, typer.Option(help="Only kinds whose names contain this.")] = "",
     json_file: Annotated[Path | None, typer.Option("--json", help="Where the record is written.")] = None,
 ) -> None:
@@ -82,21 +99,10 @@ def main(
         bases = make(folder / "bases")
         kept = folder / "bases.pickle"
         kept.write_bytes(pickle.dumps(bases))
-        kinds = {}
-        for kind, entry in all_kinds(bases).items():
-            if only not in kind:
-                continue
-            since, left, parts = time.monotonic(), max(1, round(entry.cases * share)), []
-            while left > 0:
-                where = Path(tempfile.mkdtemp(dir=folder))
-                number = len(parts)
-                parts.append(batch(kind, seed * 1000 + number, min(BATCH, left), kept, where))
-                left -= BATCH
-            kinds[kind] = {**merged(parts), "wall_s": round(time.monotonic() - since, 1)}
-            told = {key: value for key, value in kinds[kind].items() if key != "found"}
-            typer.echo(f"{kind:30} {told}")
-            for place, finding in kinds[kind]["found"].items():
-                typer.echo(f"  FOUND {place} ({finding['times']} times): {finding['says']}\n    {finding['case']}")
+        every = {kind: entry for kind, entry in all_kinds(bases).items() if only in kind}
+        with ThreadPoolExecutor(jobs) as pool:
+            results = pool.map(lambda pair: cases_of(*pair, seed, share, kept, folder), every.items())
+            kinds = dict(zip(every, results, strict=True))
     counts = {key: sum(kind[key] for kind in kinds.values()) for key in ("accepted", "refused")}
     cases = sum(counts.values())
     found = sum(len(kind["found"]) for kind in kinds.values())
