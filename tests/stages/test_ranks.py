@@ -37,7 +37,7 @@ CHANGES: dict[str, object] = {
 def arguments(command: str, folder: Path, **changes: object) -> list[str]:
     """A command's words, with the small run's settings."""
     settings = {**SMALL, **{name.replace("__", "."): value for name, value in {**CHANGES, **changes}.items()}}
-    settings |= {"runtime.artifacts": folder / "artifacts", "runtime.work_dir": folder / ".attcli"}
+    settings = {"runtime.artifacts": folder / "artifacts", "runtime.work_dir": folder / ".attcli", **settings}
     sets = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     return [command, *sets]
 
@@ -196,17 +196,21 @@ def test_a_command_that_shares_nothing_runs_once(tmp_path: Path) -> None:
     assert said.count("att/digits/ipc1 ") == 1, said
 
 
-def started_by_hand(count: int, folder: Path, *words: str) -> "list[subprocess.Popen[str]]":
-    """So many processes that know each other by their environment alone, as `srun` starts them."""
+def started_by_hand(folders: list[Path], *words: str) -> "list[subprocess.Popen[str]]":
+    """A process in each folder, which know each other by their environment alone, as `srun` starts them."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        variables = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
-    return [python(folder, "-m", "attcli", *words, variables={**variables, "RANK": str(rank)}) for rank in range(count)]
+        port = str(probe.getsockname()[1])
+    variables = {"WORLD_SIZE": str(len(folders)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [
+        python(folder, "-m", "attcli", *words, variables={**variables, "RANK": str(rank)})
+        for rank, folder in enumerate(folders)
+    ]
 
 
 def test_processes_that_no_torchrun_started_all_end_well(tmp_path: Path) -> None:
     words = arguments("evaluate", tmp_path, evaluate__baselines="forgetting", evaluate__forgetting_runs=3)
-    first, *others = [finished(process) for process in started_by_hand(3, tmp_path, *words)]
+    first, *others = [finished(process) for process in started_by_hand([tmp_path] * 3, *words)]
     assert "training 3 convnet" in first or "training 1 convnet" in first, first
     assert [said for said in others if said.strip()] == []
     trained = list(tmp_path.glob(".attcli/baselines-*/convnet-*.npz"))
@@ -215,20 +219,14 @@ def test_processes_that_no_torchrun_started_all_end_well(tmp_path: Path) -> None
 
 def test_what_one_process_lacks_is_said_by_the_first(tmp_path: Path) -> None:
     """The second one sees another folder, as on a machine that does not share the disk."""
-    (tmp_path / "elsewhere").mkdir()
     settings = {"runtime__artifacts": "artifacts", "runtime__work_dir": ".attcli", **LONG}
-    words = arguments("distill", tmp_path, **settings)
     finished(python(tmp_path, "-m", "attcli", *arguments("buffer", tmp_path, **settings)))
-    first, second = started_by_hand(2, tmp_path, *words)
-    second.kill()
-    second.communicate()
-    variables = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    port = Path(f"/proc/{first.pid}/environ").read_bytes().split(b"MASTER_PORT=")[1].split(b"\0")[0].decode()
-    lost = python(tmp_path / "elsewhere", "-m", "attcli", *words, variables={**variables, "MASTER_PORT": port})
+    words = arguments("distill", tmp_path, **settings)
+    first, other = started_by_hand([tmp_path, tmp_path / "elsewhere"], *words)
     said = finished(first, code=2)
     assert "dataset.h5 is missing" in said
     assert "(process 1 of 2)" in said
-    finished(lost, code=2)
+    finished(other, code=2)
 
 
 def test_all_processes_score_by_the_protocol_that_was_asked_for(tmp_path: Path) -> None:
