@@ -7,7 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from attcli import progress
+from attcli import container, progress
 from attcli.settings import Settings, resolve
 from attcli.stages.run import Run
 
@@ -44,6 +44,14 @@ def _one_thread() -> Iterator[None]:
     yield
     torch.set_num_threads(before[0])
     torch.use_deterministic_algorithms(before[1])
+
+
+@pytest.fixture(autouse=True)
+def _no_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No container is seen, even where the tests run in one, as commands say more there."""
+    monkeypatch.setattr(container, "MARKS", {})
+    for name in (*container.VARIABLES, container.OWN_MARK):
+        monkeypatch.delenv(name, raising=False)
 
 
 def settings_in(folder: Path, **changes: object) -> Settings:

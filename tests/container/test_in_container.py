@@ -16,15 +16,7 @@ from tests.conftest import Cli
 
 
 @pytest.fixture
-def outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No container is seen, whatever the tests run in."""
-    monkeypatch.setattr(container, "MARKS", {})
-    for name in (*container.VARIABLES, container.OWN_MARK):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def inside(outside: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def inside(monkeypatch: pytest.MonkeyPatch) -> None:
     """The project's own image, under a runtime that leaves no mark."""
     monkeypatch.setenv(container.OWN_MARK, "oci")
 
@@ -34,7 +26,6 @@ def mount(monkeypatch: pytest.MonkeyPatch, *points: Path) -> None:
     monkeypatch.setattr(container, "mount_points", lambda: {Path("/"), *points})
 
 
-@pytest.mark.usefixtures("outside")
 def test_the_kind_of_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert container.kind() is None
     assert container.kind({container.OWN_MARK: "oci"}) == "a container"
@@ -106,7 +97,6 @@ def test_a_volume_that_is_too_small_is_said_before_any_work(cli: Cli, monkeypatc
     assert lines.index(takes) < next(i for i, line in enumerate(lines) if "prepared digits" in line)
 
 
-@pytest.mark.usefixtures("outside")
 def test_outside_a_container_nothing_is_said_of_it(cli: Cli) -> None:
     log = cli.small_log("prepare")
     assert "this takes" not in log
@@ -136,18 +126,18 @@ def test_a_folder_that_is_mounted_read_only(tmp_path: Path, monkeypatch: pytest.
         writable(tmp_path / "artifacts", "runtime.artifacts")
 
 
-@pytest.mark.usefixtures("outside")
 def test_outside_a_container_no_flags_of_docker_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed(monkeypatch, read_only=True)
     with pytest.raises(UserError, match=r"is mounted read-only; choose another folder as runtime\.artifacts$"):
         writable(tmp_path / "artifacts", "runtime.artifacts")
 
 
-@pytest.mark.parametrize("within", ["inside", "outside"])
+@pytest.mark.parametrize("within", [True, False])
 def test_without_a_network_a_container_is_told_how_to_mount_cifar(
-    within: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    within: bool, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request.getfixturevalue(within)
+    if within:
+        request.getfixturevalue("inside")
 
     def no_network(*arguments: object, **options: object) -> None:
         raise OSError("no network")
@@ -158,4 +148,4 @@ def test_without_a_network_a_container_is_told_how_to_mount_cifar(
     message = str(refused.value)
     assert "put its whole cifar-10-batches-py there or name its parent with --data-dir" in message
     mounting = f"in a container, mount that parent: docker run -v /its/parent:{tmp_path}/data:ro"
-    assert (mounting in message) == (within == "inside")
+    assert (mounting in message) == within

@@ -287,8 +287,6 @@ def test_dvc_and_its_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_results_in_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(container, "MARKS", {str(tmp_path / "mark"): "Docker"})
-    for name in (*container.VARIABLES, container.OWN_MARK):
-        monkeypatch.delenv(name, raising=False)
     inside = settings(runtime__artifacts=str(tmp_path / "results"))
     assert folders.container(inside).says == "not in attcli's image"
     (tmp_path / "mark").touch()
