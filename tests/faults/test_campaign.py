@@ -7,9 +7,15 @@ import pytest
 
 from attcli.store import synthetic
 from tests.faults.campaign import damage, disks, page, stops
+from tests.faults.campaign.__main__ import PARTS
 from tests.faults.campaign.ground import Ground
 from tests.faults.campaign.process import Ended, clean
 from tests.faults.campaign.tally import Tally
+
+
+def test_every_part_has_words() -> None:
+    assert list(PARTS) == list(page.PARTS)
+
 
 is_here = pytest.mark.skipif(not page.RECORDS.is_dir(), reason="a source archive has no records")
 
@@ -97,12 +103,21 @@ def test_the_page_is_what_the_record_says() -> None:
 
 def test_the_table_has_all_rows_and_what_did_not_survive() -> None:
     rows = [
-        {"fault": "x", "where": "a", "tried": 3, "survived": 2, "endings": {"one": 2}, "broken": ["place 1: …"]},
-        {"fault": "x", "where": "b", "tried": 1, "survived": 1, "endings": {"one": 1}, "broken": []},
+        {
+            "part": "kills",
+            "fault": "x",
+            "where": "a",
+            "tried": 3,
+            "survived": 2,
+            "endings": {"one": 2},
+            "broken": ["place 1: …"],
+        },
+        {"part": "kills", "fault": "x", "where": "b", "tried": 1, "survived": 1, "endings": {"one": 1}, "broken": []},
     ]
     text = page.page({"seed": 0, "rows": rows}, "r")
     assert "| x | a | 3 | 2 | one (2) |" in text
     assert "| | b | 1 | 1 | one (1) |" in text
     assert "Of 4 trials, 3 of them survived" in text
     assert "- x, a: 1 of 3 trials" in text
+    assert "no rows of yet: storms of signals, disks that fail" in text
     assert "[[" not in text.replace("[[record]]", "")

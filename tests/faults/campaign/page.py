@@ -13,6 +13,25 @@ NAME = "*-faults.json"
 """What the campaign's records are called."""
 
 
+PARTS = {
+    "kills": "kills",
+    "storms": "storms of signals",
+    "failing": "disks that fail at a write",
+    "full": "small file systems that fill up",
+    "read-only": "read-only folders",
+    "places": "damaged files",
+    "met": "damaged files that a command meets",
+    "not-finite": "experts that are not finite",
+    "changed": "changed datasets",
+    "two": "two processes",
+    "namespaces": "PID namespaces",
+    "clocks": "clocks",
+    "memory": "full memory",
+    "caches": "DVC caches",
+}
+"""The parts of the campaign, in words."""
+
+
 def newest(folder: Path = RECORDS) -> Path:
     """The newest record of a campaign."""
     return sorted(folder.glob(NAME))[-1]
@@ -28,6 +47,7 @@ def page(record: dict[str, Any], name: str) -> str:
         "[[tried]]": f"{tried:,}",
         "[[survived]]": "all of them" if tried == survived else f"{survived:,} of them",
         "[[broken]]": _broken(broken),
+        "[[missing]]": _missing(rows),
         "[[record]]": f"[{name}](../benchmarks/records/{name}.json)",
         "[[seed]]": str(record["seed"]),
     }
@@ -40,8 +60,8 @@ def page(record: dict[str, Any], name: str) -> str:
 def table(rows: list[dict[str, Any]]) -> str:
     """The faults, what each met, how often it was tried and survived, and how the trials ended."""
     lines = ["| fault | where | tried | survived | how it ended |", "|---|---|---|---|---|"]
-    before = ""
-    for row in rows:
+    before, faults = "", list(dict.fromkeys(row["fault"] for row in rows))
+    for row in sorted(rows, key=lambda row: faults.index(row["fault"])):
         fault = row["fault"] if row["fault"] != before else ""
         before = row["fault"]
         endings = "; ".join(f"{ending} ({count})" for ending, count in row["endings"].items())
@@ -49,6 +69,14 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"| {fault} | {row['where']} | {row['tried']} | {row['survived']} | {endings} |".replace("|  |", "| |")
         )
     return "\n".join(lines)
+
+
+def _missing(rows: list[dict[str, Any]]) -> str:
+    """The parts that the record has no rows of, in a sentence."""
+    missing = [words for part, words in PARTS.items() if part not in {row["part"] for row in rows}]
+    if not missing:
+        return ""
+    return f"The campaign also tries these, which this record has no rows of yet: {', '.join(missing)}.\n\n"
 
 
 def _broken(rows: list[dict[str, Any]]) -> str:

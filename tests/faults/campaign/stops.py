@@ -13,7 +13,7 @@ from tests.faults.campaign.ground import FORMS, Ground, Job, assert_whole, lefto
 from tests.faults.campaign.process import Running, Trouble, clean, run
 from tests.faults.campaign.tally import Tally
 
-EXITS = {signal.SIGINT: (130,), signal.SIGTERM: (75,), signal.SIGUSR1: (75,)}
+EXITS = {signal.SIGUSR1: (75,), signal.SIGTERM: (75,), signal.SIGINT: (130,)}
 """The exit codes of a command that a signal stopped."""
 
 KILLED = -signal.SIGKILL
@@ -82,6 +82,9 @@ def _is_written(log: Path) -> bool:
     return log.exists() and log.stat().st_size > 0
 
 
+SOON = 0.2
+"""A storm begins within this share of a command's time after its first line, so that the command is still at work."""
+
 STORMS = 3
 """Commands that a storm meets before one is left alone."""
 
@@ -93,7 +96,7 @@ def _storm(ground: Ground, job: Job, number: int, exits: tuple[int, ...], seed: 
         running = Running([*job.words, *(["--force"] if job.by_force else [])], folder, ground.log())
         log = running.log.with_suffix(".err")
         running.wait_until(partial(_is_written, log))  # then its handlers are set
-        time.sleep(float(draws.uniform(0, 1)) * ground.measured[job.name][0])
+        time.sleep(float(draws.uniform(0, SOON)) * ground.measured[job.name][0])
         while running.process.is_alive():
             os.kill(running.process.pid, number)
             time.sleep(float(draws.exponential(0.02)))
