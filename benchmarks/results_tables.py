@@ -119,7 +119,7 @@ def _runs_of_old_form(records: Records) -> Iterator[Run]:
     """Scores as `attcli evaluate` wrote them, in records from before those of runs had a form."""
     for name, record in records.items():
         reports = record.get("runs", [record] if "scores" in record else [])
-        for report in reports:
+        for report in (report for report in reports if "set" in report):
             about = report["set"]
             title = f"{name}, seed {about['seed']}" if len(reports) > 1 else name
             size = (about["ipc"], None, None)
