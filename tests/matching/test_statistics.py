@@ -76,7 +76,7 @@ def test_the_executions_steps_see_short_batches_as_they_are(asked: str, monkeypa
     problem = case(5, arch="convnetbn")
     build = Architecture("convnetbn", 1, 10, 8, {}).build
     work = execution.Work((1, 8, 8), 10, 5, IMAGES, short=2, derivatives=True, dtype=torch.float64)
-    made = execution.step_functions(problem.student, build, work, torch.device("cpu"), asked)
+    made = execution.step_functions(problem.student, build, work, torch.device("cpu"), asked, halving=False)
     assert isinstance(made, Unfilled)
     assert isinstance(made.step_functions, Compiled) == (asked == "compiled")
     x, p, w = problem.batches[int((problem.plan.weights == 0).any(dim=1).nonzero()[0])]

@@ -83,7 +83,7 @@ class Outer:
         precise = {"distill__precision": "float64", "distill__storage": "float64"}
         self.settings = settings_in(folder, **{**chosen, **precise, "buffer__epochs": EPOCHS, **changes})
         self.loop, self.state = distill.begin(Run(self.settings), data, Walks(self.settings, data.about))
-        self.student = self.loop.objective.step_functions
+        self.student = self.loop.objective.step_functions.step_functions  # without what halves slices
 
     def iterate(self) -> history.Record:
         self.state, records = self.loop.iterate(self.state, self.loop.spans.ahead(self.state.iteration))

@@ -70,7 +70,7 @@ def test_its_gradient_is_that_of_the_plain_graph(labels: str, make_run: Callable
     logits = distilled if labels == "learned" else state.labels
     slope = objective.slope(images, logits, state.lr, drawn)
 
-    module = objective.step_functions.module
+    module = objective.step_functions.step_functions.module
     names, shapes = zip(*((name, x.shape) for name, x in module.named_parameters()), strict=True)
 
     def outputs(theta: Tensor, x: Tensor) -> Tensor:
