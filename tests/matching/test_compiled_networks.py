@@ -173,7 +173,7 @@ def test_steps_that_compute_something_else_are_not_used(monkeypatch: pytest.Monk
     for dtype in (torch.float64, torch.float32):
         work = execution.Work((1, SIDE, SIDE), CLASSES, BATCH, BATCH, derivatives=True, dtype=dtype)
         with logged() as lines:
-            assert execution.step_functions(student, build, work, torch.device("cpu"), "compiled") is student
+            assert execution.step_functions(student, build, work, torch.device("cpu"), "compiled").step_functions is student
         assert "execution compiled failed (its results are not those of eager steps)" in lines[0]
 
 
@@ -227,7 +227,7 @@ def test_unusual_layers_get_right_steps_whatever_is_asked(layer: type[nn.Module]
     with logged() as lines:
         step_functions = execution.step_functions(student, build, work, torch.device("cpu"), asked)
     if asked == "compiled" and layer is ByItsValues:
-        assert step_functions is student
+        assert step_functions.step_functions is student
         assert "going on without it" in lines[0]
     assert abs(finite_difference(student, at)) < 1e-5
     arguments = (at.theta, at.x, at.p, at.w)
