@@ -5,6 +5,7 @@ Both functions are pure, so that a call that failed is made again. Slices change
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from threading import RLock
 from typing import TypeVar
 
 import torch
@@ -15,6 +16,9 @@ from attcli.matching.microbatch import sliced
 from attcli.matching.step_functions import Derivatives, StepFunctions
 
 T = TypeVar("T")
+
+_MAKING = RLock()
+"""Held while steps are made or copied: a network must not be copied while a thread computes with it."""
 
 NO_ROOM = "can't allocate memory"
 """What torch says, in an error of no class of its own, where the memory of the machine is too small."""
@@ -91,8 +95,15 @@ class Halving:
         return half
 
     def apart(self) -> "Halving":
-        """The same for another thread, which halves by itself."""
-        return replace(self, _made=self.step_functions.apart())
+        """The same for another thread, which halves by itself; what it makes anew is its own too."""
+
+        def of_slices(size: int) -> StepFunctions:
+            with _MAKING:
+                return self.of_slices(size).apart()
+
+        with _MAKING:
+            made = self.step_functions.apart()
+        return replace(self, of_slices=of_slices, _made=made)
 
     def loss(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
         """The loss of the whole batch, of which no slices are taken."""

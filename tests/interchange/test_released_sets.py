@@ -69,7 +69,7 @@ def test_a_set_among_the_results_is_not_replaced_unless_forced(cli: Cli) -> None
     cli.small("evaluate")
     before = RESULT.read_bytes()
     path = str(write(torch.randn(10, 1, 8, 8), hard(), 0.05))
-    assert "synthetic.h5 was made with other settings" in refused(cli, "import", path, small=True)
+    assert "synthetic.h5 was distilled here, not imported from" in refused(cli, "import", path, small=True)
     assert RESULT.read_bytes() == before
     cli.small("import", path, "--force")
     left = sorted(path.name for path in Path("artifacts").iterdir() if not path.name.startswith("."))

@@ -106,7 +106,7 @@ TABLES = {
     "negative label": ("file_name,label\na.png,-7\n", "1 images for -6 classes"),
     "no number": ("file_name,label\na.png,\x1b[2J\n", "a label that is no number"),
     "logits": ("file_name,label,logit_0,logit_1\na.png,0,nan,1\n", "not finite"),
-    "more cells": ("file_name,label\na.png,0,1,2\n", "another number of cells"),
+    "more cells": ("file_name,label\na.png,0,1,2\n", "does not have a cell for each column"),
     "long cell": ("file_name,label\n" + "x" * 200_000 + ",0\n", "cannot be read as a table"),
     "no text": (b"file_name,label\n\xff\xfe,0\n", "cannot be read as a table"),
     "quote": ('file_name,label\n"a.png,0\n', "metadata.csv"),

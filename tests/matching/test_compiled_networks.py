@@ -173,7 +173,10 @@ def test_steps_that_compute_something_else_are_not_used(monkeypatch: pytest.Monk
     for dtype in (torch.float64, torch.float32):
         work = execution.Work((1, SIDE, SIDE), CLASSES, BATCH, BATCH, derivatives=True, dtype=dtype)
         with logged() as lines:
-            assert execution.step_functions(student, build, work, torch.device("cpu"), "compiled").step_functions is student
+            assert (
+                execution.step_functions(student, build, work, torch.device("cpu"), "compiled").step_functions
+                is student
+            )
         assert "execution compiled failed (its results are not those of eager steps)" in lines[0]
 
 

@@ -102,7 +102,7 @@ def test_the_page_of_licences_lists_the_packages_of_the_image() -> None:
 def built(folder: Path, source: Path, time: float) -> str:
     """The SHA-256 of a wheel that is built from a copy of the project in `source`, changed at `time`."""
     source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, source)
     shutil.copytree(REPOSITORY / "attcli", source / "attcli", ignore=shutil.ignore_patterns("__pycache__"))
     for path in source.rglob("*"):

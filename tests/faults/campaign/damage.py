@@ -52,7 +52,7 @@ def readers(ground: Ground) -> dict[str, tuple[Path, Callable[[Path], Any]]]:
 def numbers(value: Any) -> list[np.ndarray]:
     """All tensors and arrays in what was read, so that two readings can be compared."""
     if isinstance(value, Tensor):
-        return [np.array(value)]  # a copy: it may be mapped from the file
+        return [value.detach().clone().numpy()]  # a copy: it may be mapped from the file
     if isinstance(value, np.ndarray):
         return [np.array(value)]
     if isinstance(value, dict):
