@@ -67,9 +67,9 @@ def _plain(name: str) -> Text:
     return Text(one_line(name))
 
 
-def _stripped(table: Table) -> str:
+def _stripped(table: Table, width: int = WIDTH) -> str:
     """The same without blanks at the ends of lines and without empty lines around."""
-    return "\n".join(line.rstrip() for line in _text(table).splitlines()).strip("\n")
+    return "\n".join(line.rstrip() for line in _text(table, width).splitlines()).strip("\n")
 
 
 def _cell(entry: dict[str, Any]) -> str:
@@ -194,7 +194,7 @@ def recipes_table(rows: list[dict[str, Any]]) -> str:
             f"{needs['experts']} x {needs['epochs']}",
             f"{needs['iterations']:,}",
         )
-    return f"{_stripped(table)}\n\n{textwrap.fill(ABOUT_RECIPES, WIDTH)}"
+    return f"{_stripped(table, WIDEST)}\n\n{textwrap.fill(ABOUT_RECIPES, WIDTH)}"
 
 
 def _published(published: dict[str, Any] | None) -> str:

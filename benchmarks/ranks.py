@@ -22,10 +22,10 @@ import typer
 from benchmarks.timing import machine
 
 SETTINGS = {
-    "prepare.limit_per_class": 500,
+    "prepare.limit_per_class": 100,
     "prepare.normalise": "literature",
     "buffer.experts": 4,
-    "buffer.epochs": 3,
+    "buffer.epochs": 4,
     "distill.ipc": 1,
     "distill.spans": 2,
     "distill.syn_steps": 20,
