@@ -22,6 +22,7 @@ import typer
 from benchmarks.timing import machine
 
 SETTINGS = {
+    "prepare.dataset": "cifar10",
     "prepare.limit_per_class": 100,
     "prepare.normalise": "literature",
     "buffer.experts": 4,
@@ -35,7 +36,7 @@ SETTINGS = {
     "evaluate.repeats": 4,
     "evaluate.epochs": 200,
     "evaluate.baselines": "random",
-    "evaluate.random_lrs": "0.01",
+    "evaluate.random_lrs": "[0.01]",
     "runtime.execution": "eager",
     "runtime.threads": 1,
 }
@@ -90,13 +91,15 @@ def _compared(stage: str, folder: Path, data_dir: Path, processes: int, rounds: 
 def _run(stage: str, folder: Path, data_dir: Path, processes: int) -> float:
     """Run a stage by so many processes; the seconds of the whole command."""
     settings = {**SETTINGS, "runtime.artifacts": folder / "artifacts", "runtime.work_dir": folder / ".attcli"}
-    settings |= {"runtime.data_dir": data_dir, "runtime.workers": processes, "runtime.verbosity": "quiet"}
+    settings |= {"runtime.data_dir": data_dir.resolve(), "runtime.workers": processes, "runtime.verbosity": "quiet"}
     if stage == "prepare":
         settings = {name: value for name, value in settings.items() if name != "runtime.workers"}
     sets = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     words = [sys.executable, "-m", "attcli", stage, *sets]
     begun = time.perf_counter()
-    subprocess.run(words, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    # In a folder without params.yaml, which would decide what is not set here.
+    subprocess.run(words, check=True, env=environment, stdout=subprocess.DEVNULL, cwd=folder.parent)
     return time.perf_counter() - begun
 
 
