@@ -34,7 +34,7 @@ SETTINGS = {
     "distill.max_start_epoch": 2,
     "distill.iterations": 10,
     "evaluate.repeats": 4,
-    "evaluate.epochs": 200,
+    "evaluate.epochs": 50,
     "evaluate.baselines": "random",
     "evaluate.random_lrs": "[0.01]",
     "runtime.execution": "eager",
