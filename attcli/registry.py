@@ -111,7 +111,7 @@ def module(kind: str, name: str) -> ModuleType:
         except Exception as error:  # whatever a foreign package raises
             reason = " ".join(str(error).split())[:200]
             raise UserError(
-                f"{kind} {name!r} of {_package(entry)} cannot be imported ({reason}); mend that package or uninstall it"
+                f"{kind} {name!r} of {_package(entry)} cannot be imported ({reason}); fix that package or uninstall it"
             ) from None
     return import_module(datasets_of_this_package()[name] if kind == "dataset" else _own(kind)[name])
 

@@ -165,6 +165,8 @@ def test_where_a_started_process_dies_the_first_says_so_and_saves(tmp_path: Path
     assert "of this run has ended" in said
     assert "Traceback" not in said
     assert saved(tmp_path) >= last
+    rows = (tmp_path / "artifacts" / "history.csv").read_text().splitlines()  # published with the last save alone
+    assert int(rows[-1].split(",")[0]) + 1 == saved(tmp_path)
 
 
 def saved(folder: Path) -> int:
