@@ -5,14 +5,25 @@ from typing import Any
 from attcli import registry
 from attcli.settings.models import Settings
 
+_OF_STUDENTS = ("distill.syn_steps", "distill.batch_syn", "distill.min_start_epoch", "distill.max_start_epoch")
+"""What objectives read that train students on the set."""
+
 READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
     "prepare.normalise": {"zca": ("prepare.zca_eps",)},
     "distill.window": {"expanding": ("distill.current_max_start_epoch", "distill.expansion_end")},
     "distill.labels": {"learned": ("distill.lr_labels", "distill.momentum_labels", "distill.label_storage")},
     "distill.label_storage": {"uint8": ("distill.scales_every", "distill.scales_until")},
     "distill.objective": {
-        "trajectory": ("distill.select", "distill.window", "distill.engine", "distill.expert_epochs"),
+        "trajectory": (
+            "distill.select",
+            "distill.window",
+            "distill.engine",
+            "distill.expert_epochs",
+            *_OF_STUDENTS,
+        ),
+        "real-loss": _OF_STUDENTS,
     },
+    "distill.network_data": {"real": ("distill.network_images",)},
     "distill.select": {"nearest": ("distill.select_metric",)},
 }
 """For a setting that chooses: what each of its values reads that others do not."""
