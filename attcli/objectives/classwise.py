@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PositiveInt
 
+from attcli.errors import UserError
 from attcli.options import Section
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from attcli.matching.engine import Batch
     from attcli.matching.step_functions import StepFunctions
     from attcli.objectives import Inputs
+    from attcli.settings import Distill
 
 
 class OfClasses(Section):
@@ -29,6 +31,15 @@ class OfClasses(Section):
     real_per_class: PositiveInt = Field(
         256, description="gradient, distribution, cafe: real images of each class in an iteration"
     )
+
+
+def check_labels(distill: Distill) -> None:
+    """UserError where labels are to be learned by an objective whose loss does not depend on them."""
+    if distill.labels == "learned":
+        raise UserError(
+            f"distill.labels learned: the objective {distill.objective} compares images class by class and has no use "
+            f"for labels; set distill.labels=hard"
+        )
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,12 @@ class Classes:
         if drawn.uniform.numel():
             drawn = replace(drawn, uniform=drawn.uniform.expand(-1, self.set_batch, -1))
         return Drawn(real, weights, Plan(own, torch.full(own.shape, 1 / self.set_batch), drawn))
+
+    def some(self, per_class: int, generator: torch.Generator) -> Tensor:
+        """Indices of so many different real images of each class, or of all where there are fewer."""
+        import torch
+
+        return torch.cat([m[torch.randperm(len(m), generator=generator)[:per_class]] for m in self._members])
 
     def of_real(self, drawn: Drawn, c: int) -> Batch:
         """The real images of a class, augmented: x (R, C, H, W), their class as p (R, K), and weights w (R,)."""

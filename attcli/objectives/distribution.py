@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from attcli.errors import UserError
 from attcli.objectives import NOTHING, Memory, classwise, tapped
 
 if TYPE_CHECKING:
@@ -76,11 +75,7 @@ def reads_experts(distill: Distill) -> bool:
 
 def check(distill: Distill) -> None:
     """UserError where labels are to be learned."""
-    if distill.labels == "learned":
-        raise UserError(
-            f"distill.labels learned: the objective {distill.objective} compares images class by class and has no use "
-            f"for labels; set distill.labels=hard"
-        )
+    classwise.check_labels(distill)
 
 
 def make(inputs: Inputs) -> DistributionMatching:

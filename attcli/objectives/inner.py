@@ -6,6 +6,7 @@ the set as it then is or on real images. Then a fresh one takes its place.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,14 +16,15 @@ from attcli.objectives import Memory, classwise
 from attcli.options import Section
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
     from torch import Tensor
 
     from attcli.data.inputs import Inputs as Images
     from attcli.matching.step_functions import StepFunctions
     from attcli.objectives import Inputs
+
+More = Callable[[int, "Tensor"], bool]
+"""Whether another pass is made, by how many there were, and theta (P,)."""
 
 THETA, VELOCITY, LIFE = "theta", "velocity", "life"
 """What is remembered: parameters (P,), their momentum (P,) where there is one, and which network it is, from 0."""
@@ -103,12 +105,11 @@ class InnerNetwork:
         images: Tensor,
         labels: Tensor,
         iteration: int,
-        more: Callable[[int, Tensor], bool] | None = None,
+        more: More | None = None,
     ) -> dict[str, Tensor]:
         """The network after its passes; the order of images and all else follows from the iteration.
 
-        `more` says before each pass, told how many there were and theta (P,), whether it is made; where it is left out
-        there are `inner_epochs` of them.
+        `more` is asked before each pass; where it is left out there are `inner_epochs` of them.
         """
         from attcli import runtime
         from attcli.trainers.training import Optimiser, train_epoch

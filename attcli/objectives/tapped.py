@@ -77,6 +77,14 @@ class Tapped:
         taps = self._taps.read(theta, x, self._sized(x))
         return [tap.view(self._classes.count, -1, tap.shape[1]).mean(dim=1) for tap in taps]
 
+    def answers(self, theta: Tensor, x: Tensor) -> Tensor:
+        """The classes (B,) that the network takes images (B, C, H, W) for."""
+        import torch
+
+        with torch.no_grad():
+            parts = [self._taps.student.logits(theta, part).argmax(dim=1) for part in x.split(self._sized(x))]
+        return torch.cat(parts)
+
     def pull_back(self, theta: Tensor, x: Tensor, batches: SyntheticBatches, of_means: list[Tensor]) -> None:
         """Give the batches the derivatives in their images x (K S, C, H, W), from those in the taps' means (K, D)."""
         import torch

@@ -23,7 +23,6 @@ READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "real-loss": _OF_STUDENTS,
     },
-    "distill.network_data": {"real": ("distill.network_images",)},
     "distill.select": {"nearest": ("distill.select_metric",)},
 }
 """For a setting that chooses: what each of its values reads that others do not."""

@@ -167,7 +167,7 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
         "trajectory",
         description="what is minimised. trajectory: how far a student ends from the expert; real-loss: the loss of "
         "trained students on real images; gradient: how far gradients are from those of real images; "
-        "distribution: how far mean features are from theirs",
+        "distribution: how far mean features are from theirs; cafe: how far those of several layers are",
     )
     parameterisation: str = Field(
         "pixels", description="what is learned: pixels, multiformation (small images that are enlarged) or frequency"
