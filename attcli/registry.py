@@ -161,6 +161,9 @@ def source(name: str) -> ModuleType:
     return module("dataset", base(name))
 
 
+OWN = ("folder", "hf")
+"""Sources of anybody's images, which no recipe is for."""
+
 OWN_IMAGES = "--dataset folder --data-dir PATH reads images of your own"
 """What is said to somebody who names a folder instead of a dataset."""
 
