@@ -13,6 +13,9 @@ from attcli.errors import UserError
 
 BASE = "mtt"
 
+OF_EXPERTS = ("trainer", "waypoints")
+"""The axes that are settings of the experts' stage."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -22,7 +25,8 @@ class Method:
     (last, nearest); window: where start epochs are drawn from (fixed, expanding); labels: hard, learned as logits, or
     the target expert's (teacher); init: real images, noise, or images that experts get right (correct); max_loss: the
     matching loss above which an update is rejected; engine: how the gradient is computed; parameterisation: how learned
-    numbers become images; storage: how each number is kept.
+    numbers become images; storage: how each number is kept; waypoints: how many networks are kept of an expert (None:
+    one per epoch); start_epochs: whole or real numbers.
     """
 
     trainer: str
@@ -34,10 +38,12 @@ class Method:
     engine: str
     parameterisation: str = "pixels"
     storage: str = "float32"
+    waypoints: int | None = None
+    start_epochs: str = "whole"
 
     def settings(self) -> dict[str, object]:
         """The choices by the settings' dotted names."""
-        return {("buffer." if name == "trainer" else "distill.") + name: v for name, v in asdict(self).items()}
+        return {f"{'buffer' if name in OF_EXPERTS else 'distill'}.{name}": v for name, v in asdict(self).items()}
 
 
 def load(name: str) -> Method:
