@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attcli import registry
+from attcli.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,6 +74,14 @@ class Objective(Protocol):
 
     def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: Any) -> Slope:
         """The loss of images (n, C, H, W) with labels (n,) or logits (n, K), at the student's learning rate lr."""
+
+
+def loss(name: str) -> str:
+    """What the objective of that name minimises, in words: its module's `LOSS`. Of one that is unknown, its loss."""
+    try:
+        return str(getattr(registry.module("objective", name), "LOSS", "loss"))
+    except UserError:  # of another package, which is missing here
+        return "loss"
 
 
 def load(name: str, inputs: Inputs) -> Objective:
