@@ -8,4 +8,4 @@ from dataclasses import replace
 
 from attcli.methods import mtt
 
-METHOD = replace(mtt.METHOD, waypoints=4, start_epochs="real")
+METHOD = replace(mtt.METHOD, also={"buffer.waypoints": 4, "distill.start_epochs": "real"})
