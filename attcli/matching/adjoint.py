@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from attcli.matching import objective
-from attcli.matching.engine import Batches, Match, Select
+from attcli.matching.engine import Batches, Match, Select, Stop
 from attcli.matching.step_functions import Derivatives, StepFunctions
 
 HOST_SHARE = 0.25
@@ -56,15 +56,20 @@ def trajectory(
     batches: Batches,
     lr: Tensor,
     storage: torch.device | None = None,
+    stop: Stop | None = None,
 ) -> tuple[States, Tensor]:
-    """The states from `start` (P,) on, after every SGD step on `batches`, and their distances (2, N) to `target`."""
+    """The states from `start` (P,) on, after every SGD step on `batches`, and their distances (2, n) to `target`.
+
+    n is the number of batches, or fewer where `stop` ends the training.
+    """
     distances: list[Tensor] = []
-    states = unrolled(step_functions, start, batches, lr, storage, lambda theta: _append(distances, theta, target))
+
+    def ends(theta: Tensor) -> bool:
+        distances.append(objective.distance(theta, target))
+        return stop is not None and stop(torch.stack(distances, dim=1))
+
+    states = unrolled(step_functions, start, batches, lr, storage, ends)
     return states, torch.stack(distances, dim=1)
-
-
-def _append(distances: list[Tensor], theta: Tensor, target: Tensor) -> None:
-    distances.append(objective.distance(theta, target))
 
 
 def unrolled(
@@ -73,23 +78,30 @@ def unrolled(
     batches: Batches,
     lr: Tensor,
     storage: torch.device | None = None,
-    met: Callable[[Tensor], None] = lambda theta: None,
+    ends: Callable[[Tensor], bool] = lambda theta: False,
 ) -> States:
-    """The states from `start` (P,) on, after every SGD step on `batches`; `met` sees each of them."""
+    """The states from `start` (P,) on, after every SGD step on `batches`, up to the one at which `ends` is true."""
     states = States(start, len(batches), storage)
     theta = start
     for i in range(len(batches)):
         theta = torch.addcmul(theta, step_functions.gradient(theta, *batches[i]), lr, value=-1)
         states[i + 1] = theta
-        met(theta)
+        if ends(theta):
+            break
     return states
 
 
 def match(
-    step_functions: StepFunctions, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select
+    step_functions: StepFunctions,
+    start: Tensor,
+    target: Tensor,
+    batches: Batches,
+    lr: Tensor,
+    select: Select,
+    stop: Stop | None = None,
 ) -> Match:
     """The adjoint engine; see `attcli.matching.engine.Engine` for shapes."""
-    states, distances = trajectory(step_functions, start, target, batches, lr)
+    states, distances = trajectory(step_functions, start, target, batches, lr, stop=stop)
     k = select(distances)
     theta = states[k]
     loss, lam = objective.loss(theta, start, target), objective.slope(theta, start, target)

@@ -13,15 +13,21 @@ from torch import Tensor
 
 from attcli.matching import objective
 from attcli.matching.adjoint import pulled_back, trajectory
-from attcli.matching.engine import Batches, Match, Select
+from attcli.matching.engine import Batches, Match, Select, Stop
 from attcli.matching.step_functions import StepFunctions
 
 
 def match(
-    step_functions: StepFunctions, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select
+    step_functions: StepFunctions,
+    start: Tensor,
+    target: Tensor,
+    batches: Batches,
+    lr: Tensor,
+    select: Select,
+    stop: Stop | None = None,
 ) -> Match:
     """The TESLA engine; see `attcli.matching.engine.Engine` for shapes."""
-    states, distances = trajectory(step_functions, start, target, batches, lr)
+    states, distances = trajectory(step_functions, start, target, batches, lr, stop=stop)
     k = select(distances)
     theta = states[k]
     loss, lam = objective.loss(theta, start, target), objective.slope(theta, start, target)

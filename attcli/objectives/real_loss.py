@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from attcli.settings import Distill
 
 
+LOSS = "loss on real images"
+
+
 class Options(Section):
     """The options of the loss on real images."""
 

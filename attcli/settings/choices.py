@@ -11,9 +11,11 @@ READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
     "distill.labels": {"learned": ("distill.lr_labels", "distill.momentum_labels", "distill.label_storage")},
     "distill.label_storage": {"uint8": ("distill.scales_every", "distill.scales_until")},
     "distill.objective": {
-        "trajectory": ("distill.select", "distill.window", "distill.engine", "distill.expert_epochs"),
+        "trajectory": (
+            *("distill.select", "distill.start_epochs", "distill.window", "distill.engine", "distill.expert_epochs"),
+        ),
     },
-    "distill.select": {"nearest": ("distill.select_metric",)},
+    "distill.select": {"nearest": ("distill.select_metric", "distill.patience")},
 }
 """For a setting that chooses: what each of its values reads that others do not."""
 

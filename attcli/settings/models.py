@@ -93,6 +93,11 @@ class Buffer(_with_options("trainer")):  # type: ignore[misc]
         "auto", description="epochs per expert; auto: as many as matching reads"
     )
     imported: str | None = Field(None, pattern="^sha256:[0-9a-f]{16}$", description="imported experts, by their name")
+    waypoints: Annotated[int, Field(ge=2, le=10_000)] | None = Field(
+        None,
+        description="compact experts: so many networks of each are kept, and how far it was on the way between them "
+        "after every epoch; default: a network per epoch",
+    )
     lr: PositiveFloat = Field(0.01, description="SGD learning rate")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD momentum")
     weight_decay: NonNegativeFloat = Field(0.0, description="SGD weight decay")
@@ -121,6 +126,10 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
     expert_epochs: PositiveInt = Field(4, description="epochs of the expert that the student imitates (M in papers)")
     min_start_epoch: NonNegativeInt = Field(0, description="start epochs are drawn from this one on")
     max_start_epoch: PositiveInt = Field(2, description="start epochs are drawn below this (T+ in the papers)")
+    start_epochs: Literal["whole", "real"] = Field(
+        "whole",
+        description="start epochs are whole, or real: between two epochs the expert is on the straight line",
+    )
     window: Literal["fixed", "expanding"] = Field(
         "fixed",
         description="the range of start epochs. fixed: always the same; expanding: it grows up to max_start_epoch",
@@ -140,6 +149,11 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
     )
     select_metric: Literal["l1", "l2"] = Field(
         "l1", description="how the nearest step is measured: l1, as in ATT's released code, or l2, as in its paper"
+    )
+    patience: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        None,
+        description="nearest step: the student's training ends after so many steps in a row that are farther away than "
+        "the nearest so far, which saves time; default: it takes all steps",
     )
     labels: Literal["hard", "learned", "teacher"] = Field(
         "hard",
@@ -289,7 +303,8 @@ class Settings(Section):
     @property
     def matched_epochs(self) -> int:
         """The epochs of an expert that matching can read: the last start epoch plus the matched span."""
-        return self.distill.max_start_epoch - 1 + self.distill.expert_epochs
+        last = self.distill.max_start_epoch - (self.distill.start_epochs == "whole")
+        return last + self.distill.expert_epochs
 
     @property
     def epochs(self) -> int:

@@ -16,7 +16,10 @@ PIPELINE: dict[str, dict[str, Any]] = {
         "outs": ["artifacts/dataset.h5"],
     },
     "buffer": {
-        "params": ["seed", "prepare", "network", "buffer", "distill.expert_epochs", "distill.max_start_epoch"],
+        "params": [
+            *("seed", "prepare", "network", "buffer", "distill.expert_epochs", "distill.max_start_epoch"),
+            "distill.start_epochs",
+        ],
         "deps": ["artifacts/dataset.h5"],
         "outs": ["artifacts/experts"],
     },

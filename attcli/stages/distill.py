@@ -212,9 +212,11 @@ def _lead(run: Run, loop: Loop, state: states.State, results: Outcome, work: str
                 state = after
                 results.records += records
                 loss, step = _mean([r.loss for r in records]), _mean([r.step for r in records])
-                log(records[0].iteration, {"loss": loss, "step": step, "lr": records[0].lr})
+                chosen = {"step": step} if len(records[0].l1) else {}  # else all steps count
+                log(records[0].iteration, {"loss": loss, **chosen, "lr": records[0].lr})
                 loop.updates.give_up(state)
-                progress.advance(f"loss {loss:.4f}, step {step:g}, lr {records[0].lr:.5f}")
+                of_step = f"step {step:g}, " if chosen else ""
+                progress.advance(f"loss {loss:.4f}, {of_step}lr {records[0].lr:.5f}")
                 saved = _save(results, state, settings, saved)
             job.in_step = False
             if run.out_of_time() and state.iteration < wanted:

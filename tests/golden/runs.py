@@ -75,6 +75,7 @@ DISTILLATIONS: dict[str, dict[str, object]] = {
     "tesla": {"distill.method": "tesla"},
     "datm": {"distill.method": "datm", "distill.max_loss": 9.0, "distill.expansion_end": 2},
     "att+datm": {"distill.method": "att+datm", "distill.max_loss": 9.0, "distill.expansion_end": 2},
+    "mct": {"distill.method": "mct", "buffer.epochs": 4},
     "unroll": {"distill.method": "att", "distill.engine": "unroll"},
     "teacher": {"distill.method": "tesla", "distill.labels": "teacher"},
     "rejecting": {"distill.method": "mtt", "distill.max_loss": 1e-3},
