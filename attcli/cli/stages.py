@@ -210,8 +210,8 @@ def evaluate(
     protocol: Annotated[
         str | None,
         typer.Option(
-            help="How networks are trained and tested: mtt, datm, idc, ncfm, honest, exact or released. Default: the "
-            "set's own protocol (evaluate.protocol).",
+            help="How networks are trained and tested: mtt, datm, idc, ncfm, honest, exact, released or adam. Default: "
+            "the set's own protocol (evaluate.protocol).",
             show_default=False,
             metavar="NAME",
         ),

@@ -80,7 +80,7 @@ class Loop:
         """The state after one more iteration, and what the history keeps of each of its spans."""
         begun = time.perf_counter()
         images = self.coding.images(state.coded(), state.scales)
-        slope, facts = self.spans.slope(images, states.labels_as_kept(self.coding, state), state.lr, drawn)
+        slope, facts = self.spans.slope(images, states.labels_as_kept(self.coding, state), state.rates, drawn)
         after, moved = self.updates.apply(state, slope)
         shared: dict[str, Any] = {"iteration": state.iteration, "lr": float(after.lr), "accepted": int(moved)}
         seconds = (time.perf_counter() - begun) / len(facts)

@@ -17,7 +17,16 @@ from attcli.store import artefact, dataset, synthetic
 ALGORITHM = {"prepare": 1, "buffer": 1, "distill": 2, "evaluate": 1}
 """Raise a stage's number when a change of the code alters its results, so that old work is not taken for new."""
 
-LATER = {"distill.label_storage": "float32", "distill.spans": 1}
+LATER = {
+    "distill.label_storage": "float32",
+    "distill.spans": 1,
+    "distill.label_init": "experts",
+    "distill.halve_every": None,
+    "distill.student_optimiser": "sgd",
+    "distill.student_rates": "one",
+    "distill.student_batches": "any",
+    "distill.real_augment": "none",
+}
 """Settings that are younger than the results of their stage, with the value by which all of those were computed: where
 they have it they are no part of an identity, so that older results are still found. A result that does not say one of
 them was made by this value."""

@@ -198,12 +198,22 @@ def write(path: Path, algorithms: dict[str, int], computed: dict[str, Arrays]) -
     np.savez_compressed(path, **flat, ALGORITHM=np.asarray(json.dumps(algorithms)))
 
 
+def files(path: Path) -> list[Path]:
+    """The file of golden arrays, and those beside it of cases that were added later."""
+    return sorted(path.parent.glob(f"{path.stem}*{path.suffix}"))
+
+
 def read(path: Path) -> tuple[dict[str, int], dict[str, Arrays]]:
-    """What `write` kept."""
+    """What `write` kept, in this file and those beside it. ValueError where they are of different algorithms."""
     kept: dict[str, Arrays] = {}
-    with np.load(path) as file:
-        for key in file.files:
-            case, _, name = key.partition(":")
-            if name:
-                kept.setdefault(case, {})[name] = file[key]
-        return json.loads(str(file["ALGORITHM"])), kept
+    numbers: list[dict[str, int]] = []
+    for part in files(path):
+        with np.load(part) as file:
+            for key in file.files:
+                case, _, name = key.partition(":")
+                if name:
+                    kept.setdefault(case, {})[name] = file[key]
+            numbers.append(json.loads(str(file["ALGORITHM"])))
+    if any(other != numbers[0] for other in numbers):
+        raise ValueError("the arrays are of different ALGORITHM numbers; renew them all with `python -m tests.golden`")
+    return numbers[0], kept
