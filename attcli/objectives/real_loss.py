@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, PositiveFloat
 
 from attcli.errors import UserError
-from attcli.objectives import real_images
+from attcli.objectives import NOTHING, Memory, real_images
 from attcli.objectives.real_images import RealImages, RealOptions
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from attcli.objectives import Inputs, Slope
     from attcli.objectives.real_images import Tested
     from attcli.settings import Distill
+
+
+DECAY = 0.9
+"""Decay of the moving average of the length of images' gradients, as in RaT-BPTT."""
 
 
 class Options(RealOptions):
@@ -50,6 +54,11 @@ class Options(RealOptions):
         "any",
         description="real-loss: the students' batches. any: drawn from all images; balanced: drawn, with equally many "
         "of each class; cyclic: equally many of each class, always the same batches in the same order",
+    )
+    clip: PositiveFloat | None = Field(
+        None,
+        description="real-loss: the images' gradient is at most so many times as long as on the average of late; "
+        "default: as it is",
     )
     steps_before: NonNegativeInt = Field(
         0, description="real-loss: at most so many steps are taken before the window; how many is drawn each time"
@@ -123,7 +132,7 @@ class RealLoss:
             return balanced.cyclic(count, self._classes, batch, n_steps, settings.augment, generator, first)
         return batches.plan(count, batch, n_steps, settings.augment, generator, short_first=True)
 
-    def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: Drawn) -> Slope:
+    def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: Drawn, memory: Memory = NOTHING) -> Slope:
         """The loss on the drawn real images, and its gradients."""
         from attcli.matching.batches import SyntheticBatches, probabilities
         from attcli.objectives import Slope
@@ -137,13 +146,39 @@ class RealLoss:
         loss, lam, _ = self._real.loss(theta, drawn.tested)
         lr_gradient = back(lam)
         by_images, by_logits = window.gradients()
+        by_images, remembered = self._clipped(by_images, memory)
         facts = real_images.facts(len(window), drawn.expert, drawn.epoch)
-        return Slope(loss, by_images, by_logits, lr_gradient, labels, facts)
+        return Slope(loss, by_images, by_logits, lr_gradient, labels, facts, remembered)
+
+    def _clipped(self, gradient: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The images' gradient, no longer than so many times the moving average of its length, and this average."""
+        if self._settings.clip is None:
+            return gradient, NOTHING
+        length = gradient.norm()
+        average = memory.get("length", length)
+        average = length if float(average) == 0 else average
+        longest = length.minimum(self._settings.clip * average)
+        scale = longest / length if float(length) else length
+        return gradient * scale, {"length": DECAY * average + (1 - DECAY) * longest}
 
 
 def reads_experts(distill: Distill) -> bool:
     """Only where students start at experts' parameters."""
     return bool(distill.student_start == "expert")
+
+
+def remembers(distill: Distill) -> bool:
+    """It remembers how long the images' gradients were, where it clips them."""
+    return distill.clip is not None
+
+
+def check(distill: Distill) -> None:
+    """UserError where steps before the window would have no learning rate."""
+    if has_rates(distill) and distill.steps_before:
+        raise UserError(
+            f"distill.student_rates each is for students whose steps are all in the window, but up to "
+            f"{distill.steps_before} come before it; set distill.steps_before=0"
+        )
 
 
 def has_rates(distill: Distill) -> bool:

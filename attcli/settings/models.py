@@ -171,7 +171,7 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
     objective: str = Field(
         "trajectory",
         description="what is minimised. trajectory: how far a student ends from the expert; real-loss: the loss of "
-        "trained students on real images",
+        "trained students on real images; label-distillation: that of a network which learns along with the set",
     )
     parameterisation: str = Field(
         "pixels", description="what is learned: pixels, multiformation (small images that are enlarged) or frequency"
@@ -325,6 +325,15 @@ class Settings(Section):
     def has_rates(self) -> bool:
         """Whether each of the student's steps has a learning rate of its own."""
         says = getattr(registry.module("objective", self.distill.objective), "has_rates", None)
+        return says is not None and bool(says(self.distill))
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the objective remembers something from one iteration to the next, such as a network that it trains.
+
+        It then sees one span in each iteration.
+        """
+        says = getattr(registry.module("objective", self.distill.objective), "remembers", None)
         return says is not None and bool(says(self.distill))
 
     @property

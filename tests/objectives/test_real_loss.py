@@ -66,15 +66,18 @@ def trained(
             first = sum(0.1 * 0.9 ** (t - 1 - i) * g for i, g in enumerate(gradients)) / (1 - 0.9**t)
             second = sum(0.001 * 0.999 ** (t - 1 - i) * g**2 for i, g in enumerate(gradients)) / (1 - 0.999**t)
             direction = first / (second**0.5 + 1e-8)
-        theta = theta - lr * direction
+        theta = theta - (lr[step] if lr.dim() else lr) * direction
     return theta
 
 
 BY_ADAM = {"student_optimiser": "adam", "student_batches": "balanced", "real_augment": "flip_rotate"}
 CYCLIC = {"student_batches": "cyclic", "student_start": "fixed", "batch_syn": 10, "steps_before": 0}
+OWN_RATES = {**CYCLIC, "student_rates": "each"}
 
 
-@pytest.mark.parametrize(("labels", "changes"), [("hard", {}), ("learned", {}), ("learned", BY_ADAM), ("hard", CYCLIC)])
+@pytest.mark.parametrize(
+    ("labels", "changes"), [("hard", {}), ("learned", {}), ("learned", BY_ADAM), ("hard", CYCLIC), ("hard", OWN_RATES)]
+)
 @pytest.mark.usefixtures("_float64")
 def test_its_gradient_is_that_of_the_plain_graph(
     labels: str, changes: dict[str, object], make_run: Callable[..., Run]
@@ -90,7 +93,7 @@ def test_its_gradient_is_that_of_the_plain_graph(
     drawn = objective.ahead(3, 0)
     images = loop.coding.images(state.coded(), state.scales)
     logits = distilled if labels == "learned" else state.labels
-    slope = objective.slope(images, logits, state.lr, drawn)
+    slope = objective.slope(images, logits, state.rates, drawn)
 
     module = objective.step_functions.step_functions.module
     names, shapes = zip(*((name, x.shape) for name, x in module.named_parameters()), strict=True)
@@ -103,7 +106,7 @@ def test_its_gradient_is_that_of_the_plain_graph(
     def loss(theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
         return -(w * (p * outputs(theta, x).log_softmax(dim=1)).sum(dim=1)).sum()
 
-    images, lr = images.detach().requires_grad_(), state.lr.detach().requires_grad_()
+    images, lr = images.detach().requires_grad_(), state.rates.detach().requires_grad_()
     soft = logits.detach().requires_grad_() if labels == "learned" else None
     p = torch.nn.functional.one_hot(state.labels, 10).double() if soft is None else soft.softmax(dim=1)
     start = drawn.start.double().requires_grad_()
