@@ -49,7 +49,7 @@ KINDS = {
     "network": Kind("networks", "network.arch", ("norms", "blocks", "attention"), ("timm",)),
     "trainer": Kind("trainers", "buffer.trainer", ("training",)),
     "method": Kind("methods", "distill.method"),
-    "objective": Kind("objectives", "distill.objective"),
+    "objective": Kind("objectives", "distill.objective", ("real_images",)),
     "parameterisation": Kind("parameterisations", "distill.parameterisation"),
     "storage": Kind("storage", "distill.storage", ("floats", "affine")),
     "baseline": Kind("baselines", "evaluate.baselines"),

@@ -31,6 +31,7 @@ def check(settings: Settings) -> None:
         ("buffer.augment", settings.buffer.augment),
         ("distill.augment", settings.distill.augment),
         ("evaluate.augment", settings.evaluate.augment),
+        ("distill.real_augment", settings.distill.real_augment),
     ):
         if strategy is not None and strategy != "none":
             for operation in strategy.split("_"):
@@ -133,3 +134,6 @@ def _counts(settings: Settings, info: DatasetInfo) -> None:
             f"distill.batch_syn {distill.batch_syn} is more than the set's {images} images; "
             "lower it, or set it to null for all of them"
         )
+    objective = registry.module("objective", distill.objective)
+    if hasattr(objective, "check_counts"):
+        objective.check_counts(distill, info.classes, per_class)

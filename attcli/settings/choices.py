@@ -8,7 +8,9 @@ from attcli.settings.models import Settings
 READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
     "prepare.normalise": {"zca": ("prepare.zca_eps",)},
     "distill.window": {"expanding": ("distill.current_max_start_epoch", "distill.expansion_end")},
-    "distill.labels": {"learned": ("distill.lr_labels", "distill.momentum_labels", "distill.label_storage")},
+    "distill.labels": {
+        "learned": ("distill.lr_labels", "distill.momentum_labels", "distill.label_storage", "distill.label_init")
+    },
     "distill.label_storage": {"uint8": ("distill.scales_every", "distill.scales_until")},
     "distill.objective": {
         "trajectory": (

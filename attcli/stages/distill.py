@@ -81,7 +81,7 @@ class Loop:
         begun = time.perf_counter()
         images = self.coding.images(state.coded(), state.scales)
         labels = states.labels_as_kept(self.coding, state)
-        slope, facts = self.spans.slope(images, labels, state.lr, drawn, state.memory)
+        slope, facts = self.spans.slope(images, labels, state.rates, drawn, state.memory)
         after, moved = self.updates.apply(state, slope)
         shared: dict[str, Any] = {"iteration": state.iteration, "lr": float(after.lr), "accepted": int(moved)}
         seconds = (time.perf_counter() - begun) / len(facts)

@@ -23,6 +23,13 @@ LATER: dict[str, Any] = {
     "distill.patience": None,
     "distill.spans": 1,
     "distill.start_epochs": "whole",
+    "distill.label_init": "experts",
+    "distill.halve_every": None,
+    "distill.student_optimiser": "sgd",
+    "distill.student_rates": "one",
+    "distill.student_batches": "any",
+    "distill.real_augment": "none",
+    "distill.clip": None,
 }
 """Settings that are younger than the results of their stage, with the value by which all of those were computed: where
 they have it they are no part of an identity, so that older results are still found. A result that does not say one of
