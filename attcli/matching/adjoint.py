@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from attcli.matching import objective
+from attcli.matching.compare import EVERYTHING, Compared
 from attcli.matching.engine import Batches, Match, Select
 from attcli.matching.step_functions import Derivatives, StepFunctions
 
@@ -56,15 +57,19 @@ def trajectory(
     batches: Batches,
     lr: Tensor,
     storage: torch.device | None = None,
+    m: Tensor | None = None,
 ) -> tuple[States, Tensor]:
-    """The states from `start` (P,) on, after every SGD step on `batches`, and their distances (2, N) to `target`."""
+    """The states from `start` (P,) on, after every SGD step on `batches`, and their distances (2, N) to `target`.
+
+    Distances are measured in the numbers that the mask m (P,) keeps.
+    """
     distances: list[Tensor] = []
-    states = unrolled(step_functions, start, batches, lr, storage, lambda theta: _append(distances, theta, target))
+
+    def met(theta: Tensor) -> None:
+        distances.append(objective.distance(theta, target, m))
+
+    states = unrolled(step_functions, start, batches, lr, storage, met)
     return states, torch.stack(distances, dim=1)
-
-
-def _append(distances: list[Tensor], theta: Tensor, target: Tensor) -> None:
-    distances.append(objective.distance(theta, target))
 
 
 def unrolled(
@@ -86,13 +91,20 @@ def unrolled(
 
 
 def match(
-    step_functions: StepFunctions, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select
+    step_functions: StepFunctions,
+    start: Tensor,
+    target: Tensor,
+    batches: Batches,
+    lr: Tensor,
+    select: Select,
+    compared: Compared = EVERYTHING,
 ) -> Match:
     """The adjoint engine; see `attcli.matching.engine.Engine` for shapes."""
-    states, distances = trajectory(step_functions, start, target, batches, lr)
+    states, distances = trajectory(step_functions, start, target, batches, lr, m=compared.always(target))
     k = select(distances)
     theta = states[k]
-    loss, lam = objective.loss(theta, start, target), objective.slope(theta, start, target)
+    m = compared.at(theta, target)
+    loss, lam = objective.loss(theta, start, target, m), objective.slope(theta, start, target, m)
     return Match(loss, k, distances, swept(step_functions, states, batches, k, lam, lr))
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from attcli.matching.compare import EVERYTHING, Compared
 from attcli.matching.step_functions import StepFunctions
 
 
@@ -54,9 +55,19 @@ class Engine(Protocol):
     """Trains the student from `start` on `batches` and differentiates the matching loss of the selected step."""
 
     def __call__(
-        self, step_functions: StepFunctions, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select
+        self,
+        step_functions: StepFunctions,
+        start: Tensor,
+        target: Tensor,
+        batches: Batches,
+        lr: Tensor,
+        select: Select,
+        compared: Compared = EVERYTHING,
     ) -> Match:
-        """Start and target (P,), lr a scalar tensor; the gradient in the synthetic set goes through pull_back."""
+        """Start and target (P,), lr a scalar tensor; the gradient in the synthetic set goes through pull_back.
+
+        `compared` says which of the numbers count.
+        """
 
 
 def load(name: str) -> Engine:

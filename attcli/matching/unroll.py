@@ -8,12 +8,19 @@ import torch
 from torch import Tensor
 
 from attcli.matching import objective
+from attcli.matching.compare import EVERYTHING, Compared
 from attcli.matching.engine import Batches, Match, Select
 from attcli.matching.step_functions import StepFunctions
 
 
 def match(
-    step_functions: StepFunctions, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select
+    step_functions: StepFunctions,
+    start: Tensor,
+    target: Tensor,
+    batches: Batches,
+    lr: Tensor,
+    select: Select,
+    compared: Compared = EVERYTHING,
 ) -> Match:
     """The unroll engine; see `attcli.matching.engine.Engine` for shapes."""
     labels = batches.learned_labels
@@ -29,9 +36,11 @@ def match(
             states.append(theta)
             inputs.append((x, p))
         with torch.no_grad():
-            distances = torch.stack([objective.distance(state, target) for state in states], dim=1)
-        k = select(distances)
-        loss = objective.loss(states[k - 1], start, target)
+            always = compared.always(target)
+            distances = torch.stack([objective.distance(state, target, always) for state in states], dim=1)
+            k = select(distances)
+            m = compared.at(states[k - 1], target)
+        loss = objective.loss(states[k - 1], start, target, m)
         wanted = [lr, *(x for x, _ in inputs[:k]), *(p for _, p in inputs[:k] if labels)]
         lr_gradient, *by_input = torch.autograd.grad(loss, wanted)
     for i in range(k):

@@ -6,7 +6,8 @@ set on its own, and methods combine: `att+datm` chooses what either of them chan
 """
 
 import re
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 
 from attcli import registry
 from attcli.errors import UserError
@@ -22,7 +23,8 @@ class Method:
     (last, nearest); window: where start epochs are drawn from (fixed, expanding); labels: hard, learned as logits, or
     the target expert's (teacher); init: real images, noise, or images that experts get right (correct); max_loss: the
     matching loss above which an update is rejected; engine: how the gradient is computed; parameterisation: how learned
-    numbers become images; storage: how each number is kept.
+    numbers become images; storage: how each number is kept; objective: what is minimised; also: what it chooses beside
+    these axes, by the settings' dotted names.
     """
 
     trainer: str
@@ -34,10 +36,17 @@ class Method:
     engine: str
     parameterisation: str = "pixels"
     storage: str = "float32"
+    objective: str = "trajectory"
+    also: Mapping[str, object] = field(default_factory=dict)
+
+    def axes(self) -> dict[str, object]:
+        """The choice on each axis."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "also"}
 
     def settings(self) -> dict[str, object]:
         """The choices by the settings' dotted names."""
-        return {("buffer." if name == "trainer" else "distill.") + name: v for name, v in asdict(self).items()}
+        axes = {("buffer." if name == "trainer" else "distill.") + name: value for name, value in self.axes().items()}
+        return {**axes, **self.also}
 
 
 def load(name: str) -> Method:
@@ -45,20 +54,19 @@ def load(name: str) -> Method:
     parts = [registry.known("method", part, registry.names("method"), hint=_joined(name)) for part in name.split("+")]
     choices: dict[str, object] = {}
     by: dict[str, str] = {}
-    base = _one(BASE)
+    base = _one(BASE).axes()
     for part in parts:
         method = _one(part)
-        for axis in (field.name for field in fields(Method)):
-            value = getattr(method, axis)
-            if value == getattr(base, axis):
-                continue
+        changes = {axis: value for axis, value in method.axes().items() if value != base[axis]}
+        for axis, value in {**changes, **method.also}.items():
             if axis in choices and choices[axis] != value:
                 raise UserError(
                     f"methods {by[axis]} and {part} contradict in {axis} ({choices[axis]}, {value}); "
                     f"name one of them and set the other's choices with --set"
                 )
             choices[axis], by[axis] = value, part
-    return Method(**{**asdict(base), **choices})
+    axes = {axis: choices.get(axis, value) for axis, value in base.items()}
+    return Method(**axes, also={name: value for name, value in choices.items() if name not in axes})  # type: ignore[arg-type]
 
 
 def _joined(name: str) -> str:

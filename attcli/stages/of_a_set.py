@@ -45,7 +45,7 @@ def check_asked(run: Run, about: Mapping[str, Any], made_by: Mapping[str, Any], 
     """
     settings = run.settings
     is_there = {"prepare.dataset": about["dataset"], **identity.LATER, **_flat(made_by)}
-    read = identity.LATER.keys() - idle(settings)
+    read = {name for name in identity.LATER if name.startswith("distill.")} - idle(settings)
     later = {name: getattr(settings.distill, name.partition(".")[2]) for name in read}
     asked = {"prepare.dataset": settings.prepare.dataset, **later, **_flat(identity.distillation(settings))}
     asked = {name: value for name, value in asked.items() if run.asked(NAMES.get(name, name), files=path is None)}

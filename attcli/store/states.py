@@ -24,6 +24,9 @@ MAKER = "attcli distill"
 LR, LOGITS, LABELS = "lr", "logits", "labels"
 """Names of a state's tensors that are not the parameterisation's: learned numbers, and fixed labels."""
 
+FROZEN = "frozen"
+"""The constant, u8 (n,), that is 1 for images which stay as they are; a state whose images are all moved has none."""
+
 Tensors = dict[str, Tensor]
 
 
@@ -33,8 +36,8 @@ class State:
 
     learned: what the outer optimiser moves: the parameterisation's tensors, `lr` (the student's learning rate, a
     scalar) and, where labels are learned, their `logits` (n, K).
-    constants: `labels`, classes (n,) or a teacher's logits (n, K), where they are not learned; and the
-    parameterisation's own.
+    constants: `labels`, classes (n,) or a teacher's logits (n, K), where they are not learned; `frozen`, where some
+    images stay as they are; and the parameterisation's own.
     averages: the moving average of the parameterisation's tensors.
     moments: what the optimiser remembers of each learned tensor.
     scales: what learned tensors are rounded by, where their storage has scales; those of averages follow from them.

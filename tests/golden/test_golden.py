@@ -62,7 +62,7 @@ def test_every_method_trainer_and_engine_has_a_golden_run() -> None:
     assert set(registry.names("method")) <= used["distill.method"]
     assert set(registry.names("trainer")) <= used["buffer.trainer"]
     axes = {"trainer", "select", "window", "labels", "init", "max_loss", "engine", "parameterisation", "storage"}
-    assert set(Method.__dataclass_fields__) == axes
+    assert set(Method.__dataclass_fields__) == {*axes, "objective", "also"}
     assert registry.options("trainer", "ftd")
 
 
