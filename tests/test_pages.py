@@ -15,7 +15,7 @@ from attcli.settings import Settings, resolve
 from attcli.settings.layers import description, names
 
 REPOSITORY = Path(__file__).parents[1]
-OWN_CHOICES = ("parameterisation", "storage")
+OWN_CHOICES = ("parameterisation", "storage", "objective")
 """The choices of a method that the table of methods names as the settings do."""
 
 

@@ -3,18 +3,22 @@
 An objective sees images, labels and the student's learning rate, and returns a loss with its gradient in each of them.
 Where the images come from and how they are updated is not its business. Modules of objectives are imported without
 torch, which they import where they need it.
+
+Beside `make(inputs)` a module may have `reads_experts(distill)`, whether it reads experts (it does, where it does not
+say), `remembers(distill)`, whether it has a memory (it has none), and `check(distill)`, which raises a UserError for
+settings that do not go together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attcli import registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
     from attcli.matching.microbatch import Together
@@ -24,6 +28,17 @@ if TYPE_CHECKING:
     from attcli.settings import Distill, Runtime
     from attcli.store.dataset import Dataset
     from attcli.store.experts import Experts
+
+
+Memory = Mapping[str, "Tensor"]
+"""What an objective remembers from one iteration to the next, as named tensors, such as a network that it trains.
+
+It is kept with the set's state, so that a distillation that is resumed goes on with the same bits. It is empty before
+the first iteration, where the objective begins afresh. An update that is skipped or rejected moves nothing: the memory
+stays, too, as it was before that iteration.
+"""
+
+NOTHING: Memory = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -49,7 +64,8 @@ class Inputs:
 class Slope:
     """A loss (scalar) and its gradients: images (n, C, H, W), the labels' logits (n, K) where learned, lr (scalar).
 
-    labels: those that were used, (n,) or (n, K). facts: what the history keeps of the iteration.
+    labels: those that were used, (n,) or (n, K). facts: what the history keeps of the iteration. memory: what the
+    objective remembers from now on.
     """
 
     loss: Tensor
@@ -58,6 +74,7 @@ class Slope:
     lr: Tensor
     labels: Tensor
     facts: Mapping[str, Any] = field(default_factory=dict)
+    memory: Memory = field(default_factory=dict)
 
 
 class Objective(Protocol):
@@ -71,8 +88,12 @@ class Objective(Protocol):
         May run in another thread, ahead of time. An iteration is the mean over `distill.spans` of them.
         """
 
-    def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: Any) -> Slope:
-        """The loss of images (n, C, H, W) with labels (n,) or logits (n, K), at the student's learning rate lr."""
+    def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: Any, memory: Memory = NOTHING) -> Slope:
+        """The loss of images (n, C, H, W) with labels (n,) or logits (n, K), at the student's learning rate lr.
+
+        `memory` is that of the last slope whose update was made. An objective without one returns none. One that has
+        one must compute the same memory in every process.
+        """
 
 
 def load(name: str, inputs: Inputs) -> Objective:

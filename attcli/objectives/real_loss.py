@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from attcli.objectives import NOTHING, Memory
 from attcli.options import Section
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class RealLoss:
         each[more] += 1
         return of_each_class(self._labels, each.tolist(), generator)
 
-    def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: Drawn) -> Slope:
+    def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: Drawn, memory: Memory = NOTHING) -> Slope:
         """The loss on the drawn real images, and its gradients."""
         import numpy as np
         import torch

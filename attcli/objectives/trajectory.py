@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field
 
+from attcli.objectives import NOTHING, Memory
 from attcli.options import Section
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from attcli.execution import Work
     from attcli.matching.batches import Plan
     from attcli.matching.step_functions import StepFunctions
     from attcli.objectives import Inputs, Slope
@@ -97,7 +99,7 @@ class TrajectoryMatching:
         rows = torch.from_numpy(self._experts.rows(expert, (start_epoch, start_epoch + settings.expert_epochs)))
         return Drawn(expert, start_epoch, drawn, rows.pin_memory() if self._pinned else rows)
 
-    def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: Drawn) -> Slope:
+    def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: Drawn, memory: Memory = NOTHING) -> Slope:
         """The matching loss of the drawn span, and its gradients."""
         from attcli.matching.batches import SyntheticBatches, probabilities
         from attcli.objectives import Slope
@@ -139,7 +141,6 @@ def step_functions_of(inputs: Inputs, mirrors: str = "none") -> StepFunctions:
     """The student's step functions for sets shaped like the images; `mirrors` is the rule for mirror images."""
     from attcli import execution
     from attcli.matching.batches import sizes
-    from attcli.matching.microbatch import MicroBatched, SharedSlices
     from attcli.matching.statistics import unfilled
 
     settings, how, images = inputs.settings, inputs.execution, inputs.images
@@ -154,14 +155,22 @@ def step_functions_of(inputs: Inputs, mirrors: str = "none") -> StepFunctions:
         labels=settings.labels == "learned",
         dtype=images.dtype,
     )
-    build = inputs.architecture.build
-    execution.use_threads(how.threads, build, work)
+    execution.use_threads(how.threads, inputs.architecture.build, work)
     if settings.engine == "unroll":
         # This engine has its own way through the network, which needs the loss alone.
         return unfilled(inputs.student, inputs.student.module) if work.short else inputs.student
+    return steps_for(inputs, work)
+
+
+def steps_for(inputs: Inputs, work: Work) -> StepFunctions:
+    """The student's step functions for this work, whose slices the processes of the team share."""
+    from attcli import execution
+    from attcli.matching.microbatch import MicroBatched, SharedSlices
+
+    how, build = inputs.execution, inputs.architecture.build
     alone = inputs.team.size == 1  # one of several that share slices may not choose others by itself
     made = execution.step_functions(
-        inputs.student, build, work, images.device, how.execution, how.micro_batch, halving=alone
+        inputs.student, build, work, inputs.images.device, how.execution, how.micro_batch, halving=alone
     )
     if isinstance(made, MicroBatched) and not alone:
         return SharedSlices(made.step_functions, made.size, inputs.team)

@@ -25,6 +25,7 @@ def check(settings: Settings) -> None:
         registry.module(kind, getattr(getattr(settings, section), name))
     trackers.check(settings.runtime.trackers)
     registry.known("objective", settings.distill.objective, registry.names("objective"))
+    _objective(settings)
     listing = f"there are: {', '.join(OPERATIONS)}"
     for name, strategy in (
         ("buffer.augment", settings.buffer.augment),
@@ -54,6 +55,18 @@ def check_images(settings: Settings, info: DatasetInfo) -> None:
             f"{int((LARGEST_ZCA / info.channels) ** 0.5)}"
         )
     _counts(settings, info)
+
+
+def _objective(settings: Settings) -> None:
+    distill = settings.distill
+    if settings.remembers and distill.spans > 1:
+        raise UserError(
+            f"distill.spans {distill.spans}: the objective {distill.objective} goes on in each iteration with what it "
+            f"has trained before, which is one thing; set distill.spans=1"
+        )
+    of_objective = registry.module("objective", distill.objective)
+    if hasattr(of_objective, "check"):
+        of_objective.check(distill)
 
 
 def _spans(settings: Settings) -> None:

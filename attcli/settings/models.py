@@ -338,6 +338,15 @@ class Settings(Section):
         return self.label_epoch is not None or says is None or bool(says(self.distill))
 
     @property
+    def remembers(self) -> bool:
+        """Whether the objective remembers something from one iteration to the next, such as a network that it trains.
+
+        It then sees one span in each iteration.
+        """
+        says = getattr(registry.module("objective", self.distill.objective), "remembers", None)
+        return says is not None and bool(says(self.distill))
+
+    @property
     def read_epochs(self) -> int:
         """The epochs of an expert that distilling reads: those it matches, and the one that judges initial images."""
         return max(self.matched_epochs, self.label_epoch or 0)

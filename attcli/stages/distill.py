@@ -81,7 +81,8 @@ class Loop:
         """The state after one more iteration, and what the history keeps of each of its spans."""
         begun = time.perf_counter()
         images = self.coding.images(state.coded(), state.scales)
-        slope, facts = self.spans.slope(images, states.labels_as_kept(self.coding, state), state.lr, drawn)
+        labels = states.labels_as_kept(self.coding, state)
+        slope, facts = self.spans.slope(images, labels, state.lr, drawn, state.memory)
         after, moved = self.updates.apply(state, slope)
         shared: dict[str, Any] = {"iteration": state.iteration, "lr": float(after.lr), "accepted": int(moved)}
         seconds = (time.perf_counter() - begun) / len(facts)
@@ -157,7 +158,7 @@ class DisagreementError(UserError):
 def _compare(run: Run, state: states.State) -> None:
     """DisagreementError where the ranks do not hold the same set, which happens where their processors differ."""
     if run.ranks.several:
-        digest = artefact.checksum({name: x.detach().cpu().numpy() for name, x in state.learned.items()})
+        digest = artefact.checksum({**states.named("learned", state.learned), **states.named("memory", state.memory)})
         if len(set(run.ranks.gathered(digest))) > 1:
             raise DisagreementError(
                 f"after iteration {state.iteration} the processes hold different sets, as their machines compute "

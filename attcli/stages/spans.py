@@ -5,12 +5,13 @@ slices of a batch. Sums run over the spans in their order, so that they do not d
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attcli.objectives import Objective, Slope
+from attcli.objectives import NOTHING, Memory, Objective, Slope
 from attcli.ranks import Ranks
 
 Facts = list[Mapping[str, Any]]
@@ -29,9 +30,14 @@ class Spans:
         mine = range(self._ranks.rank % self._teams, self._count, self._teams)
         return [self._objective.ahead(iteration, span) for span in mine]
 
-    def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: list[Any]) -> tuple[Slope, Facts]:
-        """The mean of all spans' slopes, with the labels of the first one; and what is to be kept of each span."""
-        slopes = [self._objective.slope(images, labels, lr, draws) for draws in drawn]
+    def slope(
+        self, images: Tensor, labels: Tensor, lr: Tensor, drawn: list[Any], memory: Memory = NOTHING
+    ) -> tuple[Slope, Facts]:
+        """The mean of all spans' slopes, with the labels of the first one; and what is to be kept of each span.
+
+        What an objective remembers is that of its only span.
+        """
+        slopes = [self._objective.slope(images, labels, lr, draws, memory) for draws in drawn]
         if self._ranks.several:
             slopes = self._exchanged(slopes, like=slopes[0])
         facts: Facts = [{**slope.facts, "loss": float(slope.loss)} for slope in slopes]
@@ -67,7 +73,7 @@ def _shaped(row: Tensor, like: Slope, facts: Mapping[str, Any]) -> Slope:
     tensors = _tensors(like)
     parts = row.split([x.numel() for x in tensors.values()])
     shaped = {name: part.view(x.shape).to(x) for (name, x), part in zip(tensors.items(), parts, strict=True)}
-    return _slope(shaped, like.labels, facts)
+    return replace(_slope(shaped, like.labels, facts), memory=like.memory)
 
 
 def _mean(slopes: list[Slope]) -> Slope:

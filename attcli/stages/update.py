@@ -56,8 +56,8 @@ def frozen(settings: Distill, coding: Coding, classes: int) -> Tensors:
 class Updates:
     """Applies slopes to states, by the settings of `distill`.
 
-    A loss above `max_loss` rejects the update (DATM). What is not finite skips it. In both cases nothing moves. Frozen
-    images never do.
+    A loss above `max_loss` rejects the update (DATM). What is not finite skips it. In both cases nothing moves, and
+    what the objective remembers stays as it was. Frozen images never move.
     """
 
     def __init__(self, settings: Distill, coding: Coding) -> None:
@@ -77,7 +77,8 @@ class Updates:
             gradients[LOGITS] = self._coding.pull_back_labels(state.labels, state.scales.get(LOGITS, {}), slope.logits)
         paces = {name: self._paces.get(name, self._images_pace) for name in state.learned}
         learned, moments = outer.step(self._optimiser, state.learned, gradients, state.moments, paces)
-        checks = torch.stack([slope.loss.isfinite(), *(x.isfinite().all() for x in learned.values())])
+        kept = [*learned.values(), *slope.memory.values()]
+        checks = torch.stack([slope.loss.isfinite(), *(x.isfinite().all() for x in kept)])
         loss_finite, *tensors_finite = checks.tolist()
         if loss_finite and settings.max_loss is not None and float(slope.loss) > settings.max_loss:
             return self._counted(state, "rejected"), False
@@ -102,6 +103,7 @@ class Updates:
             moments=moments,
             counts=counts,
             scales={**state.scales, **self._refitted(learned, iteration)},
+            memory=dict(slope.memory),
         )
         return moved, True
 

@@ -170,7 +170,8 @@ ARRAYS = {
     "expert": r"parameters|loss|accuracy|digests|velocity",
     "synthetic": r"images|ema|labels(/\w+)?|lr|(synthetic|ema)/\w+/\w+|constants/\w+|"
     r"normaliser/(mean|std|vectors|values)",
-    "snapshot": r"images|ema|labels|lr|momentum_\w+|(learned|constants|averages)/\w+|(moments|scales)/\w+/\w+",
+    "snapshot": r"images|ema|labels|lr|momentum_\w+|(learned|constants|averages|memory)/\w+|"
+    r"(moments|scales)/\w+/\w+",
     "history": r"iteration|span|expert|start_epoch|step|loss|lr|seconds|accepted|l1|l2",
     "normaliser": r"normaliser/(mean|std|vectors|values)",
 }

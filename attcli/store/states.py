@@ -42,6 +42,7 @@ class State:
     moments: what the optimiser remembers of each learned tensor.
     scales: what learned tensors are rounded by, where their storage has scales; those of averages follow from them.
     counts: how often an update was projected, rejected or skipped.
+    memory: what the objective remembers, if it does (`attcli.objectives.Memory`).
     """
 
     iteration: int
@@ -51,6 +52,7 @@ class State:
     moments: dict[str, Tensors]
     counts: dict[str, int]
     scales: dict[str, Tensors] = field(default_factory=dict)
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def labels(self) -> Tensor:
@@ -70,7 +72,7 @@ class State:
     def to(self, device: torch.device) -> "State":
         """The same state on a device."""
 
-        def moved(tensors: Tensors) -> Tensors:
+        def moved(tensors: Mapping[str, Tensor]) -> Tensors:
             return {name: x.to(device) for name, x in tensors.items()}
 
         return replace(
@@ -80,6 +82,7 @@ class State:
             averages=moved(self.averages),
             moments={name: moved(kept) for name, kept in self.moments.items()},
             scales={name: moved(kept) for name, kept in self.scales.items()},
+            memory=moved(self.memory),
         )
 
 
@@ -135,6 +138,7 @@ def write(path: Path, header: artefact.Header, state: State) -> None:
         **named("learned", state.learned),
         **named("constants", state.constants),
         **named("averages", state.averages),
+        **named("memory", state.memory),
     }
     for name, kept in state.moments.items():
         arrays |= named(f"moments/{name}", kept)
@@ -150,6 +154,8 @@ def read(path: Path, normaliser: Normaliser) -> State:
         state = of(header, arrays)
     complete = state.coded().learned.keys() == state.averages.keys() and all(state.moments.values())
     artefact.require(path, MAKER, complete, "a part of its state is missing")
+    finite = all(bool(x.isfinite().all()) for x in state.memory.values())
+    artefact.require(path, MAKER, finite, "what its objective remembers is not all finite")
     variants, labels = decoded(path, coding_of(path, header.about, normaliser), state)
     check(path, header.about, variants, labels, float(state.lr))
     return state
@@ -169,6 +175,7 @@ def of(header: artefact.Header, arrays: artefact.Arrays) -> State:
         moments={name: tensors(f"moments/{name}", arrays) for name in learned},
         counts=header.about["counts"],
         scales={name: parts for name, parts in scales.items() if parts},
+        memory=tensors("memory", arrays),
     )
 
 

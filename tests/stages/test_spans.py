@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attcli.objectives import Slope
+from attcli.objectives import NOTHING, Memory, Slope
 from attcli.ranks import ALONE
 from attcli.records import cost
 from attcli.records.results import Results
@@ -17,6 +17,7 @@ from attcli.stages.run import Run
 from attcli.stages.spans import Spans
 from attcli.store import artefact, history, synthetic
 
+SUMMED = {"loss", "images", "logits", "lr"}
 IMAGES = torch.arange(12.0, dtype=torch.float64).view(2, 1, 2, 3)
 
 
@@ -28,7 +29,9 @@ class Recorded:
     def ahead(self, iteration: int, span: int) -> tuple[int, int]:
         return iteration, span
 
-    def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: tuple[int, int]) -> Slope:
+    def slope(
+        self, images: Tensor, labels: Tensor, lr: Tensor, drawn: tuple[int, int], memory: Memory = NOTHING
+    ) -> Slope:
         iteration, span = drawn
         size = torch.tensor(10.0 * iteration + span, dtype=torch.float64)
         return Slope(size, images * size, labels * size, lr * size, labels + span, {"step": span})
@@ -44,7 +47,7 @@ def test_the_gradient_is_the_mean_over_the_spans() -> None:
     assert torch.equal(slope.logits, labels * 21)
     assert slope.lr == lr * 21
     assert torch.equal(slope.labels, labels)  # the first span's
-    assert {field.name for field in fields(Slope)} == {"loss", "images", "logits", "lr", "labels", "facts"}
+    assert {field.name for field in fields(Slope)} == {*SUMMED, "labels", "facts", "memory"}
 
 
 @pytest.fixture
