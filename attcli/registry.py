@@ -47,7 +47,7 @@ GROUPS = {"data/sources": "attcli.datasets", "storage": "attcli.storages", "inte
 KINDS = {
     "dataset": Kind("data/sources", "prepare.dataset"),
     "network": Kind("networks", "network.arch", ("norms", "blocks", "attention"), ("timm",)),
-    "trainer": Kind("trainers", "buffer.trainer", ("training",)),
+    "trainer": Kind("trainers", "buffer.trainer", ("training", "curriculum")),
     "method": Kind("methods", "distill.method"),
     "objective": Kind("objectives", "distill.objective", ("real_images",)),
     "parameterisation": Kind("parameterisations", "distill.parameterisation"),

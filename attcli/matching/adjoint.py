@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from attcli.matching import objective
+from attcli.matching.compare import EVERYTHING, Compared
 from attcli.matching.engine import Batches, Match, Select, Stop
 from attcli.matching.step_functions import Derivatives, StepFunctions
 
@@ -58,15 +59,17 @@ def trajectory(
     lr: Tensor,
     storage: torch.device | None = None,
     stop: Stop | None = None,
+    m: Tensor | None = None,
 ) -> tuple[States, Tensor]:
     """The states from `start` (P,) on, after every SGD step on `batches`, and their distances (2, n) to `target`.
 
-    n is the number of batches, or fewer where `stop` ends the training.
+    n is the number of batches, or fewer where `stop` ends the training. Distances are measured in the numbers that the
+    mask m (P,) keeps.
     """
     distances: list[Tensor] = []
 
     def ends(theta: Tensor) -> bool:
-        distances.append(objective.distance(theta, target))
+        distances.append(objective.distance(theta, target, m))
         return stop is not None and stop(torch.stack(distances, dim=1))
 
     states = unrolled(step_functions, start, batches, lr, storage, ends)
@@ -105,12 +108,14 @@ def match(
     lr: Tensor,
     select: Select,
     stop: Stop | None = None,
+    compared: Compared = EVERYTHING,
 ) -> Match:
     """The adjoint engine; see `attcli.matching.engine.Engine` for shapes."""
-    states, distances = trajectory(step_functions, start, target, batches, lr, stop=stop)
+    states, distances = trajectory(step_functions, start, target, batches, lr, stop=stop, m=compared.always(target))
     k = select(distances)
     theta = states[k]
-    loss, lam = objective.loss(theta, start, target), objective.slope(theta, start, target)
+    m = compared.at(theta, target)
+    loss, lam = objective.loss(theta, start, target, m), objective.slope(theta, start, target, m)
     return Match(loss, k, distances, swept(step_functions, states, batches, k, lam, lr))
 
 

@@ -122,6 +122,12 @@ def _counts(settings: Settings, info: DatasetInfo) -> None:
             f"distill.ipc {distill.ipc}{pays_for} is more than the {smallest} training images of the smallest class of "
             f"{info.name}; lower it or set distill.init=noise"
         )
+    passed_over = int(distill.rank_offset * per_class)
+    if distill.init == "ranked" and passed_over + per_class > smallest:
+        raise UserError(
+            f"distill.rank_offset {distill.rank_offset} passes over {passed_over} images of each class, which leaves "
+            f"fewer than {per_class} of the {smallest} of the smallest class of {info.name}; lower it"
+        )
     if settings.buffer.batch > total - prepare.validation:
         left = total - prepare.validation
         raise UserError(

@@ -103,6 +103,24 @@ class Buffer(_with_options("trainer")):  # type: ignore[misc]
     weight_decay: NonNegativeFloat = Field(0.0, description="SGD weight decay")
     batch: PositiveInt = Field(512, description="images per batch")
     augment: str = Field(DSA, description="DSA: color, crop, cutout, flip, scale, rotate, joined by _; or none")
+    curriculum: Literal["none", "easy-first"] = Field(
+        "none",
+        description="which images experts meet when. none: all in every epoch; easy-first: at first the easy ones of "
+        "each class, after many epochs no longer the easiest (PAD)",
+    )
+    curriculum_start: float = Field(
+        0.75, gt=0, le=1, description="easy-first: the share of each class's images that the first epoch takes"
+    )
+    curriculum_growth: NonNegativeInt = Field(20, description="easy-first: the epoch from which on all images are met")
+    difficulty: str = Field(
+        "el2n",
+        description="how hard training images are, for easy-first and distill.init ranked: el2n or forgetting, by "
+        "networks that are trained for it; or a file with a number per training image, higher for harder",
+    )
+    difficulty_networks: Annotated[int, Field(ge=1, le=1000)] = Field(
+        10, description="el2n, forgetting: how many networks are trained to find it out"
+    )
+    difficulty_epochs: PositiveInt = Field(10, description="el2n, forgetting: for how many epochs each is trained")
     precision: Precision = "float32"
     seed: SeedOfTraining = None
 
@@ -173,10 +191,20 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
     start_from: Path | None = Field(
         None, description="file of a finished set or snapshot that the images, labels and learning rate start from"
     )
-    init: Literal["real", "noise", "correct"] = Field(
+    init: Literal["real", "noise", "correct", "ranked"] = Field(
         "real",
         description="what images start from. real: random real images; noise: random numbers; correct: real images "
-        "that experts classify correctly",
+        "that experts classify correctly; ranked: each class's hardest images from a rank on (SelMatch)",
+    )
+    rank_offset: NonNegativeFloat = Field(
+        0.5, description="ranked: how many of the hardest images are passed over, in units of the images per class"
+    )
+    distilled_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of each class's images that are distilled; the others, the hardest for ranked, train "
+        "students too, and stay as they were",
     )
     label_epoch: NonNegativeInt | None = Field(
         None, description="epoch of the experts that judge and label initial images; default: their last"
