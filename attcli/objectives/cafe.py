@@ -196,6 +196,15 @@ def check(distill: Distill) -> None:
     classwise.check_labels(distill)
 
 
+def work(distill: Distill, classes: int, per_class: int) -> float:
+    """As for distribution matching, and the network's training: by the rules some ten passes, each with a reading."""
+    compared = classwise.FORWARD * classes * (distill.real_per_class + 4 * per_class)
+    if distill.stopping == "fixed":
+        return float(compared + inner.work(distill, classes * per_class))
+    trained = classwise.GRADIENT * per_class + classwise.FORWARD * distill.query_per_class
+    return float(compared + READINGS * classes * trained)
+
+
 def make(inputs: Inputs) -> AlignedFeatures:
     """The objective for these inputs."""
     return AlignedFeatures(inputs)

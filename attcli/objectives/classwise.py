@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from attcli.settings import Distill
 
 
+GRADIENT, FORWARD = 1 / 4, 1 / 12
+"""What g alone, and a forward sweep, take of the time of g and h together, with three and one of twelve sweeps."""
+
+
 class OfClasses(Section):
     """The options that these objectives share."""
 

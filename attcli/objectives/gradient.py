@@ -153,6 +153,14 @@ def reads_experts(distill: Distill) -> bool:
     return False
 
 
+def work(distill: Distill, classes: int, per_class: int) -> float:
+    """The set's images in g and h, and once more in g; real images in g; and the network's training."""
+    of_set = min(distill.set_per_class or per_class, per_class)
+    matched = classes * ((1 + classwise.GRADIENT) * of_set + classwise.GRADIENT * distill.real_per_class)
+    passes = distill.network_images if distill.network_data == "real" else classes * per_class
+    return float(matched + inner.work(distill, passes))
+
+
 def make(inputs: Inputs) -> GradientMatching:
     """The objective for these inputs."""
     return GradientMatching(inputs)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from attcli.data.inputs import Inputs as Images
     from attcli.matching.step_functions import StepFunctions
     from attcli.objectives import Inputs
+    from attcli.settings import Distill
 
 More = Callable[[int, "Tensor"], bool]
 """Whether another pass is made, by how many there were, and theta (P,)."""
@@ -47,6 +48,12 @@ class OfInnerTraining(Section):
         0.0, description="gradient, cafe: weight decay of the network's training"
     )
     network_batch: PositiveInt = Field(256, description="gradient, cafe: images in a batch of the network's training")
+
+
+def work(distill: Distill, images: int) -> float:
+    """What its training takes in an iteration on average, as objectives say it; `images`: those of a pass."""
+    trained = 1 - 1 / distill.outer_steps  # a fresh network is not
+    return float(classwise.GRADIENT * trained * distill.inner_epochs * images)
 
 
 class InnerNetwork:

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from attcli import augment
 from attcli.errors import UserError
-from attcli.stages import distill, inputs, pipeline
+from attcli.settings import recipes
+from attcli.stages import cost, distill, forecast, inputs, pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, experts, synthetic
 from tests.objectives.cases import PRECISE, begun, close, named, outputs_of
@@ -171,3 +172,44 @@ def test_image_steps_at_one_network_lessen_the_distance(method: str, make_run: C
         losses.append(records[0].loss)
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.97 * losses[0]
+
+
+def test_steps_for_all_classes_at_once_are_idcs_steps_in_turn() -> None:
+    """With momentum m^K and learning rate r (1 - m^K) / (1 - m), at each class's turn; a class has its own gradient."""
+    classes, m, r = 5, 0.5, 0.1
+    curvature = torch.rand(classes, dtype=torch.float64) + 0.5
+    in_turn = together = torch.randn(classes, dtype=torch.float64)
+    velocity, joint = torch.zeros_like(in_turn), torch.zeros_like(in_turn)
+    for _ in range(4):
+        seen = []
+        for c in range(classes):  # one momentum for all images, as of one tensor
+            seen.append(in_turn[c])
+            gradient = torch.zeros_like(in_turn)
+            gradient[c] = curvature[c] * in_turn[c]
+            velocity = m * velocity + gradient
+            in_turn = in_turn - r * velocity
+        assert torch.allclose(torch.stack(seen), together, rtol=1e-12)
+        joint = m**classes * joint + curvature * together
+        together = together - r * (1 - m**classes) / (1 - m) * joint
+
+
+def test_the_recipes_of_idc_say_steps_for_all_classes_at_once() -> None:
+    for name, classes, rate in (("idc/cifar10/ipc10", 10, 0.005), ("idc/cifar100/ipc20", 100, 0.01)):
+        values = recipes.get(name).settings()
+        assert values["distill.momentum_img"] == pytest.approx(0.5**classes, abs=1e-12)
+        assert values["distill.lr_img"] == pytest.approx(rate * (1 - 0.5**classes) / 0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("objective", ["gradient", "distribution", "cafe"])
+def test_the_plan_counts_real_images_and_no_steps(objective: str, make_run: Callable[..., Run]) -> None:
+    few, many = (
+        make_run(distill__objective=objective, distill__stopping="fixed", distill__real_per_class=n) for n in (10, 100)
+    )
+    plan = forecast.forecast(few, ("prepare", "distill"))
+    assert "6 iterations (att, ipc 1; 1 image per class" in plan  # and no steps
+    assert cost.distill(few.settings, 10).operations < 0.8 * cost.distill(many.settings, 10).operations
+    longer = make_run(distill__objective="gradient", distill__outer_steps=5, distill__inner_epochs=9).settings
+    assert (
+        cost.distill(longer, 10).operations
+        > cost.distill(make_run(distill__objective="gradient").settings, 10).operations
+    )
