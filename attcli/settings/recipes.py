@@ -39,6 +39,10 @@ class Experiment(NamedTuple):
         return {"distill.method": self.method, "prepare.dataset": self.dataset, "distill.ipc": self.ipc}
 
 
+MAIN = "att"
+"""The method whose recipe is offered to somebody who names a dataset alone."""
+
+
 def parse(name: str) -> Experiment | None:
     """What the name `method/dataset/ipcN` stands for, with names in any case; None if it is not of that form."""
     if not (parts := re.fullmatch(r"([^/]+)/([^/]+)/ipc([0-9]{1,9})", name.strip(), re.IGNORECASE)):
@@ -132,15 +136,16 @@ def get(name: str) -> Recipe:
 
 
 def _most_alike(name: str) -> str | None:
-    """The recipe that shares the most parts with a name that none has; of several, the nearest ipc, then spelling."""
+    """The recipe that shares the most parts with a name; of several, the nearest ipc, then ATT's, then spelling."""
     experiment = parse(name)
     parts = set(str(experiment or name).lower().split("/"))
 
-    def likeness(recipe: Recipe) -> tuple[int, int, float]:
+    def likeness(recipe: Recipe) -> tuple[int, int, bool, float]:
         other = recipe.experiment
         distance = abs(other.ipc - experiment.ipc) if experiment else 0
-        return len(parts & set(recipe.name.split("/"))), -distance, SequenceMatcher(None, recipe.name, name).ratio()
+        shared, ratio = len(parts & set(recipe.name.split("/"))), SequenceMatcher(None, recipe.name, name).ratio()
+        return shared, -distance, shared == 1 and other.method == MAIN, ratio
 
     best = max(all_recipes().values(), key=likeness)
-    shared, _, ratio = likeness(best)
+    shared, _, _, ratio = likeness(best)
     return best.name if shared or ratio > 0.6 else None

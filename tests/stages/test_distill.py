@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from attcli import coding
 from attcli.errors import DivergedError
@@ -33,10 +34,14 @@ def test_noise_initialisation_and_sub_batches(make_run: MakeRun) -> None:
     assert found.labels.tolist() == sorted(found.labels.tolist())
 
 
+def _no_difficulty() -> Tensor:
+    raise AssertionError("random real images ask for no difficulty")
+
+
 def begun(run: Run, data: dataset.Dataset) -> states.State:
     """What a distillation from real images with hard labels starts from; no expert is asked."""
     space = Space(data.about["channels"], data.about["resolution"], data.normaliser)
-    return initial.begin(run.settings, data, None, None, coding.load({}, space), torch.device("cpu"))
+    return initial.begin(run.settings, data, None, None, coding.load({}, space), torch.device("cpu"), _no_difficulty)
 
 
 def test_real_initialisation_is_class_by_class(make_run: MakeRun) -> None:
