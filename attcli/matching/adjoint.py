@@ -7,7 +7,8 @@ Backward, i = k-1 .. 0:      lambda_i = lambda_{i+1} - lr d<g, lambda_{i+1}>/dth
                              dL/dlr  += -<g, lambda_{i+1}>
 
 One step's graph is alive at a time; what grows with N is only the N x P states. The gradient is that of the full
-unroll: nothing is dropped, as TESLA drops the dependence of later gradients on earlier images.
+unroll: nothing is dropped, as TESLA drops the dependence of later gradients on earlier images. lr is a scalar, or has a
+learning rate for each step, and then dL/dlr does, too.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from attcli.matching import objective
+from attcli.matching.compare import EVERYTHING, Compared
 from attcli.matching.engine import Batches, Match, Select, Stop
 from attcli.matching.step_functions import Derivatives, StepFunctions
 
@@ -57,19 +59,26 @@ def trajectory(
     lr: Tensor,
     storage: torch.device | None = None,
     stop: Stop | None = None,
+    m: Tensor | None = None,
 ) -> tuple[States, Tensor]:
     """The states from `start` (P,) on, after every SGD step on `batches`, and their distances (2, n) to `target`.
 
-    n is the number of batches, or fewer where `stop` ends the training.
+    n is the number of batches, or fewer where `stop` ends the training. Distances are measured in the numbers that the
+    mask m (P,) keeps.
     """
     distances: list[Tensor] = []
 
     def ends(theta: Tensor) -> bool:
-        distances.append(objective.distance(theta, target))
+        distances.append(objective.distance(theta, target, m))
         return stop is not None and stop(torch.stack(distances, dim=1))
 
     states = unrolled(step_functions, start, batches, lr, storage, ends)
     return states, torch.stack(distances, dim=1)
+
+
+def rate_of(lr: Tensor, step: int) -> Tensor:
+    """A view of the step's learning rate, a scalar: lr itself, or one of those of all steps (N,)."""
+    return lr[step] if lr.dim() else lr
 
 
 def unrolled(
@@ -84,7 +93,7 @@ def unrolled(
     states = States(start, len(batches), storage)
     theta = start
     for i in range(len(batches)):
-        theta = torch.addcmul(theta, step_functions.gradient(theta, *batches[i]), lr, value=-1)
+        theta = torch.addcmul(theta, step_functions.gradient(theta, *batches[i]), rate_of(lr, i), value=-1)
         states[i + 1] = theta
         if ends(theta):
             break
@@ -99,25 +108,28 @@ def match(
     lr: Tensor,
     select: Select,
     stop: Stop | None = None,
+    compared: Compared = EVERYTHING,
 ) -> Match:
     """The adjoint engine; see `attcli.matching.engine.Engine` for shapes."""
-    states, distances = trajectory(step_functions, start, target, batches, lr, stop=stop)
+    states, distances = trajectory(step_functions, start, target, batches, lr, stop=stop, m=compared.always(target))
     k = select(distances)
     theta = states[k]
-    loss, lam = objective.loss(theta, start, target), objective.slope(theta, start, target)
+    m = compared.at(theta, target)
+    loss, lam = objective.loss(theta, start, target, m), objective.slope(theta, start, target, m)
     return Match(loss, k, distances, swept(step_functions, states, batches, k, lam, lr))
 
 
 def swept(step_functions: StepFunctions, states: States, batches: Batches, k: int, lam: Tensor, lr: Tensor) -> Tensor:
     """The sweep back from lambda_k = `lam` (P,) through steps k-1 .. 0; what it leaves in the batches goes to the set.
 
-    Returns dL/dlr, a scalar.
+    Returns dL/dlr, of the shape of lr.
     """
     lr_gradient = torch.zeros_like(lr)
     for i in reversed(range(k)):
-        derivatives = pulled_back(step_functions, states[i], batches, i, lam, lr)
-        lr_gradient -= derivatives.inner
-        lam = torch.addcmul(lam, derivatives.theta, lr, value=-1)
+        rate = rate_of(lr, i)
+        derivatives = pulled_back(step_functions, states[i], batches, i, lam, rate)
+        rate_of(lr_gradient, i).sub_(derivatives.inner)
+        lam = torch.addcmul(lam, derivatives.theta, rate, value=-1)
     return lr_gradient
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from attcli.matching.compare import EVERYTHING, Compared
 from attcli.matching.step_functions import StepFunctions
 
 
@@ -67,8 +68,12 @@ class Engine(Protocol):
         lr: Tensor,
         select: Select,
         stop: Stop | None = None,
+        compared: Compared = EVERYTHING,
     ) -> Match:
-        """Start and target (P,), lr a scalar tensor; the gradient in the synthetic set goes through pull_back."""
+        """Start and target (P,), lr a scalar tensor; the gradient in the synthetic set goes through pull_back.
+
+        `compared` says which of the numbers count.
+        """
 
 
 def load(name: str) -> Engine:

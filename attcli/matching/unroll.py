@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from attcli.matching import objective
+from attcli.matching.compare import EVERYTHING, Compared
 from attcli.matching.engine import Batches, Match, Select, Stop
 from attcli.matching.step_functions import StepFunctions
 
@@ -20,6 +21,7 @@ def match(
     lr: Tensor,
     select: Select,
     stop: Stop | None = None,
+    compared: Compared = EVERYTHING,
 ) -> Match:
     """The unroll engine; see `attcli.matching.engine.Engine` for shapes."""
     labels = batches.learned_labels
@@ -27,6 +29,7 @@ def match(
         lr = lr.detach().requires_grad_()
         theta = start.detach().requires_grad_()
         states, inputs, distances = [], [], []
+        always = compared.always(target)
         for i in range(len(batches)):
             x, p, w = batches[i]
             x, p = x.detach().requires_grad_(), p.detach().requires_grad_(labels)
@@ -34,11 +37,13 @@ def match(
             theta = theta - lr * g
             states.append(theta)
             inputs.append((x, p))
-            distances.append(objective.distance(theta.detach(), target))
+            distances.append(objective.distance(theta.detach(), target, always))
             if stop is not None and stop(torch.stack(distances, dim=1)):
                 break
         k = select(torch.stack(distances, dim=1))
-        loss = objective.loss(states[k - 1], start, target)
+        with torch.no_grad():
+            m = compared.at(states[k - 1], target)
+        loss = objective.loss(states[k - 1], start, target, m)
         wanted = [lr, *(x for x, _ in inputs[:k]), *(p for _, p in inputs[:k] if labels)]
         lr_gradient, *by_input = torch.autograd.grad(loss, wanted)
     for i in range(k):

@@ -31,6 +31,7 @@ def check(settings: Settings) -> None:
         ("buffer.augment", settings.buffer.augment),
         ("distill.augment", settings.distill.augment),
         ("evaluate.augment", settings.evaluate.augment),
+        ("distill.real_augment", settings.distill.real_augment),
     ):
         if strategy is not None and strategy != "none":
             for operation in strategy.split("_"):
@@ -121,6 +122,12 @@ def _counts(settings: Settings, info: DatasetInfo) -> None:
             f"distill.ipc {distill.ipc}{pays_for} is more than the {smallest} training images of the smallest class of "
             f"{info.name}; lower it or set distill.init=noise"
         )
+    passed_over = int(distill.rank_offset * per_class)
+    if distill.init == "ranked" and passed_over + per_class > smallest:
+        raise UserError(
+            f"distill.rank_offset {distill.rank_offset} passes over {passed_over} images of each class, which leaves "
+            f"fewer than {per_class} of the {smallest} of the smallest class of {info.name}; lower it"
+        )
     if settings.buffer.batch > total - prepare.validation:
         left = total - prepare.validation
         raise UserError(
@@ -133,3 +140,6 @@ def _counts(settings: Settings, info: DatasetInfo) -> None:
             f"distill.batch_syn {distill.batch_syn} is more than the set's {images} images; "
             "lower it, or set it to null for all of them"
         )
+    objective = registry.module("objective", distill.objective)
+    if hasattr(objective, "check_counts"):
+        objective.check_counts(distill, info.classes, per_class)

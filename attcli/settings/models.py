@@ -103,6 +103,24 @@ class Buffer(_with_options("trainer")):  # type: ignore[misc]
     weight_decay: NonNegativeFloat = Field(0.0, description="SGD weight decay")
     batch: PositiveInt = Field(512, description="images per batch")
     augment: str = Field(DSA, description="DSA: color, crop, cutout, flip, scale, rotate, joined by _; or none")
+    curriculum: Literal["none", "easy-first"] = Field(
+        "none",
+        description="which images experts meet when. none: all in every epoch; easy-first: at first the easy ones of "
+        "each class, after many epochs no longer the easiest (PAD)",
+    )
+    curriculum_start: float = Field(
+        0.75, gt=0, le=1, description="easy-first: the share of each class's images that the first epoch takes"
+    )
+    curriculum_growth: NonNegativeInt = Field(20, description="easy-first: the epoch from which on all images are met")
+    difficulty: str = Field(
+        "el2n",
+        description="how hard training images are, for easy-first and distill.init ranked: el2n or forgetting, by "
+        "networks that are trained for it; or a file with a number per training image, higher for harder",
+    )
+    difficulty_networks: Annotated[int, Field(ge=1, le=1000)] = Field(
+        10, description="el2n, forgetting: how many networks are trained to find it out"
+    )
+    difficulty_epochs: PositiveInt = Field(10, description="el2n, forgetting: for how many epochs each is trained")
     precision: Precision = "float32"
     seed: SeedOfTraining = None
 
@@ -165,13 +183,28 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
     label_storage: Literal["float32", "float16", "bfloat16", "uint8"] = Field(
         "float32", description="learned labels: how each logit is kept: float32, float16, bfloat16 or uint8"
     )
+    label_init: Literal["experts", "classes", "uniform"] = Field(
+        "experts",
+        description="what learned labels start from. experts: the experts' logits; classes: 90 % for an image's own "
+        "class; uniform: the same for all classes",
+    )
     start_from: Path | None = Field(
         None, description="file of a finished set or snapshot that the images, labels and learning rate start from"
     )
-    init: Literal["real", "noise", "correct"] = Field(
+    init: Literal["real", "noise", "correct", "ranked"] = Field(
         "real",
         description="what images start from. real: random real images; noise: random numbers; correct: real images "
-        "that experts classify correctly",
+        "that experts classify correctly; ranked: each class's hardest images from a rank on (SelMatch)",
+    )
+    rank_offset: NonNegativeFloat = Field(
+        0.5, description="ranked: how many of the hardest images are passed over, in units of the images per class"
+    )
+    distilled_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of each class's images that are distilled; the others, the hardest for ranked, train "
+        "students too, and stay as they were",
     )
     label_epoch: NonNegativeInt | None = Field(
         None, description="epoch of the experts that judge and label initial images; default: their last"
@@ -180,7 +213,7 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
     objective: str = Field(
         "trajectory",
         description="what is minimised. trajectory: how far a student ends from the expert; real-loss: the loss of "
-        "trained students on real images",
+        "trained students on real images; label-distillation: that of a network which learns along with the set",
     )
     parameterisation: str = Field(
         "pixels", description="what is learned: pixels, multiformation (small images that are enlarged) or frequency"
@@ -189,6 +222,9 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
         "float32", description="how each number is kept: float32, float16, bfloat16, uint8, codes or float64"
     )
     optimiser: Literal["sgd", "adam"] = Field("sgd", description="what updates all that is learned: sgd or adam")
+    halve_every: PositiveInt | None = Field(
+        None, description="after every so many iterations all learning rates of what is learned are halved"
+    )
     lr_img: NonNegativeFloat = Field(100.0, description="learning rate of the images")
     momentum_img: float = Field(0.5, ge=0, lt=1, description="momentum of the images")
     lr_init: PositiveFloat = Field(0.01, description="the student's initial learning rate; it is learned too")
@@ -214,10 +250,11 @@ class Evaluate(Section):
     )
     repeats: Annotated[int, Field(ge=1, le=10_000)] = Field(5, description="networks of each architecture")
     epochs: PositiveInt | None = Field(None, description="passes over the set; default: the set's own, or 1000")
-    protocol: Literal["exact", "released", "mtt", "datm", "idc", "ncfm", "honest"] | None = Field(
+    protocol: Literal["exact", "released", "adam", "replay", "mtt", "datm", "idc", "ncfm", "honest"] | None = Field(
         None,
         description="how networks are trained and tested. exact: epochs passes; released: one more and an optimiser "
-        "reset; mtt, datm, idc, ncfm: as these papers do; honest: 1000 passes; default: the set's own, or exact",
+        "reset; adam: by Adam at a constant rate; replay: a set's own steps; mtt, datm, idc, ncfm: as these papers "
+        "do; honest: 1000 passes; default: the set's own, or exact",
     )
     batch: PositiveInt | None = Field(None, description="images per batch; default: the set's own, or 256")
     lr: PositiveFloat | None = Field(None, description="learning rate on the set; default: the one learned with it")
@@ -314,7 +351,10 @@ class Settings(Section):
     @property
     def label_epoch(self) -> int | None:
         """The epoch of the experts that judges and labels initial images; none where nothing asks for it."""
-        if self.distill.init != "correct" and self.distill.labels == "hard":
+        labelled = self.distill.labels == "teacher" or (
+            self.distill.labels == "learned" and self.distill.label_init == "experts"
+        )
+        if self.distill.init != "correct" and not labelled:
             return None
         return self.epochs if self.distill.label_epoch is None else self.distill.label_epoch
 
@@ -323,6 +363,12 @@ class Settings(Section):
         """Whether distilling reads experts: for its objective, or to judge and label the initial images."""
         says = getattr(registry.module("objective", self.distill.objective), "reads_experts", None)
         return self.label_epoch is not None or says is None or bool(says(self.distill))
+
+    @property
+    def has_rates(self) -> bool:
+        """Whether each of the student's steps has a learning rate of its own."""
+        says = getattr(registry.module("objective", self.distill.objective), "has_rates", None)
+        return says is not None and bool(says(self.distill))
 
     @property
     def remembers(self) -> bool:

@@ -13,7 +13,7 @@ from attcli import execution, registry, runtime, trainers
 from attcli.errors import DamagedError, DivergedError, UserError
 from attcli.matching.parameters import vector
 from attcli.progress import track
-from attcli.stages import compacting, identity, inputs, jobs, restoring
+from attcli.stages import compacting, difficulty, identity, inputs, jobs, restoring
 from attcli.stages.interrupt import Stop, deferred
 from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset, experts
@@ -133,6 +133,7 @@ def _train(
     processes = f" by {run.ranks.size} processes, of which this one trains {len(own)}" if run.ranks.several else ""
     logger.info("training {} experts to {} epochs each, {} still to be trained{}", wanted, epochs, left, processes)
     total = epochs * (wanted - len(missing) + len(own))
+    difficulty.curriculum(run, data)  # other processes find its scores when they begin
     with run.tracking("buffer", folder.name) as log:
 
         def logged(index: int, epoch: int, loss: float, accuracy: float) -> None:
@@ -181,6 +182,12 @@ def _train_own(run: Run, trainer: "_Trainer", folder: Path, to: Path, own: list[
             publish(file, experts.path(to, index))
 
 
+def _short(met: list[int], batch: int) -> int:
+    """The images of a short batch, if epochs of so many images leave one: of a single image, if one does."""
+    left = {count % batch for count in met} - {0}
+    return 1 if 1 in left else max(left, default=0)
+
+
 class _Trainer:
     """Trains one expert after the other on images that are held, or read batch by batch."""
 
@@ -191,17 +198,19 @@ class _Trainer:
         self._dtype = execution.dtype(run.settings.buffer.precision)
         self._images = data.network_inputs("train", self._device, self._dtype)
         self._labels = data.labels["train"].to(self._device)
+        self._curriculum = difficulty.curriculum(run, data)
         self._architecture = inputs.architecture(run.settings.network, data.about)
         how, wanted = run.settings.runtime, run.settings.buffer
         student = execution.student(self._architecture.build, self._device, wanted.precision)
         execution.set_precision(wanted.precision)
-        batch = min(wanted.batch, len(self._images))
+        met = [self._met(epoch) for epoch in range(run.settings.epochs)]
+        batch = min(wanted.batch, *met)
         work = execution.Work(
             image=tuple(self._images.shape[1:]),
             classes=self._architecture.classes,
             batch=batch,
-            short=len(self._images) % batch,
-            images=len(self._images) * wanted.experts * run.settings.epochs * trainers.gradients(wanted.trainer),
+            short=_short(met, batch),
+            images=sum(met) * wanted.experts * trainers.gradients(wanted.trainer),
             dtype=self._dtype,
         )
         execution.use_threads(how.threads, self._architecture.build, work)
@@ -224,6 +233,10 @@ class _Trainer:
             "seed": run.settings.seed_of("buffer"),
         }
         self._header = artefact.Header(experts.KIND, fingerprint, dict(decisive), about, runtime.versions())
+
+    def _met(self, epoch: int) -> int:
+        """How many images are met in an epoch."""
+        return len(self._images) if self._curriculum is None else self._curriculum.count(epoch)
 
     def _growing(self, index: int, file: Path) -> Growing:
         """What is kept of an expert, to be trained further; with its initial parameters if nothing is."""
@@ -268,6 +281,7 @@ class _Trainer:
     def _epoch(self, index: int, epoch: int, theta: Tensor, optimiser: Optimiser) -> tuple[float, float]:
         """Train one epoch, in place; loss and accuracy. DivergedError if the training did."""
         buffer = self._settings.buffer
+        among = None if self._curriculum is None else self._curriculum.epoch(epoch).to(self._device)
         measured = train_epoch(
             self._step_functions,
             theta,
@@ -279,6 +293,7 @@ class _Trainer:
             strategy=buffer.augment,
             descent=self._descent,
             generator=runtime.stream(self._settings.seed_of("buffer"), "expert-epoch", index, epoch),
+            among=among,
         )
         loss, accuracy = measured.tolist()
         if not np.isfinite(loss) or not bool(theta.isfinite().all()):

@@ -3,6 +3,7 @@
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from attcli.parameterisations import Space
 from attcli.progress import track
 from attcli.ranks import Ranks
 from attcli.settings import Distill, Settings
-from attcli.stages import identity, initial, inputs, jobs
+from attcli.stages import difficulty, identity, initial, inputs, jobs
 from attcli.stages.ahead import ReadAhead
 from attcli.stages.interrupt import deferred
 from attcli.stages.outcome import Outcome
@@ -81,7 +82,7 @@ class Loop:
         begun = time.perf_counter()
         images = self.coding.images(state.coded(), state.scales)
         labels = states.labels_as_kept(self.coding, state)
-        slope, facts = self.spans.slope(images, labels, state.lr, drawn, state.memory)
+        slope, facts = self.spans.slope(images, labels, state.rates, drawn, state.memory)
         after, moved = self.updates.apply(state, slope)
         shared: dict[str, Any] = {"iteration": state.iteration, "lr": float(after.lr), "accepted": int(moved)}
         seconds = (time.perf_counter() - begun) / len(facts)
@@ -106,7 +107,8 @@ def begin(
     decoder = coding.load(coding.choices(settings.distill), space)
     state = resumed
     if state is None and ranks.lead:
-        state = initial.begin(settings, data, trajectories, student, decoder, device)
+        of_images = partial(difficulty.scores, run, data)
+        state = initial.begin(settings, data, trajectories, student, decoder, device, of_images)
     state = _of_lead(ranks, state).to(device)
     objective = objectives.load(
         settings.distill.objective,

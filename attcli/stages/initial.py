@@ -1,5 +1,7 @@
 """What a distillation starts from: real images, noise, or images that experts get right; and soft labels' logits."""
 
+import math
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -12,12 +14,16 @@ from attcli.data.inputs import of_each_class
 from attcli.errors import UserError
 from attcli.matching.statistics import calibrated
 from attcli.matching.student import Student, has_batch_statistics
+from attcli.scoring.difficulty import easiest_first
 from attcli.settings import Settings
 from attcli.stages import continued, update
 from attcli.store import dataset, experts, states
 
 TOGETHER = 250
 """Images that an expert judges at a time."""
+
+OWN_CLASS = 0.9
+"""The probability of an image's own class in learned labels that start from classes."""
 
 CALIBRATING = 2000
 """Training images that give an expert's batch norms their statistics, since those it judges may be all of one class."""
@@ -30,10 +36,11 @@ def begin(
     student: Student,
     decoder: Coding,
     device: torch.device,
+    difficulty: Callable[[], Tensor],
 ) -> states.State:
     """The state before the first iteration, on the CPU: images class by class, as many of each as ipc pays for.
 
-    UserError if a class has too few images.
+    `difficulty` tells how hard each training image is, f64 (N,). UserError if a class has too few images.
     """
     distill = settings.distill
     if distill.start_from is not None:
@@ -49,6 +56,8 @@ def begin(
         try:
             if distill.init == "correct":
                 picked = _correct(data, judges, per_class, generator)
+            elif distill.init == "ranked":
+                picked = _ranked(data, difficulty(), per_class, int(distill.rank_offset * per_class))
             else:
                 picked = of_each_class(data.labels["train"], [per_class] * classes, generator)
         except ValueError as error:
@@ -58,10 +67,12 @@ def begin(
     coded = decoder.encode(images.to(dtype), hard)
     scales = decoder.fit(coded.learned)
     labels = hard
-    if distill.labels != "hard":
+    if distill.labels == "learned" and distill.label_init != "experts":
+        labels = _first_logits(distill.label_init, hard, classes).to(dtype)
+    elif distill.labels != "hard":
         labels = judges.soft_labels(decoder.images(coded, scales), hard)
-    learned = {**coded.learned, states.LR: torch.tensor(distill.lr_init, dtype=dtype)}
-    constants = dict(coded.constants)
+    learned = {**coded.learned, **update.first_rates(settings, torch.tensor(distill.lr_init, dtype=dtype))}
+    constants = {**coded.constants, **update.frozen(distill, decoder, classes)}
     if distill.labels == "learned":
         learned[states.LOGITS] = labels
         if of_labels := decoder.fit_labels(labels):
@@ -69,6 +80,14 @@ def begin(
     else:
         constants[states.LABELS] = labels
     return update.first(distill, learned, constants, coded.learned, scales)
+
+
+def _first_logits(kind: str, hard: Tensor, classes: int) -> Tensor:
+    """Logits (n, K) of learned labels without experts: by images' own classes (n,), or uniform."""
+    if kind == "uniform":
+        return torch.zeros(len(hard), classes)
+    logit = math.log(OWN_CLASS / (1 - OWN_CLASS) * max(1, classes - 1))
+    return logit * torch.nn.functional.one_hot(hard, classes)
 
 
 class _Judges:
@@ -137,6 +156,19 @@ class _Judges:
                 "no expert is right about {} of {} initial images; their labels are amended", missed, len(hard)
             )
         return torch.where(right > 0, of_right / right.clamp(min=1), exchanged)
+
+
+def _ranked(data: dataset.Dataset, scores: Tensor, count: int, passed_over: int) -> Tensor:
+    """Indices of the hardest training images of each class, after so many that are passed over; hard ones first.
+
+    ValueError where a class has fewer.
+    """
+    ranked = []
+    for c, indices in enumerate(easiest_first(-scores, data.labels["train"], len(data.about["classes"]))):
+        if len(indices) < passed_over + count:
+            raise ValueError(f"class {c} has {len(indices)} images, fewer than {passed_over} + {count}")
+        ranked.append(indices[passed_over : passed_over + count])
+    return torch.cat(ranked)
 
 
 def _correct(data: dataset.Dataset, judges: _Judges, ipc: int, generator: torch.Generator) -> Tensor:

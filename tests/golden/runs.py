@@ -64,6 +64,12 @@ TRAINERS: dict[str, dict[str, object]] = {
     "sgd": {"buffer.trainer": "sgd"},
     "momentum": {"buffer.trainer": "sgd", "buffer.momentum": 0.9, "buffer.weight_decay": 5e-4, "buffer.lr": 0.01},
     "ftd": {"buffer.trainer": "ftd"},
+    "curriculum": {
+        "buffer.curriculum": "easy-first",
+        "buffer.curriculum_growth": 1,
+        "buffer.difficulty_networks": 1,
+        "buffer.difficulty_epochs": 1,
+    },
     "ftd-plain": {"buffer.trainer": "ftd", "buffer.adaptive": False, "buffer.rho": 0.05},
 }
 
@@ -77,6 +83,52 @@ DISTILLATIONS: dict[str, dict[str, object]] = {
     "att+datm": {"distill.method": "att+datm", "distill.max_loss": 9.0, "distill.expansion_end": 2},
     "mct": {"distill.method": "mct", "buffer.epochs": 4},
     "unroll": {"distill.method": "att", "distill.engine": "unroll"},
+    "real-loss": {"distill.method": "real-loss", "distill.real_batch": 50, "distill.lr_img": 0.05},
+    "rat-bptt": {
+        "distill.method": "rat-bptt",
+        "distill.steps_before": 2,
+        "distill.syn_steps": 4,
+        "distill.real_batch": 50,
+        "distill.batch_syn": 5,
+        "distill.lr_img": 0.05,
+        "distill.clip": 0.9,
+    },
+    "dd": {
+        "distill.method": "dd",
+        "distill.ipc": 2,
+        "distill.batch_syn": 10,
+        "distill.syn_steps": 4,
+        "distill.real_batch": 50,
+        "distill.lr_img": 0.05,
+        "distill.lr_lr": 0.05,
+        "distill.halve_every": 2,
+    },
+    "ld": {
+        "distill.method": "ld",
+        "distill.syn_steps": 1,
+        "distill.batch_syn": 5,
+        "distill.real_batch": 50,
+        "distill.lr_img": 0.0,
+        "distill.lr_init": 0.5,
+        "distill.lr_labels": 0.3,
+        "distill.along_patience": 1,
+    },
+    "att+pad": {
+        "distill.method": "att+pad",
+        "distill.max_loss": 9.0,
+        "distill.left_out": 0.3,
+        "buffer.curriculum": "none",
+    },
+    "fyi": {"distill.method": "fyi", "distill.ipc": 2, "distill.batch_syn": 7},
+    "selmatch": {
+        "distill.method": "att+selmatch",
+        "distill.ipc": 2,
+        "distill.distilled_share": 0.5,
+        "buffer.difficulty": "forgetting",
+        "buffer.difficulty_networks": 1,
+        "buffer.difficulty_epochs": 2,
+    },
+    "far": {"distill.method": "att", "distill.compare": "far"},
     "teacher": {"distill.method": "tesla", "distill.labels": "teacher"},
     "rejecting": {"distill.method": "mtt", "distill.max_loss": 1e-3},
     "short-batches": {"distill.method": "att", "distill.ipc": 2, "distill.batch_syn": 7, "distill.init": "noise"},
@@ -199,12 +251,22 @@ def write(path: Path, algorithms: dict[str, int], computed: dict[str, Arrays]) -
     np.savez_compressed(path, **flat, ALGORITHM=np.asarray(json.dumps(algorithms)))
 
 
+def files(path: Path) -> list[Path]:
+    """The file of golden arrays, and those beside it of cases that were added later."""
+    return sorted(path.parent.glob(f"{path.stem}*{path.suffix}"))
+
+
 def read(path: Path) -> tuple[dict[str, int], dict[str, Arrays]]:
-    """What `write` kept."""
+    """What `write` kept, in this file and those beside it. ValueError where they are of different algorithms."""
     kept: dict[str, Arrays] = {}
-    with np.load(path) as file:
-        for key in file.files:
-            case, _, name = key.partition(":")
-            if name:
-                kept.setdefault(case, {})[name] = file[key]
-        return json.loads(str(file["ALGORITHM"])), kept
+    numbers: list[dict[str, int]] = []
+    for part in files(path):
+        with np.load(part) as file:
+            for key in file.files:
+                case, _, name = key.partition(":")
+                if name:
+                    kept.setdefault(case, {})[name] = file[key]
+            numbers.append(json.loads(str(file["ALGORITHM"])))
+    if any(other != numbers[0] for other in numbers):
+        raise ValueError("the arrays are of different ALGORITHM numbers; renew them all with `python -m tests.golden`")
+    return numbers[0], kept
