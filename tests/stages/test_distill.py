@@ -66,8 +66,8 @@ def test_updates_that_are_not_finite_touch_nothing_and_end_the_run(
     before = synthetic.read(run.synthetic)
     real = engine.load("adjoint")
 
-    def broken(student, start, target, batches, lr, select):
-        match = real(student, start, target, batches, lr, select)
+    def broken(student, start, target, batches, lr, select, *further):
+        match = real(student, start, target, batches, lr, select, *further)
         batches.gradients()[0][0] = float("nan")
         return match
 
