@@ -147,8 +147,8 @@ def distill(
 
     If the dataset or the experts are missing, they are made first. To continue a finished run, ask for more iterations.
 
-    Methods: att, mtt, ftd, tesla, datm, pad, fyi, selmatch, fred; for more images per byte add +multiformation, +uint8
-    or +codes.
+    Methods: att, mtt, ftd, tesla, datm, pad, edf, fyi, selmatch, fred; for more images per byte add +multiformation,
+    +uint8 or +codes.
     All settings: `attcli config distill --describe`.
     """
     with reporting():

@@ -21,6 +21,7 @@ READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
         "easy-first": ("buffer.curriculum_start", "buffer.curriculum_growth", "buffer.difficulty"),
     },
     "buffer.difficulty": dict.fromkeys(SCORES, ("buffer.difficulty_networks", "buffer.difficulty_epochs")),
+    "distill.emphasis": {"cam": ("distill.emphasis_every", "distill.emphasis_added")},
     "distill.init": {"ranked": ("distill.rank_offset", "buffer.difficulty")},
     "distill.compare": {"deep": ("distill.left_out",), "far": ("distill.left_out",)},
 }

@@ -26,6 +26,7 @@ LATER = {
     "distill.compare": "all",
     "distill.distilled_share": 1.0,
     "distill.mirror": "none",
+    "distill.emphasis": "none",
 }
 """Settings that are younger than the results of their stage, with the value by which all of those were computed: where
 they have it they are no part of an identity, so that older results are still found. A result that does not say one of

@@ -20,7 +20,7 @@ def test_the_recipes_say_the_same() -> None:
 
 def test_every_value_says_how_it_was_measured_and_where_it_was_read() -> None:
     values = list(all_values())
-    assert {value.method for value in values} == {"att", "mtt", "ftd", "tesla", "datm", "pad", "fred", "idc"}
+    assert {value.method for value in values} == {"att", "mtt", "ftd", "tesla", "datm", "pad", "edf", "fred", "idc"}
     keys = [(value.method, value.dataset, value.ipc) for value in values]
     assert len(set(keys)) == len(keys)
     assert all(value.protocol and value.paper and value.source for value in values)
