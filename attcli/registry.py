@@ -49,7 +49,7 @@ KINDS = {
     "network": Kind("networks", "network.arch", ("norms", "blocks", "attention"), ("timm",)),
     "trainer": Kind("trainers", "buffer.trainer", ("training", "curriculum")),
     "method": Kind("methods", "distill.method"),
-    "objective": Kind("objectives", "distill.objective"),
+    "objective": Kind("objectives", "distill.objective", ("real_images",)),
     "parameterisation": Kind("parameterisations", "distill.parameterisation"),
     "storage": Kind("storage", "distill.storage", ("floats", "affine")),
     "baseline": Kind("baselines", "evaluate.baselines"),
@@ -160,6 +160,9 @@ def source(name: str) -> ModuleType:
     """The module that loads the dataset `name`."""
     return module("dataset", base(name))
 
+
+OWN = ("folder", "hf")
+"""Sources of anybody's images, which no recipe is for."""
 
 OWN_IMAGES = "--dataset folder --data-dir PATH reads images of your own"
 """What is said to somebody who names a folder instead of a dataset."""

@@ -90,7 +90,7 @@ def test_examples_run(line: str, cli: Cli) -> None:
 def listed_rows(text: str) -> list[list[str]]:
     """The cells of the rows of a table of recipes, which stand two blanks or more apart."""
     lines = [line.strip() for line in text.splitlines()]
-    return [re.split(r" {2,}", line) for line in lines if re.match(r"[\w+]+/\w+/ipc\d+ ", line)]
+    return [re.split(r" {2,}", line) for line in lines if re.match(r"[\w+-]+/\w+/ipc\d+ ", line)]
 
 
 def test_recipes_are_listed_for_a_dataset_and_a_method(cli: Cli) -> None:

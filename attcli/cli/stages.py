@@ -147,8 +147,8 @@ def distill(
 
     If the dataset or the experts are missing, they are made first. To continue a finished run, ask for more iterations.
 
-    Methods: att, mtt, ftd, tesla, datm, pad, edf, fyi, selmatch, fred; for more images per byte add +multiformation,
-    +uint8 or +codes.
+    Methods: att, mtt, ftd, tesla, datm, pad, edf, mct, fyi, selmatch, fred; without experts real-loss, rat-bptt, dd,
+    ld; for more images in the same bytes add +multiformation, +uint8 or +codes.
     All settings: `attcli config distill --describe`.
     """
     with reporting():
@@ -211,8 +211,8 @@ def evaluate(
     protocol: Annotated[
         str | None,
         typer.Option(
-            help="How networks are trained and tested: mtt, datm, idc, ncfm, honest, exact or released. Default: the "
-            "set's own protocol (evaluate.protocol).",
+            help="How networks are trained and tested: mtt, datm, idc, ncfm, honest, exact, released or adam. Default: "
+            "the set's own protocol (evaluate.protocol).",
             show_default=False,
             metavar="NAME",
         ),

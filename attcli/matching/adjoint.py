@@ -7,7 +7,8 @@ Backward, i = k-1 .. 0:      lambda_i = lambda_{i+1} - lr d<g, lambda_{i+1}>/dth
                              dL/dlr  += -<g, lambda_{i+1}>
 
 One step's graph is alive at a time; what grows with N is only the N x P states. The gradient is that of the full
-unroll: nothing is dropped, as TESLA drops the dependence of later gradients on earlier images.
+unroll: nothing is dropped, as TESLA drops the dependence of later gradients on earlier images. lr is a scalar, or has a
+learning rate for each step, and then dL/dlr does, too.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from attcli.matching import objective
 from attcli.matching.compare import EVERYTHING, Compared
-from attcli.matching.engine import Batches, Match, Select
+from attcli.matching.engine import Batches, Match, Select, Stop
 from attcli.matching.step_functions import Derivatives, StepFunctions
 
 HOST_SHARE = 0.25
@@ -57,19 +58,27 @@ def trajectory(
     batches: Batches,
     lr: Tensor,
     storage: torch.device | None = None,
+    stop: Stop | None = None,
     m: Tensor | None = None,
 ) -> tuple[States, Tensor]:
-    """The states from `start` (P,) on, after every SGD step on `batches`, and their distances (2, N) to `target`.
+    """The states from `start` (P,) on, after every SGD step on `batches`, and their distances (2, n) to `target`.
 
-    Distances are measured in the numbers that the mask m (P,) keeps.
+    n is the number of batches, or fewer where `stop` ends the training. Distances are measured in the numbers that the
+    mask m (P,) keeps.
     """
     distances: list[Tensor] = []
 
-    def met(theta: Tensor) -> None:
+    def ends(theta: Tensor) -> bool:
         distances.append(objective.distance(theta, target, m))
+        return stop is not None and stop(torch.stack(distances, dim=1))
 
-    states = unrolled(step_functions, start, batches, lr, storage, met)
+    states = unrolled(step_functions, start, batches, lr, storage, ends)
     return states, torch.stack(distances, dim=1)
+
+
+def rate_of(lr: Tensor, step: int) -> Tensor:
+    """A view of the step's learning rate, a scalar: lr itself, or one of those of all steps (N,)."""
+    return lr[step] if lr.dim() else lr
 
 
 def unrolled(
@@ -78,15 +87,16 @@ def unrolled(
     batches: Batches,
     lr: Tensor,
     storage: torch.device | None = None,
-    met: Callable[[Tensor], None] = lambda theta: None,
+    ends: Callable[[Tensor], bool] = lambda theta: False,
 ) -> States:
-    """The states from `start` (P,) on, after every SGD step on `batches`; `met` sees each of them."""
+    """The states from `start` (P,) on, after every SGD step on `batches`, up to the one at which `ends` is true."""
     states = States(start, len(batches), storage)
     theta = start
     for i in range(len(batches)):
-        theta = torch.addcmul(theta, step_functions.gradient(theta, *batches[i]), lr, value=-1)
+        theta = torch.addcmul(theta, step_functions.gradient(theta, *batches[i]), rate_of(lr, i), value=-1)
         states[i + 1] = theta
-        met(theta)
+        if ends(theta):
+            break
     return states
 
 
@@ -97,10 +107,11 @@ def match(
     batches: Batches,
     lr: Tensor,
     select: Select,
+    stop: Stop | None = None,
     compared: Compared = EVERYTHING,
 ) -> Match:
     """The adjoint engine; see `attcli.matching.engine.Engine` for shapes."""
-    states, distances = trajectory(step_functions, start, target, batches, lr, m=compared.always(target))
+    states, distances = trajectory(step_functions, start, target, batches, lr, stop=stop, m=compared.always(target))
     k = select(distances)
     theta = states[k]
     m = compared.at(theta, target)
@@ -111,13 +122,14 @@ def match(
 def swept(step_functions: StepFunctions, states: States, batches: Batches, k: int, lam: Tensor, lr: Tensor) -> Tensor:
     """The sweep back from lambda_k = `lam` (P,) through steps k-1 .. 0; what it leaves in the batches goes to the set.
 
-    Returns dL/dlr, a scalar.
+    Returns dL/dlr, of the shape of lr.
     """
     lr_gradient = torch.zeros_like(lr)
     for i in reversed(range(k)):
-        derivatives = pulled_back(step_functions, states[i], batches, i, lam, lr)
-        lr_gradient -= derivatives.inner
-        lam = torch.addcmul(lam, derivatives.theta, lr, value=-1)
+        rate = rate_of(lr, i)
+        derivatives = pulled_back(step_functions, states[i], batches, i, lam, rate)
+        rate_of(lr_gradient, i).sub_(derivatives.inner)
+        lam = torch.addcmul(lam, derivatives.theta, rate, value=-1)
     return lr_gradient
 
 

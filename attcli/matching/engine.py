@@ -39,11 +39,16 @@ class Batches(Protocol):
 
 
 Select = Callable[[Tensor], int]
+Stop = Callable[[Tensor], bool]
+"""Of the distances (2, n) after the student's first n steps: whether its training ends there."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """What one outer iteration found: loss, the matched step k, distances (2, N) in L1 and L2, dL/dlr."""
+    """What one outer iteration found: loss, the matched step k, distances (2, n) in L1 and L2, dL/dlr.
+
+    n is the number of steps that the student took: all N_S of them, or fewer where its training was stopped.
+    """
 
     loss: Tensor
     step: int
@@ -62,6 +67,7 @@ class Engine(Protocol):
         batches: Batches,
         lr: Tensor,
         select: Select,
+        stop: Stop | None = None,
         compared: Compared = EVERYTHING,
     ) -> Match:
         """Start and target (P,), lr a scalar tensor; the gradient in the synthetic set goes through pull_back.

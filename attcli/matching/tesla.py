@@ -14,7 +14,7 @@ from torch import Tensor
 from attcli.matching import objective
 from attcli.matching.adjoint import pulled_back, trajectory
 from attcli.matching.compare import EVERYTHING, Compared
-from attcli.matching.engine import Batches, Match, Select
+from attcli.matching.engine import Batches, Match, Select, Stop
 from attcli.matching.step_functions import StepFunctions
 
 
@@ -25,10 +25,11 @@ def match(
     batches: Batches,
     lr: Tensor,
     select: Select,
+    stop: Stop | None = None,
     compared: Compared = EVERYTHING,
 ) -> Match:
     """The TESLA engine; see `attcli.matching.engine.Engine` for shapes."""
-    states, distances = trajectory(step_functions, start, target, batches, lr, m=compared.always(target))
+    states, distances = trajectory(step_functions, start, target, batches, lr, stop=stop, m=compared.always(target))
     k = select(distances)
     theta = states[k]
     m = compared.at(theta, target)

@@ -1,162 +1,206 @@
-"""The loss on real images of students that were trained on the set (RaT-BPTT, ICLR 2024; here they train by SGD).
+"""The loss on real images of students that were trained on the set (DD, 2018; RaT-BPTT, ICLR 2024).
 
 A student starts at fresh parameters or at an expert's, takes some steps on the set, and then N more, the *window*. Its
 loss on a batch of real images after the last step is what is minimised:
 
 L = CE(f(x; theta_N), y) over real images (x, y)          lambda_N = dL/dtheta_N = g(theta_N, x, y)
 
-From there on the sweep back through the window is that of trajectory matching, in constant memory. The steps before the
-window are taken as they are: the gradient does not go through them.
+From there the sweep goes back through the window, in constant memory: for students of SGD it is that of trajectory
+matching, for students of Adam that of `attcli.matching.adam_adjoint`. The steps before the window are taken as they
+are: the gradient does not go through them.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat
 
-from attcli.objectives import NOTHING, Memory
-from attcli.options import Section
+from attcli.errors import UserError
+from attcli.objectives import NOTHING, Memory, real_images
+from attcli.objectives.real_images import RealImages, RealOptions
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from attcli.matching.batches import Plan
-    from attcli.matching.step_functions import StepFunctions
     from attcli.objectives import Inputs, Slope
+    from attcli.objectives.real_images import Tested
     from attcli.settings import Distill
 
 
-class Options(Section):
+LOSS = "loss on real images"
+
+DECAY = 0.9
+"""Decay of the moving average of the length of images' gradients, as in RaT-BPTT."""
+
+
+class Options(RealOptions):
     """The options of the loss on real images."""
 
-    student_start: Literal["fresh", "expert"] = Field(
-        "fresh", description="real-loss: where students start: at fresh parameters, or at an expert's (start epochs)"
+    student_start: Literal["fresh", "fixed", "expert"] = Field(
+        "fresh",
+        description="real-loss: where students start. fresh: at new initial parameters each time; fixed: always at the "
+        "same ones; expert: at an expert's (start epochs)",
+    )
+    student_optimiser: Literal["sgd", "adam"] = Field(
+        "sgd",
+        description="real-loss: how students train: by sgd or adam, at the learning rate lr_init, which is learned",
+    )
+    student_rates: Literal["one", "each"] = Field(
+        "one",
+        description="real-loss: one learning rate for all of the students' steps, or one for each of the syn_steps",
+    )
+    student_batches: Literal["any", "balanced", "cyclic"] = Field(
+        "any",
+        description="real-loss: the students' batches. any: drawn from all images; balanced: drawn, with equally many "
+        "of each class; cyclic: equally many of each class, always the same batches in the same order",
+    )
+    clip: PositiveFloat | None = Field(
+        None,
+        description="real-loss: the images' gradient is at most so many times as long as on the average of late; "
+        "default: as it is",
     )
     steps_before: NonNegativeInt = Field(
         0, description="real-loss: at most so many steps are taken before the window; how many is drawn each time"
     )
-    real_batch: PositiveInt = Field(500, description="real-loss: real images on which the student's loss is taken")
 
 
 class Drawn(NamedTuple):
-    """What chance decides: the student's start (P,), the steps before the window and in it, the real images (B,)."""
+    """What chance decides: the student's start (P,), the steps before the window and in it, the real images."""
 
     expert: int
     epoch: int
     start: Tensor
     before: Plan
     window: Plan
-    real: Tensor
+    tested: Tested
 
 
 class RealLoss:
     """The objective. All its draws follow from (seed, iteration, span)."""
 
     def __init__(self, inputs: Inputs) -> None:
+        from attcli.matching import students
         from attcli.objectives.trajectory import step_functions_of
 
         self._settings, self._seed = inputs.settings, inputs.seed
         self._inputs, self._images = inputs, len(inputs.images)
         self._classes = inputs.architecture.classes
-        like = inputs.images
-        self._real = inputs.data.network_inputs("train", like.device, like.dtype)
-        self._labels = inputs.data.labels["train"]
+        self._training = students.OPTIMISERS[inputs.settings.student_optimiser]
         self._start_epochs = range(inputs.settings.min_start_epoch, inputs.settings.max_start_epoch)
         self.step_functions = step_functions_of(inputs)
-        self._tested = _on_real_images(inputs, min(inputs.settings.real_batch, len(self._labels)))
+        self._real = RealImages(inputs)
 
     def ahead(self, iteration: int, span: int) -> Drawn:
         """Draw the student's start, its batches, and the real images: as many of each class, as far as that goes."""
         import torch
 
         from attcli import runtime
-        from attcli.matching.batches import plan
-        from attcli.matching.parameters import vector
 
         settings = self._settings
         generator = runtime.stream(self._seed, "real-loss", iteration, *([span] if span else []))
-        expert = epoch = -1
-        if settings.student_start == "expert":
-            expert = int(torch.randint(len(self._inputs.experts), (), generator=generator))
-            epoch = int(torch.randint(self._start_epochs.start, self._start_epochs.stop, (), generator=generator))
-            start = torch.from_numpy(self._inputs.experts.rows(expert, (epoch, epoch))[0])
-        else:
-            start = vector(
-                runtime.seeded(self._inputs.architecture.build, self._seed, "real-loss-student", iteration, span)
-            )
+        expert, epoch, start = self._start(iteration, span, generator)
         steps = int(torch.randint(settings.steps_before + 1, (), generator=generator))
-        batch = settings.batch_syn or self._images
-        before, window = (
-            plan(self._images, batch, count, settings.augment, generator, short_first=True)
-            for count in (steps, settings.syn_steps)
-        )
-        return Drawn(expert, epoch, start, before, window, self._drawn_images(generator))
+        before = self._plan(steps, generator)
+        window = self._plan(settings.syn_steps, generator, first=steps)
+        return Drawn(expert, epoch, start, before, window, self._real.draw(generator))
 
-    def _drawn_images(self, generator: torch.Generator) -> Tensor:
-        """Indices of real images, as many of each class; classes that have one more are drawn, too."""
+    def _start(self, iteration: int, span: int, generator: torch.Generator) -> tuple[int, int, Tensor]:
+        """The expert and epoch at whose parameters the student starts, -1 where it is none's, and these (P,)."""
         import torch
 
-        from attcli.data.inputs import of_each_class
+        from attcli import runtime
+        from attcli.matching.parameters import vector
 
-        have = self._labels.bincount(minlength=self._classes)
-        wanted = min(self._settings.real_batch, len(self._labels))
-        each = (torch.full_like(have, wanted // self._classes)).minimum(have)
-        with_room = torch.nonzero(each < have)[:, 0]
-        more = with_room[torch.randperm(len(with_room), generator=generator)[: wanted % self._classes]]
-        each[more] += 1
-        return of_each_class(self._labels, each.tolist(), generator)
+        inputs, kind = self._inputs, self._settings.student_start
+        if kind == "expert":
+            expert = int(torch.randint(len(inputs.experts), (), generator=generator))
+            epoch = int(torch.randint(self._start_epochs.start, self._start_epochs.stop, (), generator=generator))
+            return expert, epoch, torch.from_numpy(inputs.experts.rows(expert, (epoch, epoch))[0])
+        key = (iteration, span) if kind == "fresh" else ()
+        return -1, -1, vector(runtime.seeded(inputs.architecture.build, self._seed, "real-loss-student", *key))
+
+    def _plan(self, n_steps: int, generator: torch.Generator, first: int = 0) -> Plan:
+        """The student's batches for so many steps, of which the first is the student's step of that number."""
+        from attcli.matching import balanced, batches
+
+        settings, count = self._settings, self._images
+        batch = settings.batch_syn or count
+        if settings.student_batches == "balanced":
+            return balanced.balanced(count, self._classes, batch, n_steps, settings.augment, generator)
+        if settings.student_batches == "cyclic":
+            return balanced.cyclic(count, self._classes, batch, n_steps, settings.augment, generator, first)
+        return batches.plan(count, batch, n_steps, settings.augment, generator, short_first=True)
 
     def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: Drawn, memory: Memory = NOTHING) -> Slope:
         """The loss on the drawn real images, and its gradients."""
-        import numpy as np
-        import torch
-
-        from attcli.matching import adjoint
         from attcli.matching.batches import SyntheticBatches, probabilities
         from attcli.objectives import Slope
 
         learned = self._settings.labels == "learned"
         targets = probabilities(labels, self._classes).to(images)
-        theta = drawn.start.to(images)
         before = SyntheticBatches(images, targets, drawn.before.to(images.device))
-        for step in range(len(before)):
-            theta = torch.addcmul(theta, self.step_functions.gradient(theta, *before[step]), lr, value=-1)
         window = SyntheticBatches(images, targets, drawn.window.to(images.device), learned_labels=learned)
-        states = adjoint.unrolled(self.step_functions, theta, window, lr)
-        theta = states[len(window)]
-        x = self._real[drawn.real.to(images.device)].to(images)
-        p = probabilities(self._labels[drawn.real], self._classes).to(images)
-        weights = images.new_full((len(x),), 1 / len(x))
-        lam, logits = self._tested.gradient_and_logits(theta, x, p, weights)
-        loss = -(logits.log_softmax(dim=1) * p).sum(dim=1).mean()
-        lr_gradient = adjoint.swept(self.step_functions, states, window, len(window), lam.clone(), lr)
+        student = self._training.train(self.step_functions, self._training.begin(drawn.start.to(images)), before, lr)
+        theta, back = self._training.train_with_way_back(self.step_functions, student, window, lr)
+        loss, lam, _ = self._real.loss(theta, drawn.tested)
+        lr_gradient = back(lam)
         by_images, by_logits = window.gradients()
-        none = np.zeros(0, np.float32)
-        facts = {"expert": drawn.expert, "start_epoch": drawn.epoch, "step": len(window), "l1": none, "l2": none}
-        return Slope(loss, by_images, by_logits, lr_gradient, labels, facts)
+        by_images, remembered = self._clipped(by_images, memory)
+        facts = real_images.facts(len(window), drawn.expert, drawn.epoch)
+        return Slope(loss, by_images, by_logits, lr_gradient, labels, facts, remembered)
 
-
-def _on_real_images(inputs: Inputs, batch: int) -> StepFunctions:
-    """The step functions for batches of real images, of which only the gradient in theta is asked for."""
-    from attcli import execution
-
-    settings, how = inputs.settings, inputs.execution
-    work = execution.Work(
-        image=tuple(inputs.images.shape[1:]),
-        classes=inputs.architecture.classes,
-        batch=batch,
-        images=batch * settings.iterations * settings.spans,
-        dtype=inputs.images.dtype,
-    )
-    build = inputs.architecture.build
-    return execution.step_functions(inputs.student, build, work, inputs.images.device, how.execution, how.micro_batch)
+    def _clipped(self, gradient: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """The images' gradient, no longer than so many times the moving average of its length, and this average."""
+        if self._settings.clip is None:
+            return gradient, NOTHING
+        length = gradient.norm()
+        average = memory.get("length", length)
+        average = length if float(average) == 0 else average
+        longest = length.minimum(self._settings.clip * average)
+        scale = longest / length if float(length) else length
+        return gradient * scale, {"length": DECAY * average + (1 - DECAY) * longest}
 
 
 def reads_experts(distill: Distill) -> bool:
     """Only where students start at experts' parameters."""
     return bool(distill.student_start == "expert")
+
+
+def remembers(distill: Distill) -> bool:
+    """It remembers how long the images' gradients were, where it clips them."""
+    return distill.clip is not None
+
+
+def check(distill: Distill) -> None:
+    """UserError where steps before the window would have no learning rate."""
+    if has_rates(distill) and distill.steps_before:
+        raise UserError(
+            f"distill.student_rates each is for students whose steps are all in the window, but up to "
+            f"{distill.steps_before} come before it; set distill.steps_before=0"
+        )
+
+
+def has_rates(distill: Distill) -> bool:
+    """Where each of the students' steps has a learning rate of its own."""
+    return bool(distill.student_rates == "each")
+
+
+def check_counts(distill: Distill, classes: int, images_per_class: int) -> None:
+    """UserError where the students' batches can't hold equally many images of each class."""
+    kind, batch = distill.student_batches, distill.batch_syn or classes * images_per_class
+    if kind == "any":
+        return
+    whole = batch % classes == 0 and (kind == "balanced" or images_per_class % (batch // classes) == 0)
+    if whole or (kind == "balanced" and batch < classes):
+        return
+    of_cycles = ", which divides the set" if kind == "cyclic" else ""
+    raise UserError(
+        f"distill.student_batches {kind}: batches of {batch} images can't hold equally many of each of the {classes} "
+        f"classes; set distill.batch_syn to {classes}, or another multiple of it{of_cycles}"
+    )
 
 
 def make(inputs: Inputs) -> RealLoss:

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
     from attcli.execution import Work
     from attcli.matching.batches import Plan
+    from attcli.matching.engine import Stop
     from attcli.matching.step_functions import StepFunctions
     from attcli.objectives import Inputs, Slope
+
+LOSS = "matching loss"
 
 TOGETHER = 250
 """Images that an expert labels at a time."""
@@ -56,7 +59,7 @@ class Drawn(NamedTuple):
     """What chance decides in an iteration, and the rows (2, P) of the expert's span."""
 
     expert: int
-    start_epoch: int
+    start_epoch: float
     plan: Plan
     rows: Tensor
 
@@ -94,7 +97,10 @@ class TrajectoryMatching:
             expansion_end=settings.expansion_end,
         )
         first, end = WINDOWS[settings.window](bounds, iteration)
-        start_epoch = int(torch.randint(first, end, (), generator=generator))
+        if settings.start_epochs == "real":
+            start_epoch = first + (end - first) * float(torch.rand((), generator=generator, dtype=torch.float64))
+        else:
+            start_epoch = int(torch.randint(first, end, (), generator=generator))
         batch = settings.batch_syn or self._images
         drawn = plan(
             self._images,
@@ -119,9 +125,9 @@ class TrajectoryMatching:
         learned = self._settings.labels == "learned"
         targets = probabilities(labels, self._classes).to(images)
         batches = SyntheticBatches(images, targets, drawn.plan.to(images.device), learned_labels=learned)
-        match = self._match(self.step_functions, start, target, batches, lr, self._select, self._compared)
+        match = self._match(self.step_functions, start, target, batches, lr, self._select, self._stop(), self._compared)
         by_images, by_logits = batches.gradients()
-        l1, l2 = match.distances.cpu().numpy()
+        l1, l2 = _of_all_steps(match.distances, len(batches)).cpu().numpy()
         facts = {"expert": drawn.expert, "start_epoch": drawn.start_epoch, "step": match.step, "l1": l1, "l2": l2}
         return Slope(match.loss, by_images, by_logits, match.lr_gradient, labels, facts)
 
@@ -129,6 +135,16 @@ class TrajectoryMatching:
         from attcli.matching.select import SELECTORS
 
         return SELECTORS[self._settings.select](distances, self._settings.select_metric)
+
+    def _stop(self) -> Stop | None:
+        """When the student's training ends before its last step, if it may."""
+        from attcli.matching.select import without_hope
+
+        settings = self._settings
+        if settings.select != "nearest" or settings.patience is None:
+            return None
+        metric, patience = settings.select_metric, settings.patience
+        return lambda distances: without_hope(distances, metric, patience)
 
     def _taught(self, images: Tensor, target: Tensor) -> Tensor:
         """The logits (n, K) that the expert gives the images at the end of the span (TESLA's labels)."""
@@ -139,6 +155,13 @@ class TrajectoryMatching:
         teacher = calibrated(self._student, target, images)
         with torch.no_grad():
             return torch.cat([teacher.logits(target, part) for part in images.split(TOGETHER)])
+
+
+def _of_all_steps(distances: Tensor, n_steps: int) -> Tensor:
+    """The distances (2, n) as (2, n_steps): those of steps that the student did not take are not known, NaN."""
+    import torch
+
+    return torch.nn.functional.pad(distances, (0, n_steps - distances.shape[1]), value=torch.nan)
 
 
 def make(inputs: Inputs) -> TrajectoryMatching:

@@ -81,7 +81,7 @@ class Networks:
 
         `met` is told of every batch, as `train_epoch` says, and `after` of theta after each pass.
         """
-        theta = fresh(architecture, key).to(self.device, self.dtype)
+        theta = fresh(architecture, key, protocol.start).to(self.device, self.dtype)
         batch = min(protocol.batch, len(images))
         step_functions = in_this_thread(self._step_functions[architecture, batch], self.device)
         return train(step_functions, theta, images, labels, architecture.classes, lr, protocol, key, stop, met, after)

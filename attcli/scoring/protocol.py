@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from attcli import runtime
 from attcli.data.inputs import Inputs, in_batches
 from attcli.errors import UserError, brief
+from attcli.matching.balanced import cyclic
+from attcli.matching.batches import SyntheticBatches, probabilities
 from attcli.matching.parameters import vector
 from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student
+from attcli.matching.students import Sgd
 from attcli.networks import Architecture
 from attcli.trainers.training import AdamW, Descends, Optimiser, train_epoch
 
@@ -32,7 +35,8 @@ class Protocol:
 
     rate: the learning rate, None for the one that was learned with the set. optimiser: sgd or adamw. cutmix: the
     probability that images of a batch are mixed. tests: after how many passes a network is tested, of which the largest
-    result counts; None where the last network alone is tested.
+    result counts; None where the last network alone is tested. rates: where the steps of a set's distillation are made
+    again, the learning rate of each of them; start: the seed of the network that all of them start from, if it is one.
     """
 
     name: str = "exact"
@@ -45,6 +49,8 @@ class Protocol:
     optimiser: str = "sgd"
     cutmix: float = 0.0
     tests: int | None = None
+    rates: tuple[float, ...] = ()
+    start: int | None = None
 
     def stated(self) -> dict[str, Any]:
         """Its numbers by name, without those that most protocols do without: what identities and reports hold."""
@@ -62,6 +68,8 @@ UNCUT = "color_crop_flip_scale_rotate"
 NAMED: Mapping[str, Protocol] = {
     "exact": EXACT,
     "released": Protocol("released"),
+    "adam": Protocol("adam", momentum=0.0, weight_decay=0.0, optimiser="adamw"),
+    "replay": Protocol("replay", epochs=1, momentum=0.0, weight_decay=0.0),
     "honest": EXACT,
     "mtt": Protocol("released"),
     "datm": Protocol("released", batch=128),
@@ -72,8 +80,8 @@ NAMED: Mapping[str, Protocol] = {
 }
 """The protocols that have a name. Those of the literature are taken whole, whatever a set's file says."""
 
-OWN = ("exact", "released")
-"""Names that only say how the learning rate falls; a set's file says the rest."""
+OWN = ("exact", "released", "adam")
+"""Names that only say the optimiser and how its learning rate falls; a set's file says the rest."""
 
 
 def protocol_of(name: str | None, numbers: Mapping[str, Any], asked: Mapping[str, Any]) -> Protocol:
@@ -95,8 +103,8 @@ def schedule(protocol: Protocol) -> Iterator[tuple[float, bool]]:
     """For every pass, the learning rate's factor and whether the optimiser starts afresh with this pass.
 
     exact: `epochs` passes, from the midpoint on a tenth. released: what the literature's code does when asked for 1000:
-    1001 passes, a tenth from pass 502 on, with the momentum set to zero there. idc: a fifth from two thirds on, and a
-    fifth of that from five sixths on. ncfm: halved after each fifth.
+    1001 passes, a tenth from pass 502 on, with the momentum set to zero there. adam: always the same. idc: a fifth from
+    two thirds on, and a fifth of that from five sixths on. ncfm: halved after each fifth.
     """
     epochs, released = protocol.epochs, protocol.name == "released"
     for position in range(epochs + released):
@@ -104,18 +112,29 @@ def schedule(protocol: Protocol) -> Iterator[tuple[float, bool]]:
             yield 0.2 ** ((position >= 2 * epochs // 3) + (position >= 5 * epochs // 6)), False
         elif protocol.name == "ncfm":
             yield 0.5 ** (5 * position // epochs), False
+        elif protocol.name == "adam":
+            yield 1.0, False
         else:
             drop = epochs // 2 + 2 if released else epochs // 2
             yield (1.0 if position < drop else 0.1), (released and position == drop)
+
+
+FIXED_STUDENT = "real-loss-student"
+"""What the initial network of students that all start alike is seeded for."""
 
 
 class StoppedError(Exception):
     """A training was asked to stop before its end."""
 
 
-def fresh(architecture: Architecture, key: tuple[int, str, int]) -> Tensor:
-    """The initial parameters (P,) of the network of a key (seed, purpose, repeat)."""
+def fresh(architecture: Architecture, key: tuple[int, str, int], start: int | None = None) -> Tensor:
+    """The initial parameters (P,) of the network of a key (seed, purpose, repeat).
+
+    With the seed `start`, they are those that a distillation's students of `student_start=fixed` have.
+    """
     seed, purpose, repeat = key
+    if start is not None:
+        return vector(runtime.seeded(architecture.build, start, FIXED_STUDENT))
     return vector(runtime.seeded(architecture.build, seed, f"{purpose}-weights", repeat))
 
 
@@ -140,6 +159,8 @@ def train(
     """
     seed, purpose, repeat = key
     generator = runtime.stream(seed, f"{purpose}-training", repeat)
+    if protocol.rates:
+        return _replay(step_functions, theta, images[torch.arange(len(images))], labels, classes, protocol, generator)
     optimiser: Descends = (
         AdamW(lr, protocol.weight_decay)
         if protocol.optimiser == "adamw"
@@ -167,6 +188,22 @@ def train(
         if after is not None:
             after(passes, theta)
     return theta
+
+
+def _replay(
+    step_functions: StepFunctions,
+    theta: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    classes: int,
+    protocol: Protocol,
+    generator: torch.Generator,
+) -> Tensor:
+    """Theta (P,), updated in place by the steps that students of the distillation made, each at its own rate (DD)."""
+    count, batch, n_steps = len(images), min(protocol.batch, len(images)), len(protocol.rates)
+    plan = cyclic(count, classes, batch, n_steps, protocol.augment, generator).to(images.device)
+    batches = SyntheticBatches(images, probabilities(labels, classes).to(images), plan)
+    return theta.copy_(Sgd().train(step_functions, theta, batches, theta.new_tensor(protocol.rates)))
 
 
 def _answers(student: Student, theta: Tensor, images: Inputs) -> Tensor:

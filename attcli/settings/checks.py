@@ -31,6 +31,7 @@ def check(settings: Settings) -> None:
         ("buffer.augment", settings.buffer.augment),
         ("distill.augment", settings.distill.augment),
         ("evaluate.augment", settings.evaluate.augment),
+        ("distill.real_augment", settings.distill.real_augment),
     ):
         if strategy is not None and strategy != "none":
             for operation in strategy.split("_"):
@@ -90,8 +91,18 @@ def _spans(settings: Settings) -> None:
     if settings.epochs < settings.matched_epochs:
         raise UserError(
             f"buffer.epochs {settings.epochs} is too few: matching reads {settings.matched_epochs} epochs "
-            f"(max_start_epoch - 1 + expert_epochs); set buffer.epochs to auto"
+            f"({_read_by_matching(settings)}); set buffer.epochs to auto"
         )
+    if settings.buffer.waypoints is not None and settings.buffer.waypoints > settings.epochs + 1:
+        raise UserError(
+            f"buffer.waypoints {settings.buffer.waypoints} is more than the {settings.epochs + 1} networks of an "
+            f"expert of {settings.epochs} epochs; lower it, or raise buffer.epochs"
+        )
+
+
+def _read_by_matching(settings: Settings) -> str:
+    """How the number of epochs that matching reads follows from settings."""
+    return f"max_start_epoch {'- 1 ' if settings.distill.start_epochs == 'whole' else ''}+ expert_epochs"
 
 
 def _counts(settings: Settings, info: DatasetInfo) -> None:
@@ -129,3 +140,6 @@ def _counts(settings: Settings, info: DatasetInfo) -> None:
             f"distill.batch_syn {distill.batch_syn} is more than the set's {images} images; "
             "lower it, or set it to null for all of them"
         )
+    objective = registry.module("objective", distill.objective)
+    if hasattr(objective, "check_counts"):
+        objective.check_counts(distill, info.classes, per_class)

@@ -11,12 +11,16 @@ SCORES = ("el2n", "forgetting")
 READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
     "prepare.normalise": {"zca": ("prepare.zca_eps",)},
     "distill.window": {"expanding": ("distill.current_max_start_epoch", "distill.expansion_end")},
-    "distill.labels": {"learned": ("distill.lr_labels", "distill.momentum_labels", "distill.label_storage")},
+    "distill.labels": {
+        "learned": ("distill.lr_labels", "distill.momentum_labels", "distill.label_storage", "distill.label_init")
+    },
     "distill.label_storage": {"uint8": ("distill.scales_every", "distill.scales_until")},
     "distill.objective": {
-        "trajectory": ("distill.select", "distill.window", "distill.engine", "distill.expert_epochs"),
+        "trajectory": (
+            *("distill.select", "distill.start_epochs", "distill.window", "distill.engine", "distill.expert_epochs"),
+        ),
     },
-    "distill.select": {"nearest": ("distill.select_metric",)},
+    "distill.select": {"nearest": ("distill.select_metric", "distill.patience")},
     "buffer.curriculum": {
         "easy-first": ("buffer.curriculum_start", "buffer.curriculum_growth", "buffer.difficulty"),
     },

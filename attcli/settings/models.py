@@ -93,6 +93,11 @@ class Buffer(_with_options("trainer")):  # type: ignore[misc]
         "auto", description="epochs per expert; auto: as many as matching reads"
     )
     imported: str | None = Field(None, pattern="^sha256:[0-9a-f]{16}$", description="imported experts, by their name")
+    waypoints: Annotated[int, Field(ge=2, le=10_000)] | None = Field(
+        None,
+        description="compact experts: so many networks of each are kept, and how far it was on the way between them "
+        "after every epoch; default: a network per epoch",
+    )
     lr: PositiveFloat = Field(0.01, description="SGD learning rate")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD momentum")
     weight_decay: NonNegativeFloat = Field(0.0, description="SGD weight decay")
@@ -139,6 +144,10 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
     expert_epochs: PositiveInt = Field(4, description="epochs of the expert that the student imitates (M in papers)")
     min_start_epoch: NonNegativeInt = Field(0, description="start epochs are drawn from this one on")
     max_start_epoch: PositiveInt = Field(2, description="start epochs are drawn below this (T+ in the papers)")
+    start_epochs: Literal["whole", "real"] = Field(
+        "whole",
+        description="start epochs are whole, or real: between two epochs the expert is on the straight line",
+    )
     window: Literal["fixed", "expanding"] = Field(
         "fixed",
         description="the range of start epochs. fixed: always the same; expanding: it grows up to max_start_epoch",
@@ -159,6 +168,11 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
     select_metric: Literal["l1", "l2"] = Field(
         "l1", description="how the nearest step is measured: l1, as in ATT's released code, or l2, as in its paper"
     )
+    patience: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        None,
+        description="nearest step: the student's training ends after so many steps in a row that are farther away than "
+        "the nearest so far, which saves time; default: it takes all steps",
+    )
     labels: Literal["hard", "learned", "teacher"] = Field(
         "hard",
         description="hard: class numbers; learned: logits that are learned; teacher: the logits of the expert that is "
@@ -168,6 +182,11 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
     momentum_labels: float = Field(0.9, ge=0, lt=1, description="learned labels: momentum of the logits")
     label_storage: Literal["float32", "float16", "bfloat16", "uint8"] = Field(
         "float32", description="learned labels: how each logit is kept: float32, float16, bfloat16 or uint8"
+    )
+    label_init: Literal["experts", "classes", "uniform"] = Field(
+        "experts",
+        description="what learned labels start from. experts: the experts' logits; classes: 90 % for an image's own "
+        "class; uniform: the same for all classes",
     )
     start_from: Path | None = Field(
         None, description="file of a finished set or snapshot that the images, labels and learning rate start from"
@@ -194,7 +213,7 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
     objective: str = Field(
         "trajectory",
         description="what is minimised. trajectory: how far a student ends from the expert; real-loss: the loss of "
-        "trained students on real images",
+        "trained students on real images; label-distillation: that of a network which learns along with the set",
     )
     parameterisation: str = Field(
         "pixels", description="what is learned: pixels, multiformation (small images that are enlarged) or frequency"
@@ -203,6 +222,9 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
         "float32", description="how each number is kept: float32, float16, bfloat16, uint8, codes or float64"
     )
     optimiser: Literal["sgd", "adam"] = Field("sgd", description="what updates all that is learned: sgd or adam")
+    halve_every: PositiveInt | None = Field(
+        None, description="after every so many iterations all learning rates of what is learned are halved"
+    )
     lr_img: NonNegativeFloat = Field(100.0, description="learning rate of the images")
     momentum_img: float = Field(0.5, ge=0, lt=1, description="momentum of the images")
     lr_init: PositiveFloat = Field(0.01, description="the student's initial learning rate; it is learned too")
@@ -228,10 +250,11 @@ class Evaluate(Section):
     )
     repeats: Annotated[int, Field(ge=1, le=10_000)] = Field(5, description="networks of each architecture")
     epochs: PositiveInt | None = Field(None, description="passes over the set; default: the set's own, or 1000")
-    protocol: Literal["exact", "released", "mtt", "datm", "idc", "ncfm", "honest"] | None = Field(
+    protocol: Literal["exact", "released", "adam", "replay", "mtt", "datm", "idc", "ncfm", "honest"] | None = Field(
         None,
         description="how networks are trained and tested. exact: epochs passes; released: one more and an optimiser "
-        "reset; mtt, datm, idc, ncfm: as these papers do; honest: 1000 passes; default: the set's own, or exact",
+        "reset; adam: by Adam at a constant rate; replay: a set's own steps; mtt, datm, idc, ncfm: as these papers "
+        "do; honest: 1000 passes; default: the set's own, or exact",
     )
     batch: PositiveInt | None = Field(None, description="images per batch; default: the set's own, or 256")
     lr: PositiveFloat | None = Field(None, description="learning rate on the set; default: the one learned with it")
@@ -317,7 +340,8 @@ class Settings(Section):
     @property
     def matched_epochs(self) -> int:
         """The epochs of an expert that matching can read: the last start epoch plus the matched span."""
-        return self.distill.max_start_epoch - 1 + self.distill.expert_epochs
+        last = self.distill.max_start_epoch - (self.distill.start_epochs == "whole")
+        return last + self.distill.expert_epochs
 
     @property
     def epochs(self) -> int:
@@ -327,7 +351,10 @@ class Settings(Section):
     @property
     def label_epoch(self) -> int | None:
         """The epoch of the experts that judges and labels initial images; none where nothing asks for it."""
-        if self.distill.init != "correct" and self.distill.labels == "hard":
+        labelled = self.distill.labels == "teacher" or (
+            self.distill.labels == "learned" and self.distill.label_init == "experts"
+        )
+        if self.distill.init != "correct" and not labelled:
             return None
         return self.epochs if self.distill.label_epoch is None else self.distill.label_epoch
 
@@ -336,6 +363,12 @@ class Settings(Section):
         """Whether distilling reads experts: for its objective, or to judge and label the initial images."""
         says = getattr(registry.module("objective", self.distill.objective), "reads_experts", None)
         return self.label_epoch is not None or says is None or bool(says(self.distill))
+
+    @property
+    def has_rates(self) -> bool:
+        """Whether each of the student's steps has a learning rate of its own."""
+        says = getattr(registry.module("objective", self.distill.objective), "has_rates", None)
+        return says is not None and bool(says(self.distill))
 
     @property
     def remembers(self) -> bool:

@@ -36,7 +36,8 @@ def begin(path: Path, settings: Settings, data: dataset.Dataset, decoder: Coding
         numbers = decoder.unpack(packed, len(distilled.labels))
         constants, scales = states.tensors("constants", arrays), decoder.fit(numbers)
     learned = {name: x.to(dtype) for name, x in numbers.items()}
-    everything = {**learned, states.LR: torch.tensor(distilled.lr, dtype=dtype)}
+    of_steps = None if distilled.rates is None else distilled.rates.to(dtype)
+    everything = {**learned, **update.first_rates(settings, torch.tensor(distilled.lr, dtype=dtype), of_steps)}
     constants = {name: x for name, x in constants.items() if name != states.FROZEN}
     constants |= update.frozen(settings.distill, decoder, len(data.about["classes"]))
     if soft:

@@ -87,7 +87,7 @@ class Loop:
         begun = time.perf_counter()
         images = self.coding.images(state.coded(), state.scales)
         labels = states.labels_as_kept(self.coding, state)
-        slope, facts = self.spans.slope(images, labels, state.lr, drawn, state.memory)
+        slope, facts = self.spans.slope(images, labels, state.rates, drawn, state.memory)
         if self.emphasis is not None:
             slope = self.emphasis.weighted(slope, images, labels, state.iteration, state.memory)
         after, moved = self.updates.apply(state, slope)
@@ -223,9 +223,11 @@ def _lead(run: Run, loop: Loop, state: states.State, results: Outcome, work: str
                 state = after
                 results.records += records
                 loss, step = _mean([r.loss for r in records]), _mean([r.step for r in records])
-                log(records[0].iteration, {"loss": loss, "step": step, "lr": records[0].lr})
+                chosen = {"step": step} if len(records[0].l1) else {}  # else all steps count
+                log(records[0].iteration, {"loss": loss, **chosen, "lr": records[0].lr})
                 loop.updates.give_up(state)
-                progress.advance(f"loss {loss:.4f}, step {step:g}, lr {records[0].lr:.5f}")
+                of_step = f"step {step:g}, " if chosen else ""
+                progress.advance(f"loss {loss:.4f}, {of_step}lr {records[0].lr:.5f}")
                 saved = _save(results, state, settings, saved)
             job.in_step = False
             if run.out_of_time() and state.iteration < wanted:

@@ -204,7 +204,7 @@ class _Evaluation:
     def _whole(self, distilled: synthetic.SyntheticSet, images: real.Real, of_the_set: Protocol) -> Whole:
         """The trainings on all training images: by the set's protocol, but for their epochs and learning rate."""
         settings, seed = self._run.settings.evaluate, self._run.settings.seed_of("evaluate")
-        protocol = replace(of_the_set, epochs=settings.whole_epochs, tests=None)
+        protocol = replace(of_the_set, epochs=settings.whole_epochs, tests=None, rates=(), start=None)
         lr = of_the_set.rate or settings.whole_lr
         fingerprint = artefact.fingerprint(
             "baselines",

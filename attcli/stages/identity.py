@@ -19,14 +19,24 @@ from attcli.store import artefact, dataset, synthetic
 ALGORITHM = {"prepare": 1, "buffer": 1, "distill": 2, "evaluate": 1}
 """Raise a stage's number when a change of the code alters its results, so that old work is not taken for new."""
 
-LATER = {
+LATER: dict[str, Any] = {
     "buffer.curriculum": "none",
+    "buffer.waypoints": None,
     "distill.label_storage": "float32",
-    "distill.spans": 1,
     "distill.compare": "all",
     "distill.distilled_share": 1.0,
     "distill.mirror": "none",
     "distill.emphasis": "none",
+    "distill.patience": None,
+    "distill.spans": 1,
+    "distill.start_epochs": "whole",
+    "distill.label_init": "experts",
+    "distill.halve_every": None,
+    "distill.student_optimiser": "sgd",
+    "distill.student_rates": "one",
+    "distill.student_batches": "any",
+    "distill.real_augment": "none",
+    "distill.clip": None,
 }
 """Settings that are younger than the results of their stage, with the value by which all of those were computed: where
 they have it they are no part of an identity, so that older results are still found. A result that does not say one of
@@ -80,10 +90,11 @@ def _files(settings: Settings) -> dict[str, str]:
 
 def making_of_experts(settings: Settings) -> dict[str, Any]:
     """The settings of `buffer` that decide what experts are: which were imported, or else how they are trained."""
-    if settings.buffer.imported:
-        return {"imported": settings.buffer.imported}
+    section = settings.buffer
+    if section.imported:
+        return {"imported": section.imported, **({} if section.waypoints is None else {"waypoints": section.waypoints})}
     own = content(settings, "buffer", "experts", "epochs", "imported", *DIFFICULTY)
-    by = scores(settings) if settings.buffer.curriculum != "none" else {}
+    by = scores(settings) if section.curriculum != "none" else {}
     return {**own, **by, "seed": settings.seed_of("buffer")}
 
 
@@ -131,6 +142,17 @@ def buffer(settings: Settings, dataset_sha256: str) -> Identity:
         "network": network(settings),
         "prepare": prepare(settings)[1],
     }
+    return artefact.fingerprint("buffer", ALGORITHM["buffer"], decisive, {"dataset": dataset_sha256}), decisive
+
+
+def whole_experts(settings: Settings) -> Settings:
+    """The settings of the experts that compact ones are made of."""
+    return settings.model_copy(update={"buffer": settings.buffer.model_copy(update={"waypoints": None})})
+
+
+def compacted(decisive: dict[str, Any], waypoints: int, dataset_sha256: str) -> Identity:
+    """The identity of experts that are kept compactly, from that of those which they are made of."""
+    decisive = {**decisive, "buffer": {**decisive["buffer"], "waypoints": waypoints}}
     return artefact.fingerprint("buffer", ALGORITHM["buffer"], decisive, {"dataset": dataset_sha256}), decisive
 
 

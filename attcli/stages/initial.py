@@ -1,5 +1,6 @@
 """What a distillation starts from: real images, noise, or images that experts get right; and soft labels' logits."""
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 
@@ -20,6 +21,9 @@ from attcli.store import dataset, experts, states
 
 TOGETHER = 250
 """Images that an expert judges at a time."""
+
+OWN_CLASS = 0.9
+"""The probability of an image's own class in learned labels that start from classes."""
 
 CALIBRATING = 2000
 """Training images that give an expert's batch norms their statistics, since those it judges may be all of one class."""
@@ -63,9 +67,11 @@ def begin(
     coded = decoder.encode(images.to(dtype), hard)
     scales = decoder.fit(coded.learned)
     labels = hard
-    if distill.labels != "hard":
+    if distill.labels == "learned" and distill.label_init != "experts":
+        labels = _first_logits(distill.label_init, hard, classes).to(dtype)
+    elif distill.labels != "hard":
         labels = judges.soft_labels(decoder.images(coded, scales), hard)
-    learned = {**coded.learned, states.LR: torch.tensor(distill.lr_init, dtype=dtype)}
+    learned = {**coded.learned, **update.first_rates(settings, torch.tensor(distill.lr_init, dtype=dtype))}
     constants = {**coded.constants, **update.frozen(distill, decoder, classes)}
     if distill.labels == "learned":
         learned[states.LOGITS] = labels
@@ -74,6 +80,14 @@ def begin(
     else:
         constants[states.LABELS] = labels
     return update.first(distill, learned, constants, coded.learned, scales)
+
+
+def _first_logits(kind: str, hard: Tensor, classes: int) -> Tensor:
+    """Logits (n, K) of learned labels without experts: by images' own classes (n,), or uniform."""
+    if kind == "uniform":
+        return torch.zeros(len(hard), classes)
+    logit = math.log(OWN_CLASS / (1 - OWN_CLASS) * max(1, classes - 1))
+    return logit * torch.nn.functional.one_hot(hard, classes)
 
 
 class _Judges:

@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from loguru import logger
 from pydantic import ValidationError
 
 from attcli import coding
 from attcli.errors import UserError
-from attcli.scoring.protocol import NUMBERS, Protocol, protocol_of
+from attcli.scoring.protocol import NAMED, NUMBERS, Protocol, protocol_of
 from attcli.settings import Evaluate, Network, Prepare, Settings
 from attcli.settings.choices import idle
 from attcli.stages import identity
@@ -44,8 +45,9 @@ def check_asked(run: Run, about: Mapping[str, Any], made_by: Mapping[str, Any], 
     the results' own set those of a params file too.
     """
     settings = run.settings
-    is_there = {"prepare.dataset": about["dataset"], **identity.LATER, **_flat(made_by)}
-    read = {name for name in identity.LATER if name.startswith("distill.")} - idle(settings)
+    of_a_set = {name: value for name, value in identity.LATER.items() if name.startswith("distill.")}
+    is_there = {"prepare.dataset": about["dataset"], **of_a_set, **_flat(made_by)}
+    read = of_a_set.keys() - idle(settings)
     later = {name: getattr(settings.distill, name.partition(".")[2]) for name in read}
     asked = {"prepare.dataset": settings.prepare.dataset, **later, **_flat(identity.distillation(settings))}
     asked = {name: value for name, value in asked.items() if run.asked(NAMES.get(name, name), files=path is None)}
@@ -114,7 +116,45 @@ def protocol_for(run: Run, distilled: synthetic.SyntheticSet) -> Protocol:
     asked = {name: getattr(settings, name) for name in (*NUMBERS, "protocol") if name != "name"}
     asked = {name: value for name, value in asked.items() if run.asked(f"evaluate.{name}", files=True)}
     name = asked.pop("protocol", None) or own.get("protocol")
+    if name == "replay":
+        return _replay(distilled)
     return protocol_of(name, {key: own.get(key) for key in NUMBERS if key != "name"}, asked)
+
+
+def _replay(distilled: synthetic.SyntheticSet) -> Protocol:
+    """The steps of the set's distillation made again: its batches, its learning rates, its augmentation.
+
+    UserError for a set whose students do not make the same steps of SGD each time.
+    """
+    made_by, images = distilled.settings.get("distill", {}), len(distilled.labels)
+    made_by = {name: made_by.get(name, value) for name, value in REPLAYED.items()}
+    if made_by["student_batches"] != "cyclic" or made_by["student_optimiser"] != "sgd":
+        raise UserError(
+            "the protocol replay makes the steps of a set's students again, which were not the same each time for this "
+            "set; it is for sets of distill.student_batches=cyclic and student_optimiser=sgd, such as those of dd"
+        )
+    batch = made_by["batch_syn"] or images
+    lr = torch.full((made_by["syn_steps"],), distilled.lr)
+    rates = tuple((lr if distilled.rates is None else distilled.rates).tolist())
+    return replace(
+        NAMED["replay"],
+        epochs=max(1, len(rates) * batch // images),
+        batch=batch,
+        augment=distilled.about["protocol"]["augment"],
+        rates=rates,
+        start=made_by["seed"] if made_by["student_start"] == "fixed" else None,
+    )
+
+
+REPLAYED: dict[str, Any] = {
+    "student_batches": "any",
+    "student_optimiser": "sgd",
+    "student_start": "fresh",
+    "batch_syn": None,
+    "syn_steps": 1,
+    "seed": 0,
+}
+"""The settings of a distillation that a replay reads, with what it takes where a set's file does not say."""
 
 
 def rates_for(settings: Evaluate, protocol: Protocol, learned_lr: float) -> tuple[float, tuple[float, ...]]:

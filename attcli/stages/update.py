@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from loguru import logger
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from attcli.coding import Coding
 from attcli.errors import DivergedError
@@ -13,8 +14,8 @@ from attcli.matching import outer
 from attcli.matching.outer import Pace
 from attcli.objectives import Slope
 from attcli.parameterisations import Coded
-from attcli.settings import Distill
-from attcli.store.states import FROZEN, LABELS, LOGITS, LR, State, Tensors
+from attcli.settings import Distill, Settings
+from attcli.store.states import BESIDE, FROZEN, LABELS, LOGITS, LR, RATES, State, Tensors
 
 COUNTS = ("lr_projected", "skipped", "skipped_in_a_row", "rejected", "rejected_in_a_row")
 
@@ -37,6 +38,19 @@ def first(
         counts=dict.fromkeys(COUNTS, 0),
         scales=scales,
     )
+
+
+def first_rates(settings: Settings, lr: Tensor, of_steps: Tensor | None = None) -> Tensors:
+    """The learning rate of students, a scalar, and those of each of their steps (N,) where they have some.
+
+    These begin as `of_steps`, if there are as many, else as lr.
+    """
+    if not settings.has_rates:
+        return {LR: lr}
+    count = settings.distill.syn_steps
+    if of_steps is None or len(of_steps) != count:
+        of_steps = lr.expand(count)
+    return {LR: of_steps.mean(), RATES: of_steps.expm1().log()}
 
 
 def frozen(settings: Distill, coding: Coding, classes: int) -> Tensors:
@@ -65,6 +79,7 @@ class Updates:
         self._optimiser = outer.OPTIMISERS[settings.optimiser]()
         self._paces = {
             LR: Pace(settings.lr_lr, settings.momentum_lr),
+            RATES: Pace(settings.lr_lr, settings.momentum_lr),
             LOGITS: Pace(settings.lr_labels, settings.momentum_labels),
         }
         self._images_pace = Pace(settings.lr_img, settings.momentum_img)
@@ -73,9 +88,11 @@ class Updates:
         """The state after the iteration, and whether its tensors have moved."""
         settings = self._settings
         gradients = {**self._coding.pull_back(state.coded(), state.scales, slope.images), LR: slope.lr}
+        if RATES in state.learned:  # of which lr is the mean
+            gradients |= {RATES: slope.lr * state.learned[RATES].sigmoid(), LR: torch.zeros_like(state.lr)}
         if slope.logits is not None:
             gradients[LOGITS] = self._coding.pull_back_labels(state.labels, state.scales.get(LOGITS, {}), slope.logits)
-        paces = {name: self._paces.get(name, self._images_pace) for name in state.learned}
+        paces = {name: self._pace(name, state.iteration) for name in state.learned}
         learned, moments = outer.step(self._optimiser, state.learned, gradients, state.moments, paces)
         kept = [*learned.values(), *slope.memory.values()]
         checks = torch.stack([slope.loss.isfinite(), *(x.isfinite().all() for x in kept)])
@@ -86,6 +103,8 @@ class Updates:
             logger.warning("iteration {}: not finite, skipped", state.iteration)
             return self._counted(state, "skipped"), False
         counts = {**state.counts, "skipped_in_a_row": 0, "rejected_in_a_row": 0}
+        if RATES in learned:
+            learned[LR] = softplus(learned[RATES]).mean()
         if float(learned[LR]) < settings.min_lr:
             counts["lr_projected"] += 1
             learned[LR] = learned[LR].clamp(min=settings.min_lr)
@@ -107,6 +126,11 @@ class Updates:
         )
         return moved, True
 
+    def _pace(self, name: str, iteration: int) -> Pace:
+        """How fast a learned tensor moves: its rate is halved after every so many iterations."""
+        pace, every = self._paces.get(name, self._images_pace), self._settings.halve_every
+        return pace if every is None else replace(pace, rate=pace.rate * 0.5 ** (iteration // every))
+
     def _held(self, state: State, before: Tensors, after: Tensors) -> Tensors:
         """The tensors after an update, those of frozen images as they were before."""
         if FROZEN not in state.constants:
@@ -118,7 +142,7 @@ class Updates:
         """The scales that are fitted anew after so many iterations."""
         scales = {}
         if self._coding.storage.refits(iteration):
-            scales = self._coding.fit({name: x for name, x in learned.items() if name not in (LR, LOGITS)})
+            scales = self._coding.fit({name: x for name, x in learned.items() if name not in BESIDE})
         kept_as = self._coding.label_storage
         if LOGITS in learned and kept_as and kept_as.refits(iteration):
             scales[LOGITS] = self._coding.fit_labels(learned[LOGITS])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from attcli import coding, runtime
 from attcli.coding import Coding
@@ -21,8 +22,11 @@ from attcli.store import artefact
 KIND = "snapshot"
 MAKER = "attcli distill"
 
-LR, LOGITS, LABELS = "lr", "logits", "labels"
+LR, RATES, LOGITS, LABELS = "lr", "rates", "logits", "labels"
 """Names of a state's tensors that are not the parameterisation's: learned numbers, and fixed labels."""
+
+BESIDE = (LR, RATES, LOGITS)
+"""Those of them that are learned."""
 
 FROZEN = "frozen"
 """The constant, u8 (n,), that is 1 for images which stay as they are; a state whose images are all moved has none."""
@@ -35,7 +39,8 @@ class State:
     """A synthetic set and what its optimisation needs to go on after `iteration` updates, as named tensors.
 
     learned: what the outer optimiser moves: the parameterisation's tensors, `lr` (the student's learning rate, a
-    scalar) and, where labels are learned, their `logits` (n, K).
+    scalar) and, where labels are learned, their `logits` (n, K). Where each step of the student has a learning rate of
+    its own, softplus of `rates` (N,) are those, and `lr` is their mean.
     constants: `labels`, classes (n,) or a teacher's logits (n, K), where they are not learned; `frozen`, where some
     images stay as they are; and the parameterisation's own.
     averages: the moving average of the parameterisation's tensors.
@@ -64,9 +69,14 @@ class State:
         """The student's learning rate, a scalar."""
         return self.learned[LR]
 
+    @property
+    def rates(self) -> Tensor:
+        """What students train with: the learning rate, a scalar, or that of each of their steps (N,)."""
+        return softplus(self.learned[RATES]) if RATES in self.learned else self.lr
+
     def coded(self, averaged: bool = False) -> Coded:
         """The parameterisation's tensors, last or averaged, with its constants."""
-        learned = self.averages if averaged else {n: x for n, x in self.learned.items() if n not in (LR, LOGITS)}
+        learned = self.averages if averaged else {n: x for n, x in self.learned.items() if n not in BESIDE}
         return Coded(learned, {name: x for name, x in self.constants.items() if name != LABELS})
 
     def to(self, device: torch.device) -> "State":

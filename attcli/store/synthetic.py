@@ -38,13 +38,15 @@ def arrays_of(state: State, decoder: Coding, normaliser: Normaliser | None) -> a
     variants, beside = states.packed(decoder, state)
     arrays = {f"{variant}/{name}": array for variant, parts in variants.items() for name, array in parts.items()}
     small = normaliser_file.arrays_of(normaliser) if normaliser and normaliser.kind == "standardise" else {}
-    return {**arrays, **beside, "lr": state.lr.detach().cpu().numpy(), **small}
+    rates = {states.RATES: state.rates} if states.RATES in state.learned else {}
+    return {**arrays, **beside, **{n: x.detach().cpu().numpy() for n, x in {"lr": state.lr, **rates}.items()}, **small}
 
 
 @dataclass(frozen=True)
 class SyntheticSet:
     """A distilled set as read from a file: variants by name (`synthetic`, `ema`), labels and learning rate.
 
+    rates: the learning rate of each step (N,) where students had one for each; lr is their mean.
     The variants are decoded: network inputs (n, C, H, W). labels are classes (n,) or logits (n, K). kept_bytes says for
     each variant how many bytes its arrays take in the file, with those that it needs beside its own: constants, labels
     (but not classes, which follow from the images' order), and the learning rate. Its normaliser is not counted.
@@ -58,6 +60,7 @@ class SyntheticSet:
     sha256: str
     normaliser: Normaliser | None
     kept_bytes: dict[str, int]
+    rates: Tensor | None = None
 
     @property
     def size(self) -> dict[str, Any]:
@@ -109,7 +112,7 @@ def of(
             state = states.of(header, arrays)
         variants, labels = states.decoded(path, decoder, state)
         packed, beside = states.packed(decoder, state)
-        lr = float(state.lr)
+        lr, rates = float(state.lr), state.rates if states.RATES in state.learned else None
     else:
         packed = {name: parts for name in VARIANTS if (parts := states.below(name, arrays))}
         if "images" in arrays:  # files of schema 1
@@ -122,17 +125,23 @@ def of(
         beside = {name: x for name, x in arrays.items() if name.startswith(("constants/", "labels"))}
         artefact.require(path, MAKER, arrays["lr"].shape == (), "its learning rate is not one number")
         lr = float(arrays["lr"])
+        rates = torch.from_numpy(arrays[states.RATES]) if states.RATES in arrays else None
     states.check(path, about, variants, labels, lr)
+    if rates is not None:
+        right = rates.dim() == 1 and len(rates) > 0 and bool((rates.isfinite() & (rates > 0)).all())
+        artefact.require(path, MAKER, right, "the learning rates of its steps are not positive numbers")
     _check_network(path, about)
     if not labels.is_floating_point():
         beside.pop("labels", None)
-    common = sum(array.nbytes for array in beside.values()) + coding.FLOAT32_BYTES
+    of_rates = coding.FLOAT32_BYTES * (1 + (0 if rates is None else len(rates)))
+    common = sum(array.nbytes for array in beside.values()) + of_rates
     return SyntheticSet(
         about=about,
         settings=header.settings,
         variants=variants,
         labels=labels,
         lr=lr,
+        rates=rates,
         sha256=header.sha256,
         normaliser=normaliser,
         kept_bytes={name: common + sum(array.nbytes for array in parts.values()) for name, parts in packed.items()},

@@ -177,6 +177,29 @@ def test_distances_select_and_loss_belong_together() -> None:
     assert torch.allclose(match.loss, reached)
 
 
+@pytest.mark.parametrize("name", ["adjoint", "unroll", "tesla"])
+def test_with_patience_the_step_of_the_whole_training_is_matched_with_less_of_it(name: str) -> None:
+    found, lr = case(5, DSA, soft=True), torch.tensor(0.3)
+    nearer = torch.lerp(
+        found.start, adjoint.trajectory(found.student, found.start, found.target, found.batches, lr)[0][3], 0.9
+    )
+    matches, gradients = [], []
+    for stop in (None, lambda distances: select.without_hope(distances, "l2", 2)):
+        seen = found.batches
+        nearest = engine.load(name)(
+            found.student, found.start, nearer, seen, lr, lambda distances: select.nearest(distances, "l2"), stop
+        )
+        matches.append(nearest)
+        gradients.append(seen.gradients())
+    whole, shorter = matches
+    assert (whole.distances.shape[1], shorter.distances.shape[1]) == (STEPS, whole.step + 2)
+    assert shorter.step == whole.step < STEPS - 2
+    assert torch.equal(shorter.distances, whole.distances[:, : whole.step + 2])
+    assert torch.equal(shorter.loss, whole.loss)
+    assert torch.equal(shorter.lr_gradient, whole.lr_gradient)
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
 def test_images_met_only_after_the_matched_step_have_no_gradient() -> None:
     found = case(4)
     seen = found.batches

@@ -55,8 +55,11 @@ class Walks:
     def __len__(self) -> int:
         return EXPERTS
 
-    def rows(self, expert: int, epochs: tuple[int, int]) -> np.ndarray:
-        return torch.stack([self._rows[expert][epoch] for epoch in epochs]).numpy()
+    def rows(self, expert: int, epochs: tuple[float, float]) -> np.ndarray:
+        rows = self._rows[expert]
+        return torch.stack(
+            [torch.lerp(rows[int(t)], rows[min(int(t) + 1, EPOCHS)], t - int(t)) for t in epochs]
+        ).numpy()
 
 
 class Doubled:

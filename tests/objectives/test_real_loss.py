@@ -1,5 +1,6 @@
 """The loss on real images: its gradient against the plain graph in float64, what it starts from, and what it needs."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from attcli.errors import UserError
 from attcli.matching.batches import Plan
 from attcli.stages import distill, identity, inputs, pipeline
 from attcli.stages.run import Run
-from attcli.store import artefact, experts, states, synthetic
+from attcli.store import artefact, experts, history, states, synthetic
 from tests.conftest import Cli
 from tests.methods.test_methods import Doubled
 
@@ -43,21 +44,46 @@ class Twice(Doubled):
         return self.inputs(split, torch.arange(len(self.labels[split]))).to(device, dtype)
 
 
-def trained(loss: Callable[..., Tensor], theta: Tensor, images: Tensor, p: Tensor, lr: Tensor, plan: Plan) -> Tensor:
-    """The parameters after the plan's SGD steps, with their graph."""
+Gradients = list[Tensor]
+
+
+def trained(
+    loss: Callable[..., Tensor],
+    theta: Tensor,
+    images: Tensor,
+    p: Tensor,
+    lr: Tensor,
+    plan: Plan,
+    adam: bool,
+    gradients: Gradients,
+) -> Tensor:
+    """The parameters after the plan's steps, with their graph; `gradients` are those of all steps so far."""
     for step in range(len(plan.indices)):
         index = plan.indices[step]
-        drawn = augment.Draw(plan.augmentations.operations[step], plan.augmentations.uniform[step])
-        x = augment.apply(drawn, images[index]) if drawn.operation else images[index]
-        (g,) = torch.autograd.grad(loss(theta, x, p[index], plan.weights[step]), theta, create_graph=True)
-        theta = theta - lr * g
+        x = augment.apply(plan.augmentations[step], images[index])
+        gradients += torch.autograd.grad(loss(theta, x, p[index], plan.weights[step]), theta, create_graph=True)
+        direction, t = gradients[-1], len(gradients)
+        if adam:
+            first = sum(0.1 * 0.9 ** (t - 1 - i) * g for i, g in enumerate(gradients)) / (1 - 0.9**t)
+            second = sum(0.001 * 0.999 ** (t - 1 - i) * g**2 for i, g in enumerate(gradients)) / (1 - 0.999**t)
+            direction = first / (second**0.5 + 1e-8)
+        theta = theta - (lr[step] if lr.dim() else lr) * direction
     return theta
 
 
-@pytest.mark.parametrize("labels", ["hard", "learned"])
+BY_ADAM = {"student_optimiser": "adam", "student_batches": "balanced", "real_augment": "flip_rotate"}
+CYCLIC = {"student_batches": "cyclic", "student_start": "fixed", "batch_syn": 10, "steps_before": 0}
+OWN_RATES = {**CYCLIC, "student_rates": "each"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "changes"), [("hard", {}), ("learned", {}), ("learned", BY_ADAM), ("hard", CYCLIC), ("hard", OWN_RATES)]
+)
 @pytest.mark.usefixtures("_float64")
-def test_its_gradient_is_that_of_the_plain_graph(labels: str, make_run: Callable[..., Run]) -> None:
-    run = make_run(**{**CHANGES, **PRECISE})
+def test_its_gradient_is_that_of_the_plain_graph(
+    labels: str, changes: dict[str, object], make_run: Callable[..., Run]
+) -> None:
+    run = make_run(**{**CHANGES, **PRECISE, **{f"distill__{name}": value for name, value in changes.items()}})
     pipeline.prepare(run)
     data = Twice(inputs.read_dataset(run))
     distilled = torch.randn(10, 10)
@@ -68,7 +94,7 @@ def test_its_gradient_is_that_of_the_plain_graph(labels: str, make_run: Callable
     drawn = objective.ahead(3, 0)
     images = loop.coding.images(state.coded(), state.scales)
     logits = distilled if labels == "learned" else state.labels
-    slope = objective.slope(images, logits, state.lr, drawn)
+    slope = objective.slope(images, logits, state.rates, drawn)
 
     module = objective.step_functions.step_functions.module
     names, shapes = zip(*((name, x.shape) for name, x in module.named_parameters()), strict=True)
@@ -81,22 +107,25 @@ def test_its_gradient_is_that_of_the_plain_graph(labels: str, make_run: Callable
     def loss(theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
         return -(w * (p * outputs(theta, x).log_softmax(dim=1)).sum(dim=1)).sum()
 
-    images, lr = images.detach().requires_grad_(), state.lr.detach().requires_grad_()
+    images, lr = images.detach().requires_grad_(), state.rates.detach().requires_grad_()
     soft = logits.detach().requires_grad_() if labels == "learned" else None
     p = torch.nn.functional.one_hot(state.labels, 10).double() if soft is None else soft.softmax(dim=1)
     start = drawn.start.double().requires_grad_()
-    before = trained(loss, start, images, p, lr, drawn.before).detach().requires_grad_()
-    theta = trained(loss, before, images, p, lr, drawn.window)
-    x, y = objective._real[drawn.real], objective._labels[drawn.real]
+    adam, gradients = run.settings.distill.student_optimiser == "adam", []
+    before = trained(loss, start, images, p, lr, drawn.before, adam, gradients).detach().requires_grad_()
+    gradients[:] = [g.detach() for g in gradients]
+    theta = trained(loss, before, images, p, lr, drawn.window, adam, gradients)
+    x, y = objective._real.batch(drawn.tested, images.detach())
+    assert bool(drawn.tested.augmentation.operation) == adam
     total = torch.nn.functional.cross_entropy(outputs(theta, x), y)
     wanted = torch.autograd.grad(total, [images, lr, *([soft] if soft is not None else [])])
 
     assert torch.allclose(slope.loss, total, rtol=1e-9)
-    assert torch.allclose(slope.images, wanted[0], rtol=0, atol=1e-9 * float(wanted[0].abs().max()))
+    assert torch.allclose(slope.images, wanted[0], rtol=0, atol=1e-8 * float(wanted[0].abs().max()))
     assert torch.allclose(slope.lr, wanted[1], rtol=1e-8)
     if soft is not None:
         assert slope.logits is not None
-        assert torch.allclose(slope.logits, wanted[2], rtol=0, atol=1e-9 * float(wanted[2].abs().max()))
+        assert torch.allclose(slope.logits, wanted[2], rtol=0, atol=1e-8 * float(wanted[2].abs().max()))
     counts = y.bincount(minlength=10)
     assert int(counts.max() - counts.min()) <= 1  # as many of each class as 37 images allow
     assert len(y) == 37
@@ -173,13 +202,37 @@ def test_a_set_that_is_missing_is_refused_before_any_work(cli: Cli) -> None:
     assert "none.h5 is missing; name a file that exists" in said
 
 
-def test_there_is_nothing_to_diagnose(make_run: Callable[..., Run]) -> None:
+def test_what_is_told_of_it_fits_an_objective_without_a_matched_step(make_run: Callable[..., Run]) -> None:
+    from attcli.report import gather, page, plots
     from attcli.stages import diagnose
 
     run = make_run(**CHANGES)
     pipeline.distill(run)
+    folder = run.settings.runtime.artifacts
+    told = diagnose.run(run.history, folder / "diagnosis", None, [1], 2)
+    assert [file.name for file in told.files] == ["loss.csv", "loss.png", "loss.svg"]
+    _, arrays = artefact.read(run.history, history.KIND, history.MAKER)
+    first, last = arrays["loss"][:2].mean(), arrays["loss"][-2:].mean()
+    assert told.sentences[0] == (
+        f"the loss on real images was {first:.4f} on average in the first 2 iterations and {last:.4f} in the last 2"
+    )
     with pytest.raises(UserError, match="holds no distances to experts"):
         diagnose.read(run.history, None, [1], 2)
+
+    facts = gather.facts(folder, [run.settings.runtime.work_dir])
+    drawn = plots.of_run(facts)
+    assert list(drawn) == ["loss", "lr"]
+    assert drawn["loss"].title == "Loss on real images"
+    assert [sentence for sentence in facts.missing if "scores" not in sentence] == []
+    text = page.of_run(facts, drawn).partition("<h2>Settings")[0]
+    assert not re.search("matching loss|Step that was matched|expert", text)
+
+    assert facts.history is not None
+    constant = facts.history.lr.model_copy(update={name: [0.01] * 6 for name in ("low", "mean", "high")})
+    still = facts.model_copy(update={"history": facts.history.model_copy(update={"lr": constant})})
+    assert list(plots.of_run(still)) == ["loss"]
+    own = facts.model_copy(update={"about": facts.about.model_copy(update={"dataset": "folder"})})
+    assert "Own images</bdi>, distilled by" in page.of_run(own, {})
 
 
 def test_the_plan_has_no_experts(make_run: Callable[..., Run]) -> None:

@@ -99,6 +99,7 @@ def test_the_learning_rates_of_the_literature_fall_as_theirs() -> None:
     ncfm = [factor for factor, _ in schedule(NAMED["ncfm"])]
     assert len(ncfm) == 2000
     assert [ncfm[i] for i in (0, 399, 400, 800, 1200, 1600, 1999)] == [1, 1, 0.5, 0.25, 0.125, 0.0625, 0.0625]
+    assert [*schedule(NAMED["adam"])] == [(1.0, False)] * 1000
 
 
 def test_a_protocol_of_the_literature_takes_only_what_is_asked_for() -> None:
@@ -108,6 +109,9 @@ def test_a_protocol_of_the_literature_takes_only_what_is_asked_for() -> None:
     assert protocol_of("mtt", of_a_set, {"epochs": 5, "batch": None}) == Protocol("released", 5)
     assert protocol_of(None, of_a_set, {"batch": 7}) == Protocol("exact", 300, 7, augment="none")
     assert protocol_of("released", of_a_set, {}) == Protocol("released", 300, 10, augment="none")
+    by_adam = protocol_of("adam", of_a_set, {})
+    assert by_adam == replace(NAMED["adam"], epochs=300, batch=10, augment="none")
+    assert (by_adam.optimiser, by_adam.weight_decay, by_adam.rate) == ("adamw", 0, None)
 
 
 def test_what_most_protocols_do_without_is_not_stated() -> None:
