@@ -5,7 +5,7 @@ from typing import Any
 from attcli import registry
 from attcli.settings.models import Settings
 
-SCORES = ("el2n", "forgetting")
+SCORES = ("el2n", "grand", "forgetting")
 """What attcli itself finds out about how hard images are."""
 
 READ_BY: dict[str, dict[str, tuple[str, ...]]] = {

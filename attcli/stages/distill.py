@@ -192,6 +192,8 @@ def _distill(
         return
     if resumed:
         logger.info("resuming after iteration {} of {}", resumed.iteration, wanted)
+    if run.settings.distill.init == "ranked" and resumed is None:
+        difficulty.scores(run, data)  # may take a while: kept before other processes wait in step
     with jobs.shared(run, "distill") as job:
         job.begin_in_step()
         loop, state = begin(run, data, trajectories, resumed)
