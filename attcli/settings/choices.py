@@ -5,7 +5,7 @@ from typing import Any
 from attcli import registry
 from attcli.settings.models import Settings
 
-SCORES = ("el2n", "forgetting")
+SCORES = ("el2n", "grand", "forgetting")
 """What attcli itself finds out about how hard images are."""
 
 READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
@@ -25,6 +25,7 @@ READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
         "easy-first": ("buffer.curriculum_start", "buffer.curriculum_growth", "buffer.difficulty"),
     },
     "buffer.difficulty": dict.fromkeys(SCORES, ("buffer.difficulty_networks", "buffer.difficulty_epochs")),
+    "distill.emphasis": {"cam": ("distill.emphasis_every", "distill.emphasis_added")},
     "distill.init": {"ranked": ("distill.rank_offset", "buffer.difficulty")},
     "distill.compare": {"deep": ("distill.left_out",), "far": ("distill.left_out",)},
 }
