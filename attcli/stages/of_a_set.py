@@ -111,10 +111,16 @@ def baselines_for(settings: Evaluate, choices: coding.Choices) -> tuple[str, ...
 
 def protocol_for(run: Run, distilled: synthetic.SyntheticSet) -> Protocol:
     """The protocol: what a flag, --set or params file says, else what the set's file says, else the literature's."""
-    settings, own = run.settings.evaluate, distilled.about["protocol"]
+    settings = run.settings.evaluate
     asked = {name: getattr(settings, name) for name in (*NUMBERS, "protocol") if name != "name"}
     asked = {name: value for name, value in asked.items() if run.asked(f"evaluate.{name}", files=True)}
-    name = asked.pop("protocol", None) or own.get("protocol")
+    return own_protocol(distilled, **asked)
+
+
+def own_protocol(distilled: synthetic.SyntheticSet, protocol: str | None = None, **asked: Any) -> Protocol:
+    """The protocol that the set's file says, or the one of that name, but for what is `asked`."""
+    own = distilled.about["protocol"]
+    name = protocol or own.get("protocol")
     if name == "replay":
         return _replay(distilled)
     return protocol_of(name, {key: own.get(key) for key in NUMBERS if key != "name"}, asked)
