@@ -47,7 +47,7 @@ GROUPS = {"data/sources": "attcli.datasets", "storage": "attcli.storages", "inte
 KINDS = {
     "dataset": Kind("data/sources", "prepare.dataset"),
     "network": Kind("networks", "network.arch", ("norms", "blocks", "attention"), ("timm",)),
-    "trainer": Kind("trainers", "buffer.trainer", ("training",)),
+    "trainer": Kind("trainers", "buffer.trainer", ("training", "curriculum")),
     "method": Kind("methods", "distill.method"),
     "objective": Kind("objectives", "distill.objective", ("real_images",)),
     "parameterisation": Kind("parameterisations", "distill.parameterisation"),
@@ -160,6 +160,9 @@ def source(name: str) -> ModuleType:
     """The module that loads the dataset `name`."""
     return module("dataset", base(name))
 
+
+OWN = ("folder", "hf")
+"""Sources of anybody's images, which no recipe is for."""
 
 OWN_IMAGES = "--dataset folder --data-dir PATH reads images of your own"
 """What is said to somebody who names a folder instead of a dataset."""

@@ -25,18 +25,18 @@ SETTINGS = {
     "prepare.dataset": "cifar10",
     "prepare.limit_per_class": 100,
     "prepare.normalise": "literature",
+    "network.width": 64,
     "buffer.experts": 4,
-    "buffer.epochs": 4,
+    "buffer.epochs": 8,
     "distill.ipc": 1,
     "distill.spans": 2,
     "distill.syn_steps": 20,
     "distill.expert_epochs": 2,
     "distill.max_start_epoch": 2,
-    "distill.iterations": 10,
+    "distill.iterations": 40,
     "evaluate.repeats": 4,
     "evaluate.epochs": 50,
-    "evaluate.baselines": "random",
-    "evaluate.random_lrs": "[0.01]",
+    "evaluate.baselines": "[]",
     "runtime.execution": "eager",
     "runtime.threads": 1,
 }
@@ -59,9 +59,9 @@ def main(
             figures[stage] = _compared(stage, folder, data_dir, processes, rounds)
             shown = figures[stage]
             typer.echo(f"{stage:9} {shown['one_s']:7.1f} s  {shown['several_s']:7.1f} s  {shown['speed_up']:.2f} times")
-    if json_file:
-        about = {"machine": {**machine("cpu"), "threads": 1}, "settings": SETTINGS, "processes": processes}
-        json_file.write_text(json.dumps({**about, "rounds": rounds, "stages": figures}, indent=2) + "\n")
+            if json_file:
+                about = {"machine": {**machine("cpu"), "threads": 1}, "settings": SETTINGS, "processes": processes}
+                json_file.write_text(json.dumps({**about, "rounds": rounds, "stages": figures}, indent=2) + "\n")
 
 
 def _compared(stage: str, folder: Path, data_dir: Path, processes: int, rounds: int) -> dict[str, Any]:

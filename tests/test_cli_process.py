@@ -110,3 +110,4 @@ def test_what_is_said_of_a_folder_while_settings_are_read_looks_like_the_log(tmp
     assert all(re.match(r"\d\d:\d\d:\d\d (INFO|WARNING) ", line) for line in lines), ended.stderr
     assert sum("notes.txt" in line for line in lines) == 1
     assert sum("looking at 40 files" in line for line in lines) == 1
+    assert sum("recipes are for published datasets, and folder is none" in line for line in lines) == 1

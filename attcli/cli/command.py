@@ -119,7 +119,6 @@ def run_stage(
     begin_log(sets)
     resolved = resolve_flags(flags, sets, params, recipe)
     check_under_dvc(resolved)
-    from loguru import logger
 
     from attcli import progress, runtime
     from attcli.cli import in_container
@@ -130,8 +129,7 @@ def run_stage(
     settings = resolved.settings
     progress.configure(settings.runtime.verbosity)
     if not resolved.recipe_found and resolved.content_not_from_params():
-        used = f"{resolved.recipe} is used" if resolved.rests_on_recipe else "the defaults apply"
-        logger.warning("there is no recipe for just this method, dataset and ipc; {}", used)
+        _tell_no_recipe(resolved)
     scored = _target(target)
     if dry_run:
         run = Run(settings, origin=resolved.origin, params=resolved.params, **options)
@@ -147,6 +145,20 @@ def run_stage(
             _announce(run, name, scored, resolved)
             in_container.announce(run, name, scored, whole=recipe is not None)
         return _staged(run, name, act)
+
+
+def _tell_no_recipe(resolved: "Resolved") -> None:
+    """Say which settings apply where no recipe is for just this; a warning where there are recipes of the dataset."""
+    from loguru import logger
+
+    from attcli import registry
+
+    dataset = resolved.settings.prepare.dataset
+    used = f"{resolved.recipe} is used" if resolved.rests_on_recipe else "the defaults apply"
+    if registry.base(dataset) in registry.OWN:
+        logger.info("recipes are for published datasets, and {} is none; {}", dataset, used)
+    else:
+        logger.warning("there is no recipe for just this method, dataset and ipc; {}", used)
 
 
 def _staged(run: "Run", name: str, act: Callable[[ModuleType, "Run"], Any] | None) -> Any:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from attcli import __version__
-from attcli.cli import bare, doctor, init, inspection, interchange, recipes, records, report, stages, work
+from attcli.cli import bare, doctor, experts, init, inspection, interchange, recipes, records, report, stages, work
 from attcli.cli.command import reporting
 from attcli.cli.difference import DiffWithDefaults
 
@@ -99,6 +99,15 @@ EXAMPLES = {
         "attcli recipes show att/cifar10/ipc10",
         "attcli recipes use att/digits/ipc10",
     ),
+    "experts": (
+        "attcli experts compact --to small",
+        "attcli experts compact other/experts --to small --waypoints 3",
+    ),
+    "experts compact": (
+        "attcli experts compact --to small",
+        "attcli experts compact other/experts --to small --waypoints 3",
+        "attcli experts compact --to small --force",
+    ),
     "recipes list": (
         "attcli recipes list",
         "attcli recipes list --dataset cifar10 --method att",
@@ -188,6 +197,10 @@ app.add_typer(records_app, name="records", epilog=_examples("records"), rich_hel
 OF_RECORDS: dict[str, Callable[..., None]] = {"list": records.list_records, "add": records.add}
 for name, function in OF_RECORDS.items():
     records_app.command(name, epilog=_examples(f"records {name}"), cls=bare.Command)(function)
+
+experts_app = typer.Typer(cls=bare.Group, no_args_is_help=True, help=experts.HELP)
+app.add_typer(experts_app, name="experts", epilog=_examples("experts"), rich_help_panel=EXCHANGE)
+experts_app.command("compact", epilog=_examples("experts compact"), cls=bare.Command)(experts.compact)
 
 
 def _version(value: bool) -> None:

@@ -65,5 +65,6 @@ def _settings(flags: dict[str, Any], params: Any) -> tuple["Settings", "Finding"
         return defaults.settings, Finding(
             "settings", "problem", str(error), "fix that; what follows is for the defaults"
         )
-    source = f"{resolved.params}" if resolved.params else f"no params.yaml here, so those of recipe {resolved.recipe}"
+    by_default = f"no params.yaml here; without flags, commands use recipe {resolved.recipe}"
+    source = f"{resolved.params}" if resolved.params else by_default
     return resolved.settings, Finding("settings", "ok", source)

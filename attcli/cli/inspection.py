@@ -178,6 +178,8 @@ def diagnose(
 ) -> None:
     """Say and draw how far the steps of the student were from the experts' parameters that they had to reach.
 
+    Of a set that was made without experts, the course of its loss is told.
+
     Writes figures as PNG and SVG, and their data as CSV.
     """
     with reporting():

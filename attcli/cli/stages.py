@@ -147,8 +147,9 @@ def distill(
 
     If the dataset or the experts are missing, they are made first. To continue a finished run, ask for more iterations.
 
-    Methods: att, mtt, ftd, tesla, datm, fred; without experts real-loss, rat-bptt, dd, ld; add +multiformation, +uint8
-    or +codes for more images in the same bytes. All settings: `attcli config distill --describe`.
+    Methods: att, mtt, ftd, tesla, datm, pad, mct, fyi, selmatch, fred; without experts real-loss, rat-bptt, dd, ld; add
+    +multiformation, +uint8 or +codes for more images in the same bytes.
+    All settings: `attcli config distill --describe`.
     """
     with reporting():
         flags = given(

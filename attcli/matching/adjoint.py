@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from attcli.matching import objective
-from attcli.matching.engine import Batches, Match, Select
+from attcli.matching.compare import EVERYTHING, Compared
+from attcli.matching.engine import Batches, Match, Select, Stop
 from attcli.matching.step_functions import Derivatives, StepFunctions
 
 HOST_SHARE = 0.25
@@ -57,15 +58,22 @@ def trajectory(
     batches: Batches,
     lr: Tensor,
     storage: torch.device | None = None,
+    stop: Stop | None = None,
+    m: Tensor | None = None,
 ) -> tuple[States, Tensor]:
-    """The states from `start` (P,) on, after every SGD step on `batches`, and their distances (2, N) to `target`."""
+    """The states from `start` (P,) on, after every SGD step on `batches`, and their distances (2, n) to `target`.
+
+    n is the number of batches, or fewer where `stop` ends the training. Distances are measured in the numbers that the
+    mask m (P,) keeps.
+    """
     distances: list[Tensor] = []
-    states = unrolled(step_functions, start, batches, lr, storage, lambda theta: _append(distances, theta, target))
+
+    def ends(theta: Tensor) -> bool:
+        distances.append(objective.distance(theta, target, m))
+        return stop is not None and stop(torch.stack(distances, dim=1))
+
+    states = unrolled(step_functions, start, batches, lr, storage, ends)
     return states, torch.stack(distances, dim=1)
-
-
-def _append(distances: list[Tensor], theta: Tensor, target: Tensor) -> None:
-    distances.append(objective.distance(theta, target))
 
 
 def rate_of(lr: Tensor, step: int) -> Tensor:
@@ -79,26 +87,35 @@ def unrolled(
     batches: Batches,
     lr: Tensor,
     storage: torch.device | None = None,
-    met: Callable[[Tensor], None] = lambda theta: None,
+    ends: Callable[[Tensor], bool] = lambda theta: False,
 ) -> States:
-    """The states from `start` (P,) on, after every SGD step on `batches`; `met` sees each of them."""
+    """The states from `start` (P,) on, after every SGD step on `batches`, up to the one at which `ends` is true."""
     states = States(start, len(batches), storage)
     theta = start
     for i in range(len(batches)):
         theta = torch.addcmul(theta, step_functions.gradient(theta, *batches[i]), rate_of(lr, i), value=-1)
         states[i + 1] = theta
-        met(theta)
+        if ends(theta):
+            break
     return states
 
 
 def match(
-    step_functions: StepFunctions, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select
+    step_functions: StepFunctions,
+    start: Tensor,
+    target: Tensor,
+    batches: Batches,
+    lr: Tensor,
+    select: Select,
+    stop: Stop | None = None,
+    compared: Compared = EVERYTHING,
 ) -> Match:
     """The adjoint engine; see `attcli.matching.engine.Engine` for shapes."""
-    states, distances = trajectory(step_functions, start, target, batches, lr)
+    states, distances = trajectory(step_functions, start, target, batches, lr, stop=stop, m=compared.always(target))
     k = select(distances)
     theta = states[k]
-    loss, lam = objective.loss(theta, start, target), objective.slope(theta, start, target)
+    m = compared.at(theta, target)
+    loss, lam = objective.loss(theta, start, target, m), objective.slope(theta, start, target, m)
     return Match(loss, k, distances, swept(step_functions, states, batches, k, lam, lr))
 
 

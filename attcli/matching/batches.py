@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from attcli import augment
+from attcli.matching import mirror
 from attcli.matching.engine import Batch
 
 GROUP_VALUES = {"cpu": 1, "cuda": 4096 * 3 * 32 * 32}
@@ -14,22 +15,30 @@ GROUP_VALUES = {"cpu": 1, "cuda": 4096 * 3 * 32 * 32}
 
 @dataclass(frozen=True)
 class Plan:
-    """The draws of one outer iteration: indices (N, B), weights (N, B), the augmentation of each of the N steps."""
+    """The draws of one outer iteration: indices (N, B), weights (N, B), the augmentation of each of the N steps.
+
+    mirrored: which images of a batch are mirrored before that, bool (N, B); None for none of them.
+    """
 
     indices: Tensor
     weights: Tensor
     augmentations: augment.Draws
+    mirrored: Tensor | None = None
 
     def to(self, device: torch.device) -> "Plan":
         """The same draws on a device, sent in one copy."""
         if device.type == "cpu":
             return self
-        parts = (self.indices, self.weights, self.augmentations.uniform)
+        parts = (self.indices, self.weights, self.augmentations.uniform, *_if_any(self.mirrored))
         packed = pack(parts)
         if device.type == "cuda":
             packed = packed.pin_memory()
-        indices, weights, uniform = unpack(packed.to(device, non_blocking=True), parts)
-        return Plan(indices, weights, replace(self.augmentations, uniform=uniform))
+        indices, weights, uniform, *mirrored = unpack(packed.to(device, non_blocking=True), parts)
+        return Plan(indices, weights, replace(self.augmentations, uniform=uniform), *mirrored)
+
+
+def _if_any(x: Tensor | None) -> tuple[Tensor, ...]:
+    return () if x is None else (x,)
 
 
 def pack(parts: tuple[Tensor, ...]) -> Tensor:
@@ -44,14 +53,21 @@ def unpack(packed: Tensor, parts: tuple[Tensor, ...]) -> list[Tensor]:
 
 
 def plan(
-    images: int, batch: int, n_steps: int, strategy: str, generator: torch.Generator, *, short_first: bool = False
+    images: int,
+    batch: int,
+    n_steps: int,
+    strategy: str,
+    generator: torch.Generator,
+    *,
+    short_first: bool = False,
+    mirrors: str = "none",
 ) -> Plan:
     """Draw `n_steps` batches: every pass over the set is a new permutation cut into chunks of `batch`.
 
     A pass's last chunk (or its first, as in the literature's students) may be short: it is filled up with images of
-    weight 0, so that all batches have one shape.
+    weight 0, so that all batches have one shape. `mirrors` is a rule of `attcli.matching.mirror`.
     """
-    batch = min(batch, images)
+    batch = mirror.distinct(min(batch, images), mirrors)
     chunks = -(-images // batch)
     missing = chunks * batch - images if short_first else 0
     indices = torch.zeros((n_steps, batch), dtype=torch.long)
@@ -64,7 +80,18 @@ def plan(
         taken = order[max(0, chunk * batch - missing) : (chunk + 1) * batch - missing]
         indices[step, : len(taken)] = taken
         weights[step, : len(taken)] = 1 / len(taken)
-    return Plan(indices, weights, augment.draw(strategy, n_steps, batch, generator))
+    if mirrors == "none":
+        return Plan(indices, weights, augment.draw(strategy, n_steps, batch, generator))
+    indices, weights, mirrored = mirror.mirrors(indices, weights, mirrors, generator)
+    drawn = augment.draw(mirror.without_flip(strategy), n_steps, indices.shape[1], generator)
+    return Plan(indices, weights, drawn, mirrored)
+
+
+def sizes(images: int, batch: int, mirrors: str) -> tuple[int, int]:
+    """The images of a batch of such a plan, and those of the short one in each pass, 0 where none is short."""
+    different = mirror.distinct(min(batch, images), mirrors)
+    each = 2 if mirrors in ("pairs", "both") else 1
+    return each * different, each * (images % different)
 
 
 def probabilities(labels: Tensor, classes: int) -> Tensor:
@@ -129,28 +156,30 @@ class SyntheticBatches:
             by_operation.setdefault(self.plan.augmentations.operations[step], []).append(step)
         return by_operation
 
-    def _drawn(self, operation: str, steps: list[int]) -> tuple[Tensor, augment.Draw]:
-        """The images that these steps see, one step after the other, and their common draw."""
+    def _drawn(self, operation: str, steps: list[int]) -> tuple[Tensor, Tensor | None, augment.Draw]:
+        """The images that these steps see, one step after the other, which are mirrored, and their common draw."""
         index = torch.cat([self.plan.indices[step] for step in steps])
         uniform = torch.cat([self.plan.augmentations.uniform[step] for step in steps])
-        return index, augment.Draw(operation, uniform)
+        marks = self.plan.mirrored
+        mirrored = None if marks is None else torch.cat([marks[step] for step in steps])
+        return index, mirrored, augment.Draw(operation, uniform)
 
     def _augment(self, steps: range) -> dict[int, Tensor]:
         augmented: dict[int, Tensor] = {}
         for operation, alike in self._by_operation(steps).items():
-            index, drawn = self._drawn(operation, alike)
-            x = augment.apply(drawn, self.images[index])
+            index, mirrored, drawn = self._drawn(operation, alike)
+            x = augment.apply(drawn, mirror.applied(self.images[index], mirrored))
             augmented |= dict(zip(alike, x.chunk(len(alike)), strict=True))
         return augmented
 
     def _flush(self) -> None:
-        """Through the augmentation to the images."""
+        """Through the augmentation, and back from mirror images, to the images."""
         for operation, alike in self._by_operation(sorted(self._pending)).items():
-            index, drawn = self._drawn(operation, alike)
+            index, mirrored, drawn = self._drawn(operation, alike)
             dx = torch.cat([self._pending[step] for step in alike])
             if operation:
                 with torch.enable_grad():
-                    images = self.images[index].requires_grad_()
+                    images = mirror.applied(self.images[index], mirrored).requires_grad_()
                     (dx,) = torch.autograd.grad(augment.apply(drawn, images), images, dx)
-            self._image_gradient.index_add_(0, index, dx)
+            self._image_gradient.index_add_(0, index, mirror.applied(dx, mirrored))
         self._pending = {}

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from attcli.matching.compare import EVERYTHING, Compared
 from attcli.matching.step_functions import StepFunctions
 
 
@@ -38,11 +39,16 @@ class Batches(Protocol):
 
 
 Select = Callable[[Tensor], int]
+Stop = Callable[[Tensor], bool]
+"""Of the distances (2, n) after the student's first n steps: whether its training ends there."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """What one outer iteration found: loss, the matched step k, distances (2, N) in L1 and L2, dL/dlr."""
+    """What one outer iteration found: loss, the matched step k, distances (2, n) in L1 and L2, dL/dlr.
+
+    n is the number of steps that the student took: all N_S of them, or fewer where its training was stopped.
+    """
 
     loss: Tensor
     step: int
@@ -54,9 +60,20 @@ class Engine(Protocol):
     """Trains the student from `start` on `batches` and differentiates the matching loss of the selected step."""
 
     def __call__(
-        self, step_functions: StepFunctions, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select
+        self,
+        step_functions: StepFunctions,
+        start: Tensor,
+        target: Tensor,
+        batches: Batches,
+        lr: Tensor,
+        select: Select,
+        stop: Stop | None = None,
+        compared: Compared = EVERYTHING,
     ) -> Match:
-        """Start and target (P,), lr a scalar tensor; the gradient in the synthetic set goes through pull_back."""
+        """Start and target (P,), lr a scalar tensor; the gradient in the synthetic set goes through pull_back.
+
+        `compared` says which of the numbers count.
+        """
 
 
 def load(name: str) -> Engine:

@@ -27,4 +27,13 @@ def nearest(distances: Tensor, metric: str = "l1") -> int:
     return row.shape[0] - int(row.flip(0).argmin())
 
 
+def without_hope(distances: Tensor, metric: str, patience: int) -> bool:
+    """Whether each of the last `patience` steps is farther from the target than the nearest step before them.
+
+    The student's training may end there: as long as the distances do not fall below the smallest one again later, the
+    nearest step of the steps so far is the nearest of all.
+    """
+    return distances.shape[1] - nearest(distances, metric) >= patience
+
+
 SELECTORS: dict[str, Callable[[Tensor, str], int]] = {"last": last, "nearest": nearest}

@@ -13,18 +13,27 @@ from torch import Tensor
 
 from attcli.matching import objective
 from attcli.matching.adjoint import pulled_back, trajectory
-from attcli.matching.engine import Batches, Match, Select
+from attcli.matching.compare import EVERYTHING, Compared
+from attcli.matching.engine import Batches, Match, Select, Stop
 from attcli.matching.step_functions import StepFunctions
 
 
 def match(
-    step_functions: StepFunctions, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select
+    step_functions: StepFunctions,
+    start: Tensor,
+    target: Tensor,
+    batches: Batches,
+    lr: Tensor,
+    select: Select,
+    stop: Stop | None = None,
+    compared: Compared = EVERYTHING,
 ) -> Match:
     """The TESLA engine; see `attcli.matching.engine.Engine` for shapes."""
-    states, distances = trajectory(step_functions, start, target, batches, lr)
+    states, distances = trajectory(step_functions, start, target, batches, lr, stop=stop, m=compared.always(target))
     k = select(distances)
     theta = states[k]
-    loss, lam = objective.loss(theta, start, target), objective.slope(theta, start, target)
+    m = compared.at(theta, target)
+    loss, lam = objective.loss(theta, start, target, m), objective.slope(theta, start, target, m)
     lr_gradient = torch.zeros_like(lr)
     for i in range(k):
         lr_gradient -= pulled_back(step_functions, states[i], batches, i, lam, lr).inner

@@ -8,19 +8,28 @@ import torch
 from torch import Tensor
 
 from attcli.matching import objective
-from attcli.matching.engine import Batches, Match, Select
+from attcli.matching.compare import EVERYTHING, Compared
+from attcli.matching.engine import Batches, Match, Select, Stop
 from attcli.matching.step_functions import StepFunctions
 
 
 def match(
-    step_functions: StepFunctions, start: Tensor, target: Tensor, batches: Batches, lr: Tensor, select: Select
+    step_functions: StepFunctions,
+    start: Tensor,
+    target: Tensor,
+    batches: Batches,
+    lr: Tensor,
+    select: Select,
+    stop: Stop | None = None,
+    compared: Compared = EVERYTHING,
 ) -> Match:
     """The unroll engine; see `attcli.matching.engine.Engine` for shapes."""
     labels = batches.learned_labels
     with torch.enable_grad():
         lr = lr.detach().requires_grad_()
         theta = start.detach().requires_grad_()
-        states, inputs = [], []
+        states, inputs, distances = [], [], []
+        always = compared.always(target)
         for i in range(len(batches)):
             x, p, w = batches[i]
             x, p = x.detach().requires_grad_(), p.detach().requires_grad_(labels)
@@ -28,12 +37,15 @@ def match(
             theta = theta - lr * g
             states.append(theta)
             inputs.append((x, p))
+            distances.append(objective.distance(theta.detach(), target, always))
+            if stop is not None and stop(torch.stack(distances, dim=1)):
+                break
+        k = select(torch.stack(distances, dim=1))
         with torch.no_grad():
-            distances = torch.stack([objective.distance(state, target) for state in states], dim=1)
-        k = select(distances)
-        loss = objective.loss(states[k - 1], start, target)
+            m = compared.at(states[k - 1], target)
+        loss = objective.loss(states[k - 1], start, target, m)
         wanted = [lr, *(x for x, _ in inputs[:k]), *(p for _, p in inputs[:k] if labels)]
         lr_gradient, *by_input = torch.autograd.grad(loss, wanted)
     for i in range(k):
         batches.pull_back(i, by_input[i], by_input[k + i] if labels else None)
-    return Match(loss.detach(), k, distances, lr_gradient)
+    return Match(loss.detach(), k, torch.stack(distances, dim=1), lr_gradient)

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attcli import registry
+from attcli.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,6 +95,14 @@ class Objective(Protocol):
         `memory` is that of the last slope whose update was made. An objective without one returns none. One that has
         one must compute the same memory in every process.
         """
+
+
+def loss(name: str) -> str:
+    """What the objective of that name minimises, in words: its module's `LOSS`. Of one that is unknown, its loss."""
+    try:
+        return str(getattr(registry.module("objective", name), "LOSS", "loss"))
+    except UserError:  # of another package, which is missing here
+        return "loss"
 
 
 def load(name: str, inputs: Inputs) -> Objective:

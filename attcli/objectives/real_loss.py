@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from attcli.settings import Distill
 
 
+LOSS = "loss on real images"
+
 DECAY = 0.9
 """Decay of the moving average of the length of images' gradients, as in RaT-BPTT."""
 

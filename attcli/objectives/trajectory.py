@@ -6,27 +6,51 @@ Which span and which of the student's steps are matched, and how the gradient is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from pydantic import Field
 
 from attcli.objectives import NOTHING, Memory
+from attcli.options import Section
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from attcli.execution import Work
     from attcli.matching.batches import Plan
+    from attcli.matching.engine import Stop
     from attcli.matching.step_functions import StepFunctions
     from attcli.objectives import Inputs, Slope
 
+LOSS = "matching loss"
+
 TOGETHER = 250
 """Images that an expert labels at a time."""
+
+
+class Options(Section):
+    """The options of trajectory matching beside its axes."""
+
+    compare: Literal["all", "deep", "far"] = Field(
+        "all",
+        description="which of the network's numbers are compared with the expert's. all; deep: without those of the "
+        "first layers (PAD); far: without those that are nearest to the expert's (EDF)",
+    )
+    left_out: float = Field(
+        0.25, ge=0, lt=1, description="compare deep or far: the share of the numbers that is left out"
+    )
+    mirror: Literal["none", "pairs", "random", "both"] = Field(
+        "none",
+        description="mirror images in the student's batches. none; pairs: half as many images, each also mirrored "
+        "(FYI); random: each mirrored with probability 1/2; both. All but none leave out the augmentation's flip",
+    )
 
 
 class Drawn(NamedTuple):
     """What chance decides in an iteration, and the rows (2, P) of the expert's span."""
 
     expert: int
-    start_epoch: int
+    start_epoch: float
     plan: Plan
     rows: Tensor
 
@@ -36,13 +60,15 @@ class TrajectoryMatching:
 
     def __init__(self, inputs: Inputs) -> None:
         from attcli.matching import engine
+        from attcli.matching.compare import Compared
 
         self._settings, self._seed = inputs.settings, inputs.seed
         self._experts, self._student = inputs.experts, inputs.student
         self._classes, self._images = inputs.architecture.classes, len(inputs.images)
         self._pinned = inputs.images.device.type == "cuda"
         self._match = engine.load(inputs.settings.engine)
-        self.step_functions = step_functions_of(inputs)
+        self._compared = Compared(inputs.settings.compare, inputs.settings.left_out)
+        self.step_functions = step_functions_of(inputs, inputs.settings.mirror)
 
     def ahead(self, iteration: int, span: int) -> Drawn:
         """Draw expert, start epoch and the student's batches, and read the two rows of the expert."""
@@ -62,9 +88,20 @@ class TrajectoryMatching:
             expansion_end=settings.expansion_end,
         )
         first, end = WINDOWS[settings.window](bounds, iteration)
-        start_epoch = int(torch.randint(first, end, (), generator=generator))
+        if settings.start_epochs == "real":
+            start_epoch = first + (end - first) * float(torch.rand((), generator=generator, dtype=torch.float64))
+        else:
+            start_epoch = int(torch.randint(first, end, (), generator=generator))
         batch = settings.batch_syn or self._images
-        drawn = plan(self._images, batch, settings.syn_steps, settings.augment, generator, short_first=True)
+        drawn = plan(
+            self._images,
+            batch,
+            settings.syn_steps,
+            settings.augment,
+            generator,
+            short_first=True,
+            mirrors=settings.mirror,
+        )
         rows = torch.from_numpy(self._experts.rows(expert, (start_epoch, start_epoch + settings.expert_epochs)))
         return Drawn(expert, start_epoch, drawn, rows.pin_memory() if self._pinned else rows)
 
@@ -79,9 +116,9 @@ class TrajectoryMatching:
         learned = self._settings.labels == "learned"
         targets = probabilities(labels, self._classes).to(images)
         batches = SyntheticBatches(images, targets, drawn.plan.to(images.device), learned_labels=learned)
-        match = self._match(self.step_functions, start, target, batches, lr, self._select)
+        match = self._match(self.step_functions, start, target, batches, lr, self._select, self._stop(), self._compared)
         by_images, by_logits = batches.gradients()
-        l1, l2 = match.distances.cpu().numpy()
+        l1, l2 = _of_all_steps(match.distances, len(batches)).cpu().numpy()
         facts = {"expert": drawn.expert, "start_epoch": drawn.start_epoch, "step": match.step, "l1": l1, "l2": l2}
         return Slope(match.loss, by_images, by_logits, match.lr_gradient, labels, facts)
 
@@ -89,6 +126,16 @@ class TrajectoryMatching:
         from attcli.matching.select import SELECTORS
 
         return SELECTORS[self._settings.select](distances, self._settings.select_metric)
+
+    def _stop(self) -> Stop | None:
+        """When the student's training ends before its last step, if it may."""
+        from attcli.matching.select import without_hope
+
+        settings = self._settings
+        if settings.select != "nearest" or settings.patience is None:
+            return None
+        metric, patience = settings.select_metric, settings.patience
+        return lambda distances: without_hope(distances, metric, patience)
 
     def _taught(self, images: Tensor, target: Tensor) -> Tensor:
         """The logits (n, K) that the expert gives the images at the end of the span (TESLA's labels)."""
@@ -101,24 +148,32 @@ class TrajectoryMatching:
             return torch.cat([teacher.logits(target, part) for part in images.split(TOGETHER)])
 
 
+def _of_all_steps(distances: Tensor, n_steps: int) -> Tensor:
+    """The distances (2, n) as (2, n_steps): those of steps that the student did not take are not known, NaN."""
+    import torch
+
+    return torch.nn.functional.pad(distances, (0, n_steps - distances.shape[1]), value=torch.nan)
+
+
 def make(inputs: Inputs) -> TrajectoryMatching:
     """The objective for these inputs."""
     return TrajectoryMatching(inputs)
 
 
-def step_functions_of(inputs: Inputs) -> StepFunctions:
-    """The student's step functions for sets shaped like the images."""
+def step_functions_of(inputs: Inputs, mirrors: str = "none") -> StepFunctions:
+    """The student's step functions for sets shaped like the images; `mirrors` is the rule for mirror images."""
     from attcli import execution
+    from attcli.matching.batches import sizes
     from attcli.matching.statistics import unfilled
 
     settings, how, images = inputs.settings, inputs.execution, inputs.images
-    batch = min(settings.batch_syn or len(images), len(images))
+    batch, short = sizes(len(images), settings.batch_syn or len(images), mirrors)
     work = execution.Work(
         image=tuple(images.shape[1:]),
         classes=inputs.architecture.classes,
         batch=batch,
         images=batch * settings.syn_steps * settings.iterations * settings.spans,
-        short=len(images) % batch,
+        short=short,
         derivatives=True,
         labels=settings.labels == "learned",
         dtype=images.dtype,

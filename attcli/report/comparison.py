@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attcli import objectives
 from attcli.errors import UserError, one_line
 from attcli.records.model import Published
 from attcli.report import words
@@ -106,6 +107,9 @@ def _scores(runs: Sequence[Facts], arch: str) -> Drawn:
 
 
 def _losses(runs: Sequence[Facts]) -> Drawn:
+    names = {objectives.loss(facts.about.objective) for facts in runs if facts.history is not None}
+    name = names.pop() if len(names) == 1 else "loss"
+
     def draw(axes: "Axes", theme: Theme) -> None:
         values = []
         for number, facts in enumerate(runs):
@@ -116,13 +120,13 @@ def _losses(runs: Sequence[Facts]) -> Drawn:
             style = "o" if len(smooth) == 1 else "-" if number < len(theme.runs) else "--"
             axes.plot(facts.history.first, smooth, style, color=shade, linewidth=2, label=facts.name)
             values.append(smooth)
-        axes.set(xlabel="iteration", ylabel="matching loss")
+        axes.set(xlabel="iteration", ylabel=name)
         axes.margins(x=0.02)
         plain_ticks(axes)
         by_power(axes, np.concatenate(values))
         axes.legend(frameon=False, fontsize=8.5, labelcolor=theme.ink)
 
-    return drawn("Matching loss", "means around each iteration", 3.6, draw)
+    return drawn(name.capitalize(), "means around each iteration", 3.6, draw)
 
 
 def page_of(runs: Sequence[Facts], plots: Mapping[str, Drawn]) -> str:

@@ -15,10 +15,11 @@ DIGITS = 6
 """Significant digits that are kept of a number."""
 
 
-def of_history(arrays: Arrays, steps: int | None) -> History | None:
+def of_history(arrays: Arrays, steps: int | None, *, chosen: bool = True) -> History | None:
     """What a history's columns tell; None where they are empty. `steps`: the steps of a student.
 
-    Every stretch has the same number of iterations, the last one perhaps fewer.
+    chosen: whether one of these is chosen to be matched, as in trajectory matching. Every stretch has the same number
+    of iterations, the last one perhaps fewer.
     """
     iterations = len(arrays["iteration"])
     if not iterations:
@@ -31,7 +32,7 @@ def of_history(arrays: Arrays, steps: int | None) -> History | None:
         stretch=stretch,
         first=[int(i) for i in arrays["iteration"][::stretch]],
         loss=_course(arrays["loss"], stretch),
-        step=_course(arrays["step"], stretch),
+        step=_course(arrays["step"], stretch) if chosen else None,
         lr=_course(arrays["lr"], stretch),
         steps=steps,
         not_accepted=int((np.asarray(arrays["accepted"]) == 0).sum()),

@@ -64,7 +64,9 @@ def facts(folder: Path, works: Sequence[Path], name: str = "", here: Resolved | 
     results = Results(folder, works, *artefact.read(file, synthetic.KIND, synthetic.MAKER))
     gaps, about, learned_lr = Gaps(), results.about, float(results.arrays["lr"])
     trained = gaps.tried(lambda: experts_of(results))
-    if trained is None:
+    making = results.header.settings.get("distill")
+    without_experts = isinstance(making, Mapping) and "experts" not in making
+    if trained is None and not without_experts:
         gaps.add("the experts are not beside the set, so their settings and number of epochs are not known")
     scored = gaps.tried(lambda: scores.read(folder, results.header))
     spent = gaps.tried(lambda: cost.spent(results, trained, scored.work if scored else None))
@@ -72,7 +74,8 @@ def facts(folder: Path, works: Sequence[Path], name: str = "", here: Resolved | 
     other = ours if theirs is None else differing(ours, theirs)
     size, images = _of_images(file, gaps)
     course = gaps.tried(lambda: _history(results))
-    _note_times(gaps, spent.times if spent else Times())
+    stages = ("prepare", "distill") if without_experts else ("prepare", "buffer", "distill")
+    _note_times(gaps, spent.times if spent else Times(), stages)
     if course and course.iterations != about["iteration"]:
         gaps.add(f"the history tells of {course.iterations} of {about['iteration']} iterations")
     archs = list(scored.scores) if scored else []
@@ -107,6 +110,7 @@ def _about(results: Results, file: Path, learned_lr: float, theirs: Usual | None
     parameterisation, storage = coding_names(about)
     return About(
         **{key: about[key] for key in ("dataset", "method", "ipc", "seed", "channels", "classes")},
+        objective=plain(results.header.settings.get("distill", {}).get("objective", "trajectory")),
         parameterisation=parameterisation,
         storage=storage,
         iterations=about["iteration"],
@@ -150,11 +154,13 @@ def _history(results: Results) -> History | None:
         try:
             names = (*COLUMNS, history.SPAN) if history.SPAN in file else COLUMNS
             arrays: artefact.Arrays = {name: np.asarray(file[name][()]) for name in names}
+            chosen = file["l1"].shape[1] > 0  # distances, one of which is the smallest
         except (OSError, KeyError, RuntimeError) as error:
             raise artefact.damaged(results.folder / "history.h5", history.MAKER, error) from None
     if header.fingerprint != results.header.fingerprint:
         raise UserError(f"{results.folder / 'history.h5'} is of another set; run `{history.MAKER}`")
-    return courses.of_history(history.by_iteration(arrays), results.header.settings.get("distill", {}).get("syn_steps"))
+    steps = results.header.settings.get("distill", {}).get("syn_steps")
+    return courses.of_history(history.by_iteration(arrays), steps, chosen=chosen)
 
 
 def _real(results: Results) -> RealImages | None:
@@ -165,8 +171,8 @@ def _real(results: Results) -> RealImages | None:
     return RealImages(images=prepared[1], bytes=prepared[1] * about["channels"] * about["resolution"] ** 2)
 
 
-def _note_times(gaps: Gaps, times: Times) -> None:
-    lacking = [stage for stage in ("prepare", "buffer", "distill") if getattr(times, stage) is None]
+def _note_times(gaps: Gaps, times: Times, stages: Sequence[str]) -> None:
+    lacking = [stage for stage in stages if getattr(times, stage) is None]
     if lacking:
         gaps.add(f"the times of {', '.join(lacking)} are not known, as no work folder keeps them")
 

@@ -32,6 +32,7 @@ class About(Part):
 
     dataset: str
     method: str
+    objective: str = "trajectory"
     parameterisation: str
     storage: str
     ipc: PositiveInt
@@ -89,7 +90,8 @@ class History(Part):
     first: list[NonNegativeInt]
     """The first iteration of every stretch."""
     loss: Course
-    step: Course
+    step: Course | None
+    """None where no step of the student is chosen to be matched."""
     lr: Course
     steps: PositiveInt | None
     """Steps of a student, of which one is matched."""

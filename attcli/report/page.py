@@ -47,6 +47,7 @@ def environment() -> Environment:
     )
     templates.globals["version"] = __version__
     templates.filters["network"] = words.network
+    templates.filters["dataset"] = words.dataset
     templates.filters["svg"] = lambda content: f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
     templates.filters["value"] = lambda value: value if isinstance(value, str) else json.dumps(value)
     return templates
@@ -57,7 +58,7 @@ def of_run(facts: Facts, drawn: Mapping[str, Drawn]) -> str:
     values = {
         "facts": facts,
         "about": facts.about,
-        "title": f"{facts.about.dataset}, distilled by {facts.about.method}",
+        "title": f"{words.dataset(facts.about.dataset)}, distilled by {facts.about.method}",
         "lead": lead(facts),
         "figures": key_figures(facts),
         "score_plots": [plot for name, plot in drawn.items() if name.startswith("scores")],

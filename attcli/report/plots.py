@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attcli import objectives
 from attcli.records.model import Published, Score
 from attcli.report import words
 from attcli.report.looks import Drawn, Theme, drawn
@@ -39,7 +40,11 @@ def of_run(facts: Facts) -> dict[str, Drawn]:
     """The plots of a run by the name of their file; none of what the run has no data for."""
     plots = {file_name("scores", arch): _scores(facts, arch) for arch in facts.scores}
     if facts.history is not None:
-        plots |= {"loss": _loss(facts.history), "step": _step(facts.history), "lr": _lr(facts.history)}
+        plots["loss"] = _loss(facts.history, objectives.loss(facts.about.objective))
+        if facts.history.step is not None:
+            plots["step"] = _step(facts.history, facts.history.step)
+        if _moves(facts.history.lr):
+            plots["lr"] = _lr(facts.history)
     return plots
 
 
@@ -102,18 +107,25 @@ def _legend(history: History) -> str:
     return f"faint: smallest to largest of {history.stretch:,} iterations; bold: mean"
 
 
-def _loss(history: History) -> Drawn:
+def _moves(course: Course) -> bool:
+    """Whether a number is another one in some iterations."""
+    values = numbers([*course.low, *course.high])
+    values = values[np.isfinite(values)]
+    return len(values) > 0 and bool(values.max() > values.min() or len(course.mean) == 1)
+
+
+def _loss(history: History, name: str) -> Drawn:
     def draw(axes: "Axes", theme: Theme) -> None:
         _band(axes, history, history.loss, theme.own)
         by_power(axes, numbers([*history.loss.low, *history.loss.high]))
-        axes.set_ylabel("matching loss")
+        axes.set_ylabel(name)
 
-    return drawn("Matching loss", _legend(history), HEIGHT, draw)
+    return drawn(name.capitalize(), _legend(history), HEIGHT, draw)
 
 
-def _step(history: History) -> Drawn:
+def _step(history: History, course: Course) -> Drawn:
     def draw(axes: "Axes", theme: Theme) -> None:
-        _band(axes, history, history.step, theme.own)
+        _band(axes, history, course, theme.own)
         axes.set_ylabel("student's step")
         if history.steps:
             axes.set_ylim(0, history.steps * 1.12)

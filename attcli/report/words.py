@@ -19,6 +19,9 @@ KINDS = {
 }
 """What networks were trained on; baselines of other packages have their own names."""
 
+OWN_IMAGES, FROM_HUB = "folder", "hf:"
+"""The dataset of somebody's own images, and how names of datasets on the Hugging Face Hub begin."""
+
 NETWORKS = {"convnet": "ConvNet", "mlp": "MLP", "vit": "ViT", "lenet": "LeNet", "alexnet": "AlexNet"}
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -27,6 +30,11 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400
 def kind(name: str) -> str:
     """What networks were trained on, in words."""
     return KINDS.get(name, one_line(name))
+
+
+def dataset(name: str) -> str:
+    """A dataset's name as a title has it."""
+    return "Own images" if name == OWN_IMAGES else one_line(name.removeprefix(FROM_HUB))
 
 
 def network(name: str) -> str:

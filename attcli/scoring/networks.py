@@ -91,11 +91,11 @@ class Networks:
 
         trained_on: the images (n, C, H, W) that it was trained on.
         """
-        return accuracy(self._student(architecture, theta, trained_on), theta, *tested)
+        return accuracy(self.student(architecture, theta, trained_on), theta, *tested)
 
     def tested(self, architecture: Architecture, theta: Tensor, trained_on: Inputs, tested: Labelled) -> dict[str, Any]:
         """The test of such a network: its accuracy in percent, and its confusion matrix."""
-        student = self._student(architecture, theta, trained_on)
+        student = self.student(architecture, theta, trained_on)
         counts = confusion(student, theta, *tested, architecture.classes)
         return {"accuracy": 100 * int(counts.trace()) / len(tested[1]), "confusion": counts.tolist()}
 
@@ -105,8 +105,9 @@ class Networks:
 
     def reader(self, architecture: Architecture, theta: Tensor, trained_on: Inputs) -> Callable[[Inputs], Tensor]:
         """Takes images to what the last linear layer of such a network takes in for them, f64 (n, D) on the CPU."""
-        student = self._student(architecture, theta, trained_on)
+        student = self.student(architecture, theta, trained_on)
         return lambda images: features(student, theta, images, architecture.classes)
 
-    def _student(self, architecture: Architecture, theta: Tensor, trained_on: Inputs) -> Student:
+    def student(self, architecture: Architecture, theta: Tensor, trained_on: Inputs) -> Student:
+        """The student that tests these parameters: its batch norms have the statistics of `trained_on`."""
         return calibrated(in_this_thread(self._students[architecture], self.device), theta, trained_on)

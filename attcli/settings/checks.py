@@ -91,8 +91,18 @@ def _spans(settings: Settings) -> None:
     if settings.epochs < settings.matched_epochs:
         raise UserError(
             f"buffer.epochs {settings.epochs} is too few: matching reads {settings.matched_epochs} epochs "
-            f"(max_start_epoch - 1 + expert_epochs); set buffer.epochs to auto"
+            f"({_read_by_matching(settings)}); set buffer.epochs to auto"
         )
+    if settings.buffer.waypoints is not None and settings.buffer.waypoints > settings.epochs + 1:
+        raise UserError(
+            f"buffer.waypoints {settings.buffer.waypoints} is more than the {settings.epochs + 1} networks of an "
+            f"expert of {settings.epochs} epochs; lower it, or raise buffer.epochs"
+        )
+
+
+def _read_by_matching(settings: Settings) -> str:
+    """How the number of epochs that matching reads follows from settings."""
+    return f"max_start_epoch {'- 1 ' if settings.distill.start_epochs == 'whole' else ''}+ expert_epochs"
 
 
 def _counts(settings: Settings, info: DatasetInfo) -> None:
@@ -111,6 +121,12 @@ def _counts(settings: Settings, info: DatasetInfo) -> None:
         raise UserError(
             f"distill.ipc {distill.ipc}{pays_for} is more than the {smallest} training images of the smallest class of "
             f"{info.name}; lower it or set distill.init=noise"
+        )
+    passed_over = int(distill.rank_offset * per_class)
+    if distill.init == "ranked" and passed_over + per_class > smallest:
+        raise UserError(
+            f"distill.rank_offset {distill.rank_offset} passes over {passed_over} images of each class, which leaves "
+            f"fewer than {per_class} of the {smallest} of the smallest class of {info.name}; lower it"
         )
     if settings.buffer.batch > total - prepare.validation:
         left = total - prepare.validation

@@ -5,6 +5,9 @@ from typing import Any
 from attcli import registry
 from attcli.settings.models import Settings
 
+SCORES = ("el2n", "forgetting")
+"""What attcli itself finds out about how hard images are."""
+
 READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
     "prepare.normalise": {"zca": ("prepare.zca_eps",)},
     "distill.window": {"expanding": ("distill.current_max_start_epoch", "distill.expansion_end")},
@@ -13,9 +16,17 @@ READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "distill.label_storage": {"uint8": ("distill.scales_every", "distill.scales_until")},
     "distill.objective": {
-        "trajectory": ("distill.select", "distill.window", "distill.engine", "distill.expert_epochs"),
+        "trajectory": (
+            *("distill.select", "distill.start_epochs", "distill.window", "distill.engine", "distill.expert_epochs"),
+        ),
     },
-    "distill.select": {"nearest": ("distill.select_metric",)},
+    "distill.select": {"nearest": ("distill.select_metric", "distill.patience")},
+    "buffer.curriculum": {
+        "easy-first": ("buffer.curriculum_start", "buffer.curriculum_growth", "buffer.difficulty"),
+    },
+    "buffer.difficulty": dict.fromkeys(SCORES, ("buffer.difficulty_networks", "buffer.difficulty_epochs")),
+    "distill.init": {"ranked": ("distill.rank_offset", "buffer.difficulty")},
+    "distill.compare": {"deep": ("distill.left_out",), "far": ("distill.left_out",)},
 }
 """For a setting that chooses: what each of its values reads that others do not."""
 
@@ -30,13 +41,17 @@ def readers() -> dict[str, dict[str, tuple[str, ...]]]:
         setting = registry.KINDS[kind].setting
         section = setting.split(".", maxsplit=1)[0]
         table[setting] = {
-            name: (
-                *(f"{section}.{option}" for option in registry.options(kind, name)),
-                *READ_BY.get(setting, {}).get(name, ()),
-            )
+            name: (*_declared(kind, name, section), *READ_BY.get(setting, {}).get(name, ()))
             for name in registry.names(kind)
         }
     return table
+
+
+def _declared(kind: str, name: str, section: str) -> list[str]:
+    """The options that a choice declares and always reads: not those that only a value of another option reads."""
+    own = [f"{section}.{option}" for option in registry.options(kind, name)]
+    some = {option for setting in own for options in READ_BY.get(setting, {}).values() for option in options}
+    return [option for option in own if option not in some]
 
 
 def idle(settings: Settings) -> set[str]:

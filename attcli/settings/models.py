@@ -93,11 +93,34 @@ class Buffer(_with_options("trainer")):  # type: ignore[misc]
         "auto", description="epochs per expert; auto: as many as matching reads"
     )
     imported: str | None = Field(None, pattern="^sha256:[0-9a-f]{16}$", description="imported experts, by their name")
+    waypoints: Annotated[int, Field(ge=2, le=10_000)] | None = Field(
+        None,
+        description="compact experts: so many networks of each are kept, and how far it was on the way between them "
+        "after every epoch; default: a network per epoch",
+    )
     lr: PositiveFloat = Field(0.01, description="SGD learning rate")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD momentum")
     weight_decay: NonNegativeFloat = Field(0.0, description="SGD weight decay")
     batch: PositiveInt = Field(512, description="images per batch")
     augment: str = Field(DSA, description="DSA: color, crop, cutout, flip, scale, rotate, joined by _; or none")
+    curriculum: Literal["none", "easy-first"] = Field(
+        "none",
+        description="which images experts meet when. none: all in every epoch; easy-first: at first the easy ones of "
+        "each class, after many epochs no longer the easiest (PAD)",
+    )
+    curriculum_start: float = Field(
+        0.75, gt=0, le=1, description="easy-first: the share of each class's images that the first epoch takes"
+    )
+    curriculum_growth: NonNegativeInt = Field(20, description="easy-first: the epoch from which on all images are met")
+    difficulty: str = Field(
+        "el2n",
+        description="how hard training images are, for easy-first and distill.init ranked: el2n or forgetting, by "
+        "networks that are trained for it; or a file with a number per training image, higher for harder",
+    )
+    difficulty_networks: Annotated[int, Field(ge=1, le=1000)] = Field(
+        10, description="el2n, forgetting: how many networks are trained to find it out"
+    )
+    difficulty_epochs: PositiveInt = Field(10, description="el2n, forgetting: for how many epochs each is trained")
     precision: Precision = "float32"
     seed: SeedOfTraining = None
 
@@ -121,6 +144,10 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
     expert_epochs: PositiveInt = Field(4, description="epochs of the expert that the student imitates (M in papers)")
     min_start_epoch: NonNegativeInt = Field(0, description="start epochs are drawn from this one on")
     max_start_epoch: PositiveInt = Field(2, description="start epochs are drawn below this (T+ in the papers)")
+    start_epochs: Literal["whole", "real"] = Field(
+        "whole",
+        description="start epochs are whole, or real: between two epochs the expert is on the straight line",
+    )
     window: Literal["fixed", "expanding"] = Field(
         "fixed",
         description="the range of start epochs. fixed: always the same; expanding: it grows up to max_start_epoch",
@@ -141,6 +168,11 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
     select_metric: Literal["l1", "l2"] = Field(
         "l1", description="how the nearest step is measured: l1, as in ATT's released code, or l2, as in its paper"
     )
+    patience: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        None,
+        description="nearest step: the student's training ends after so many steps in a row that are farther away than "
+        "the nearest so far, which saves time; default: it takes all steps",
+    )
     labels: Literal["hard", "learned", "teacher"] = Field(
         "hard",
         description="hard: class numbers; learned: logits that are learned; teacher: the logits of the expert that is "
@@ -159,10 +191,20 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
     start_from: Path | None = Field(
         None, description="file of a finished set or snapshot that the images, labels and learning rate start from"
     )
-    init: Literal["real", "noise", "correct"] = Field(
+    init: Literal["real", "noise", "correct", "ranked"] = Field(
         "real",
         description="what images start from. real: random real images; noise: random numbers; correct: real images "
-        "that experts classify correctly",
+        "that experts classify correctly; ranked: each class's hardest images from a rank on (SelMatch)",
+    )
+    rank_offset: NonNegativeFloat = Field(
+        0.5, description="ranked: how many of the hardest images are passed over, in units of the images per class"
+    )
+    distilled_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of each class's images that are distilled; the others, the hardest for ranked, train "
+        "students too, and stay as they were",
     )
     label_epoch: NonNegativeInt | None = Field(
         None, description="epoch of the experts that judge and label initial images; default: their last"
@@ -298,7 +340,8 @@ class Settings(Section):
     @property
     def matched_epochs(self) -> int:
         """The epochs of an expert that matching can read: the last start epoch plus the matched span."""
-        return self.distill.max_start_epoch - 1 + self.distill.expert_epochs
+        last = self.distill.max_start_epoch - (self.distill.start_epochs == "whole")
+        return last + self.distill.expert_epochs
 
     @property
     def epochs(self) -> int:

@@ -16,7 +16,10 @@ PIPELINE: dict[str, dict[str, Any]] = {
         "outs": ["artifacts/dataset.h5"],
     },
     "buffer": {
-        "params": ["seed", "prepare", "network", "buffer", "distill.expert_epochs", "distill.max_start_epoch"],
+        "params": [
+            *("seed", "prepare", "network", "buffer", "distill.expert_epochs", "distill.max_start_epoch"),
+            "distill.start_epochs",
+        ],
         "deps": ["artifacts/dataset.h5"],
         "outs": ["artifacts/experts"],
     },
@@ -29,7 +32,10 @@ PIPELINE: dict[str, dict[str, Any]] = {
         "outs": [
             *("artifacts/synthetic.h5", "artifacts/normaliser.h5", "artifacts/snapshots", "artifacts/history.h5"),
         ],
-        "plots": [{"artifacts/history.csv": {"cache": False}}, {"artifacts/images.png": {"cache": False}}],
+        "plots": [
+            {"artifacts/history.csv": {"cache": False, "title": "loss", "x": "iteration", "y": "loss"}},
+            {"artifacts/images.png": {"cache": False}},
+        ],
     },
     "evaluate": {
         "params": ["seed", "prepare", "evaluate"],
@@ -40,10 +46,8 @@ PIPELINE: dict[str, dict[str, Any]] = {
 }
 """What each stage reads and makes; the repository's own dvc.yaml says the same, and names attcli's modules besides."""
 
-PLOTS = [
-    {name: {"x": {"artifacts/history.csv": "iteration"}, "y": {"artifacts/history.csv": column}}}
-    for name, column in (("matching loss", "loss"), ("matched step", "step"))
-]
+PLOTS = [{"matched step": {"x": {"artifacts/history.csv": "iteration"}, "y": {"artifacts/history.csv": "step"}}}]
+"""The plots besides those of single files, of which DVC draws one each."""
 
 HEADING = """\
 # Written by `attcli init`. Each stage is a command of attcli; params.yaml holds all settings.

@@ -13,7 +13,7 @@ from attcli import execution, registry, runtime, trainers
 from attcli.errors import DamagedError, DivergedError, UserError
 from attcli.matching.parameters import vector
 from attcli.progress import track
-from attcli.stages import identity, inputs, jobs
+from attcli.stages import compacting, difficulty, identity, inputs, jobs, restoring
 from attcli.stages.interrupt import Stop, deferred
 from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset, experts
@@ -36,52 +36,60 @@ def run(run: Run) -> None:
         for file in experts.present(run.experts):
             if not may_write(run, file, experts.KIND, experts.MAKER, fingerprint, decisive):
                 file.unlink()
-        if settings.buffer.imported:
-            _restore(run, fingerprint)
+        if settings.buffer.waypoints is not None:
+            if not _compact(run, data, (fingerprint, decisive)):
+                return
+        elif settings.buffer.imported:
+            restoring.restore(run, fingerprint, run.experts)
             return
-        kept = run.work("buffer", fingerprint)
-        if run.fresh == "buffer" or not all(_published(run, kept, i, epochs) for i in range(wanted)):
-            with run.working("buffer", fingerprint) as folder:
-                _train(run, data, fingerprint, decisive, folder)
-                if run.out_of_time():
-                    return
+        elif not _make(run, data, fingerprint, decisive, run.experts):
+            return
     logger.info("{} holds {} experts of {} epochs", run.experts, wanted, epochs)
 
 
-def _restore(run: Run, fingerprint: str) -> None:
-    """Take imported experts from the kept work where they are missing among the results, which hold all of them, whole.
+def _make(run: Run, data: dataset.Dataset, fingerprint: str, decisive: dict[str, object], to: Path) -> bool:
+    """Train the experts that are missing in the folder `to`; whether all are there in the end, in time."""
+    kept = run.work("buffer", fingerprint)
+    every = range(run.settings.buffer.experts)
+    if run.fresh == "buffer" or not all(_published(to, kept, i, run.settings.epochs) for i in every):
+        with run.working("buffer", fingerprint) as folder:
+            _train(run, data, fingerprint, decisive, folder, to)
+            return not run.out_of_time()
+    return True
 
-    UserError where there are not as many, or not as long, as asked for: they cannot be trained.
+
+def _compact(run: Run, data: dataset.Dataset, made_by: identity.Identity) -> bool:
+    """Write compact experts among the results, of whole ones that are made first; whether all are there, in time.
+
+    The whole ones stay in the work folder of the compact ones, linked to their own.
     """
-    settings, name = run.settings, run.settings.buffer.imported
-    if run.fresh == "buffer":
-        raise UserError(f"the experts {name} were imported and can't be trained anew; leave --fresh out")
-    with run.working_at(run.work("buffer", fingerprint), "buffer") as kept:
-        for file in experts.present(run.experts):
-            publish(file, kept / file.name)
-        for file in experts.present(kept):
-            publish(file, run.experts / file.name)
-    lengths = [experts.epochs_of(file) for file in experts.present(run.experts)]
-    if not lengths:
-        raise UserError(f"the experts {name} are not here; import their files again, for this dataset and network")
-    if len(lengths) < settings.buffer.experts:
-        raise UserError(
-            f"{settings.buffer.experts} experts are asked for, {name} has {len(lengths)}; say --experts {len(lengths)}"
-        )
-    if min(lengths) < settings.epochs:
-        raise UserError(
-            f"{settings.epochs} epochs of experts are asked for, those of {name} have {min(lengths)}; lower "
-            f"distill.max_start_epoch or distill.expert_epochs"
-        )
+    settings = run.settings
+    targets = [experts.path(run.experts, index) for index in range(settings.buffer.experts)]
+    if run.fresh != "buffer" and all(t.exists() and experts.epochs_of(t) == settings.epochs for t in targets):
+        return True
+    whole = identity.buffer(identity.whole_experts(settings), data.sha256)
+    with run.working_at(run.work("buffer", made_by[0]), "compact") as sources:
+        if settings.buffer.imported:
+            restoring.restore(run, whole[0], sources)
+        else:
+            for file in experts.present(sources) if run.fresh == "buffer" else []:
+                file.unlink()
+            if not _make(run, data, *whole, sources):
+                return False
+        with track("experts", len(targets)) as progress:
+            for index, target in enumerate(targets):
+                compacting.compact(experts.path(sources, index), target, made_by, settings.epochs)
+                progress.advance(target.name)
+    return True
 
 
-def _published(run: Run, folder: Path, index: int, epochs: int) -> bool:
-    """Whether the results hold an expert with exactly so many epochs; it is taken from the kept work if need be.
+def _published(to: Path, folder: Path, index: int, epochs: int) -> bool:
+    """Whether the folder `to` holds an expert with exactly so many epochs; it is taken from the kept work if need be.
 
     What is kept is verified before it is published. What is damaged is set aside, to be trained again. A published
     file never holds momentum, as those of earlier versions did, so that it does not tell how it came about.
     """
-    target, kept = experts.path(run.experts, index), experts.path(folder, index)
+    target, kept = experts.path(to, index), experts.path(folder, index)
     if target.exists() and experts.epochs_of(target) == epochs and not experts.holds_momentum(target):
         return True
     for source in (kept, target):
@@ -108,13 +116,15 @@ def _adopt(published: Path, file: Path) -> None:
         publish(published, file)
 
 
-def _train(run: Run, data: dataset.Dataset, fingerprint: str, decisive: dict[str, object], folder: Path) -> None:
-    """Train what is missing in the work folder, and publish each expert when it is finished."""
+def _train(
+    run: Run, data: dataset.Dataset, fingerprint: str, decisive: dict[str, object], folder: Path, to: Path
+) -> None:
+    """Train what is missing in the work folder, and publish each expert in the folder `to` when it is finished."""
     wanted, epochs = run.settings.buffer.experts, run.settings.epochs
     for index in range(wanted):
-        if experts.path(run.experts, index).exists():
-            _adopt(experts.path(run.experts, index), experts.path(folder, index))
-    missing = [index for index in range(wanted) if not _published(run, folder, index, epochs)]
+        if experts.path(to, index).exists():
+            _adopt(experts.path(to, index), experts.path(folder, index))
+    missing = [index for index in range(wanted) if not _published(to, folder, index, epochs)]
     if not missing:
         return
     own = run.ranks.share(missing)
@@ -123,22 +133,25 @@ def _train(run: Run, data: dataset.Dataset, fingerprint: str, decisive: dict[str
     processes = f" by {run.ranks.size} processes, of which this one trains {len(own)}" if run.ranks.several else ""
     logger.info("training {} experts to {} epochs each, {} still to be trained{}", wanted, epochs, left, processes)
     total = epochs * (wanted - len(missing) + len(own))
+    difficulty.curriculum(run, data)  # other processes find its scores when they begin
     with run.tracking("buffer", folder.name) as log:
 
         def logged(index: int, epoch: int, loss: float, accuracy: float) -> None:
             log(index * epochs + epoch, {"loss": loss, "accuracy": accuracy, "expert": index})
 
-        job = jobs.shared(run, "buffer", making=[fingerprint, decisive], folder=str(folder), missing=missing)
+        job = jobs.shared(
+            run, "buffer", making=[fingerprint, decisive], folders=[str(folder), str(to)], missing=missing
+        )
         with job, track("expert epochs", total, total - sum(epochs - done[index] for index in own)) as progress:
 
             def told(index: int, epoch: int, loss: float, accuracy: float) -> None:
                 progress.advance(f"expert {index}, loss {loss:.3f}, accuracy {accuracy:.1f} %")
                 logged(index, epoch, loss, accuracy)
 
-            _train_own(run, _Trainer(run, data, fingerprint, decisive), folder, own, told)
+            _train_own(run, _Trainer(run, data, fingerprint, decisive), folder, to, own, told)
         for index in sorted({*missing} - {*own}):
             file = experts.path(folder, index)
-            whole = (run.out_of_time() or jobs.appears(file)) and _published(run, folder, index, epochs)
+            whole = (run.out_of_time() or jobs.appears(file)) and _published(to, folder, index, epochs)
             if not whole and run.out_of_time():
                 continue
             if not whole:
@@ -151,13 +164,14 @@ def _train(run: Run, data: dataset.Dataset, fingerprint: str, decisive: dict[str
                 logged(index, epoch, *measured)
 
 
-def share(run: Run, job: jobs.Job, making: list[Any], folder: str, missing: list[int]) -> None:
+def share(run: Run, job: jobs.Job, making: list[Any], folders: list[str], missing: list[int]) -> None:
     """A rank's part in training experts: its own, in the work folder that rank 0 holds."""
     trainer = _Trainer(run, inputs.read_dataset(run), *making)
-    _train_own(run, trainer, Path(folder), run.ranks.share(missing), lambda *told: None)
+    folder, to = map(Path, folders)
+    _train_own(run, trainer, folder, to, run.ranks.share(missing), lambda *told: None)
 
 
-def _train_own(run: Run, trainer: "_Trainer", folder: Path, own: list[int], told: Told) -> None:
+def _train_own(run: Run, trainer: "_Trainer", folder: Path, to: Path, own: list[int], told: Told) -> None:
     """Train some experts, and publish each when it is finished."""
     with deferred() as stop:
         for index in own:
@@ -165,7 +179,13 @@ def _train_own(run: Run, trainer: "_Trainer", folder: Path, own: list[int], told
             trainer.train(index, run.settings.epochs, file, told, stop)
             if stop.asked or run.out_of_time():
                 return
-            publish(file, experts.path(run.experts, index))
+            publish(file, experts.path(to, index))
+
+
+def _short(met: list[int], batch: int) -> int:
+    """The images of a short batch, if epochs of so many images leave one: of a single image, if one does."""
+    left = {count % batch for count in met} - {0}
+    return 1 if 1 in left else max(left, default=0)
 
 
 class _Trainer:
@@ -178,17 +198,19 @@ class _Trainer:
         self._dtype = execution.dtype(run.settings.buffer.precision)
         self._images = data.network_inputs("train", self._device, self._dtype)
         self._labels = data.labels["train"].to(self._device)
+        self._curriculum = difficulty.curriculum(run, data)
         self._architecture = inputs.architecture(run.settings.network, data.about)
         how, wanted = run.settings.runtime, run.settings.buffer
         student = execution.student(self._architecture.build, self._device, wanted.precision)
         execution.set_precision(wanted.precision)
-        batch = min(wanted.batch, len(self._images))
+        met = [self._met(epoch) for epoch in range(run.settings.epochs)]
+        batch = min(wanted.batch, *met)
         work = execution.Work(
             image=tuple(self._images.shape[1:]),
             classes=self._architecture.classes,
             batch=batch,
-            short=len(self._images) % batch,
-            images=len(self._images) * wanted.experts * run.settings.epochs * trainers.gradients(wanted.trainer),
+            short=_short(met, batch),
+            images=sum(met) * wanted.experts * trainers.gradients(wanted.trainer),
             dtype=self._dtype,
         )
         execution.use_threads(how.threads, self._architecture.build, work)
@@ -211,6 +233,10 @@ class _Trainer:
             "seed": run.settings.seed_of("buffer"),
         }
         self._header = artefact.Header(experts.KIND, fingerprint, dict(decisive), about, runtime.versions())
+
+    def _met(self, epoch: int) -> int:
+        """How many images are met in an epoch."""
+        return len(self._images) if self._curriculum is None else self._curriculum.count(epoch)
 
     def _growing(self, index: int, file: Path) -> Growing:
         """What is kept of an expert, to be trained further; with its initial parameters if nothing is."""
@@ -255,6 +281,7 @@ class _Trainer:
     def _epoch(self, index: int, epoch: int, theta: Tensor, optimiser: Optimiser) -> tuple[float, float]:
         """Train one epoch, in place; loss and accuracy. DivergedError if the training did."""
         buffer = self._settings.buffer
+        among = None if self._curriculum is None else self._curriculum.epoch(epoch).to(self._device)
         measured = train_epoch(
             self._step_functions,
             theta,
@@ -266,6 +293,7 @@ class _Trainer:
             strategy=buffer.augment,
             descent=self._descent,
             generator=runtime.stream(self._settings.seed_of("buffer"), "expert-epoch", index, epoch),
+            among=among,
         )
         loss, accuracy = measured.tolist()
         if not np.isfinite(loss) or not bool(theta.isfinite().all()):

@@ -38,7 +38,8 @@ def begin(path: Path, settings: Settings, data: dataset.Dataset, decoder: Coding
     learned = {name: x.to(dtype) for name, x in numbers.items()}
     of_steps = None if distilled.rates is None else distilled.rates.to(dtype)
     everything = {**learned, **update.first_rates(settings, torch.tensor(distilled.lr, dtype=dtype), of_steps)}
-    constants = dict(constants)
+    constants = {name: x for name, x in constants.items() if name != states.FROZEN}
+    constants |= update.frozen(settings.distill, decoder, len(data.about["classes"]))
     if soft:
         everything[states.LOGITS] = distilled.labels.to(dtype)
         if states.LOGITS not in scales and (of_labels := decoder.fit_labels(everything[states.LOGITS])):

@@ -25,6 +25,7 @@ from attcli.matching.parameters import Layout
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.settings import Settings
+from attcli.settings.choices import SCORES
 from attcli.stages import facts, inputs
 
 MEASURED_SECONDS = 0.5
@@ -137,6 +138,8 @@ def buffer(settings: Settings, epochs: int) -> Cost:
     train = _train(settings)
     batch = min(settings.buffer.batch, train)
     passes = epochs * (2 if settings.buffer.trainer == "ftd" else 1)  # FTD's step takes two gradients
+    if settings.buffer.curriculum != "none":
+        passes += judging(settings)
     work = Work(_shape(network), network.classes, batch, train * passes)
     size = _slice(settings, batch)
     images = held_bytes((train, *_shape(network)))
@@ -147,12 +150,20 @@ def buffer(settings: Settings, epochs: int) -> Cost:
     )
 
 
+def judging(settings: Settings) -> int:
+    """The epochs of all networks that are trained to find out how hard images are, at most: some may be kept."""
+    buffer = settings.buffer
+    return buffer.difficulty_networks * buffer.difficulty_epochs if buffer.difficulty in SCORES else 0
+
+
 def distill(settings: Settings, iterations: int) -> Cost:
     """What so many iterations take."""
     network, distilling = inputs.architecture(settings.network, images_about(settings)), settings.distill
     images = network.classes * coding.images_per_class(distilling, network.channels, network.resolution)
     batch = min(distilling.batch_syn or images, images)
     seen = batch * distilling.syn_steps * distilling.spans * iterations
+    if distilling.init == "ranked":
+        seen += judging(settings) * _train(settings) // 4  # a step of theirs takes g alone, a quarter of g and h
     work = Work(_shape(network), network.classes, batch, seen, derivatives=True)
     size = _slice(settings, batch)
     states = 4 * (distilling.syn_steps + 1) * parameters(network)

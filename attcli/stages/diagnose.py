@@ -2,8 +2,10 @@
 
 Read from any run's history, of any method: the distances to the target along the student's steps, how often the nearest
 step N_opt misses the last by gamma or more, and N_opt itself over the iterations (ECCV 2024, figures 1, 2, 4 and 5).
+Where nothing was matched with experts there are no such distances, and the course of the loss is told instead.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attcli import objectives
 from attcli.errors import UserError, optional
 from attcli.store import artefact, history
 from attcli.store.files import atomic, write_text
@@ -91,7 +94,8 @@ def read(path: Path, metric: str | None, gammas: list[int], every: int) -> Diagn
         },
         mismatches={"first_iteration": first // spans, "iterations": np.diff([*first, rows]) // spans, **counts},
         matched={"iteration": arrays["iteration"], "nearest": optimum, "matched": arrays["step"]},
-        sentences=_sentences(optimum, np.asarray(arrays["step"]), n_steps, gammas),
+        sentences=_sentences(optimum, np.asarray(arrays["step"]), n_steps, gammas)
+        + _of_patience(header.settings, np.asarray(arrays["l1"])),
     )
 
 
@@ -122,6 +126,19 @@ def _sentences(optimum: NDArray[np.int64], matched: NDArray[np.int64], n_steps: 
     if not fits.all():
         lines.append(f"iterations without any finite distance to the target: {int((~fits).sum())}")
     return lines
+
+
+def _of_patience(settings: Mapping[str, Any], distances: NDArray[np.float32]) -> list[str]:
+    """A sentence where patience ended the student's training early: what came later was not measured."""
+    distill = settings.get("distill")
+    patience = distill.get("patience") if isinstance(distill, dict) else None
+    if patience is None:
+        return []
+    taken = distances.shape[1] - np.isnan(distances[:, ::-1]).argmin(axis=1)
+    return [
+        f"patience ({patience}) ended the student's training after {taken.mean():.1f} of {distances.shape[1]} steps on "
+        f"average; later steps are not counted"
+    ]
 
 
 STYLES = ("-", "--", "-.", ":")
@@ -187,6 +204,8 @@ def run(path: Path, folder: Path, metric: str | None, gammas: list[int], every: 
     if not gammas or min(gammas) < 1 or every < 1:
         raise UserError("--gammas and --every must be at least 1, as in --gammas 5,10,20 --every 50")
     optional("matplotlib.figure", "plots", "the figures of `attcli diagnose`")
+    if told := _without_distances(path, folder, every):
+        return told
     diagnosis = read(path, metric, gammas, every)
     name = f"{diagnosis.method.replace('$', '')}: "  # which would begin a formula
     drawn = {
@@ -200,10 +219,42 @@ def run(path: Path, folder: Path, metric: str | None, gammas: list[int], every: 
         ),
         "matched": ("iteration", (f"{name}nearest and matched step", "iteration", "step")),
     }
-    files = []
+    files: list[Path] = []
     for table, (x, titles) in drawn.items():
-        columns = getattr(diagnosis, table)
-        write_text(folder / f"{table}.csv", history.csv_of(columns))
-        _save(_figure(table, x, columns, titles), folder / table)
-        files += [folder / f"{table}.{kind}" for kind in ("csv", "png", "svg")]
+        files += _written(folder, table, x, getattr(diagnosis, table), titles)
     return Written(files, diagnosis.sentences)
+
+
+def _written(folder: Path, table: str, x: str, columns: Columns, titles: tuple[str, str, str]) -> list[Path]:
+    """Write a table and its figure."""
+    write_text(folder / f"{table}.csv", history.csv_of(columns))
+    _save(_figure(table, x, columns, titles), folder / table)
+    return [folder / f"{table}.{kind}" for kind in ("csv", "png", "svg")]
+
+
+def _without_distances(path: Path, folder: Path, every: int) -> Written | None:
+    """The course of the loss, where a history has no distances to experts; else None."""
+    header, arrays = artefact.read(path, history.KIND, history.MAKER)
+    if not len(arrays["l1"]) or arrays["l1"].shape[1]:
+        return None
+    making = header.settings.get("distill")
+    loss = objectives.loss(str(making.get("objective")) if isinstance(making, dict) else "")
+    columns = history.by_iteration(arrays)
+    losses = np.asarray(columns["loss"], np.float64)
+    count, some = len(losses), min(every, len(losses))
+    accepted = int((np.asarray(columns["accepted"]) != 0).sum())
+    titles = (f"{str(header.about['method']).replace('$', '')}: {loss}", "iteration", loss)
+    table: Columns = {"iteration": columns["iteration"], "loss": losses}
+    sentences = [
+        f"the {loss} was {_of_finite(losses[:some]):.4f} on average in the first {some} iterations and "
+        f"{_of_finite(losses[-some:]):.4f} in the last {some}",
+        f"{accepted} of {count} updates were accepted",
+        "nothing was matched with experts, so there are no distances to them",
+    ]
+    return Written(_written(folder, "loss", "iteration", table, titles), sentences)
+
+
+def _of_finite(values: NDArray[np.float64]) -> float:
+    """The mean of what is finite; NaN where nothing is."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else float("nan")

@@ -3,6 +3,7 @@
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from attcli.parameterisations import Space
 from attcli.progress import track
 from attcli.ranks import Ranks
 from attcli.settings import Distill, Settings
-from attcli.stages import identity, initial, inputs, jobs
+from attcli.stages import difficulty, identity, initial, inputs, jobs
 from attcli.stages.ahead import ReadAhead
 from attcli.stages.interrupt import deferred
 from attcli.stages.outcome import Outcome
@@ -106,7 +107,8 @@ def begin(
     decoder = coding.load(coding.choices(settings.distill), space)
     state = resumed
     if state is None and ranks.lead:
-        state = initial.begin(settings, data, trajectories, student, decoder, device)
+        of_images = partial(difficulty.scores, run, data)
+        state = initial.begin(settings, data, trajectories, student, decoder, device, of_images)
     state = _of_lead(ranks, state).to(device)
     objective = objectives.load(
         settings.distill.objective,
@@ -212,9 +214,11 @@ def _lead(run: Run, loop: Loop, state: states.State, results: Outcome, work: str
                 state = after
                 results.records += records
                 loss, step = _mean([r.loss for r in records]), _mean([r.step for r in records])
-                log(records[0].iteration, {"loss": loss, "step": step, "lr": records[0].lr})
+                chosen = {"step": step} if len(records[0].l1) else {}  # else all steps count
+                log(records[0].iteration, {"loss": loss, **chosen, "lr": records[0].lr})
                 loop.updates.give_up(state)
-                progress.advance(f"loss {loss:.4f}, step {step:g}, lr {records[0].lr:.5f}")
+                of_step = f"step {step:g}, " if chosen else ""
+                progress.advance(f"loss {loss:.4f}, {of_step}lr {records[0].lr:.5f}")
                 saved = _save(results, state, settings, saved)
             job.in_step = False
             if run.out_of_time() and state.iteration < wanted:

@@ -53,6 +53,11 @@ def _experts(source: Path, folder: Path, force: bool) -> list[Path]:
         raise UserError(f"{source} holds no experts; run `{experts.MAKER}`, or name the folder that holds them")
     opened = experts.Experts(files)
     try:
+        if opened.compact:
+            raise UserError(
+                f"{source} holds compact experts, and released-experts needs the network of every epoch; export the "
+                f"experts that they were made of"
+            )
         groups = [(folder / name, indices) for name, indices in released_experts.grouped(opened.abouts)]
         interchange.about_to_write([path for path, _ in groups], force)
         logger.warning("released-experts has no place for the network's name, the dataset, losses and settings")

@@ -151,6 +151,9 @@ def _buffer(run: Run) -> Plan:
     weights = cost.parameters(inputs.architecture(settings.network, cost.images_about(settings)))
     disk = count * (epochs + 1) * weights * 4
     what = f"{count} experts of {epochs} epochs"
+    if settings.buffer.waypoints is not None:
+        disk += count * settings.buffer.waypoints * weights * 4
+        what += f", and their compact form of {settings.buffer.waypoints} networks each"
     missing = count * epochs - kept.expert_epochs(run)
     if not missing:
         return Plan(f"nothing to do: {what} ({size_in_words(disk)}) are there")

@@ -4,22 +4,31 @@ Finished and unfinished work is found by it. How many experts are asked for, how
 iterations and repeats is no part of the stage's own, so that asking for more extends what is there.
 """
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 from attcli import registry
 from attcli.data import sources
-from attcli.errors import MissingError
+from attcli.errors import MissingError, UserError
 from attcli.settings import Settings
-from attcli.settings.choices import idle
+from attcli.settings.choices import SCORES, idle
 from attcli.stages import facts
 from attcli.store import artefact, dataset, synthetic
 
 ALGORITHM = {"prepare": 1, "buffer": 1, "distill": 2, "evaluate": 1}
 """Raise a stage's number when a change of the code alters its results, so that old work is not taken for new."""
 
-LATER = {
+LATER: dict[str, Any] = {
+    "buffer.curriculum": "none",
+    "buffer.waypoints": None,
     "distill.label_storage": "float32",
+    "distill.compare": "all",
+    "distill.distilled_share": 1.0,
+    "distill.mirror": "none",
+    "distill.patience": None,
     "distill.spans": 1,
+    "distill.start_epochs": "whole",
     "distill.label_init": "experts",
     "distill.halve_every": None,
     "distill.student_optimiser": "sgd",
@@ -80,9 +89,49 @@ def _files(settings: Settings) -> dict[str, str]:
 
 def making_of_experts(settings: Settings) -> dict[str, Any]:
     """The settings of `buffer` that decide what experts are: which were imported, or else how they are trained."""
-    if settings.buffer.imported:
-        return {"imported": settings.buffer.imported}
-    return {**content(settings, "buffer", "experts", "epochs", "imported"), "seed": settings.seed_of("buffer")}
+    section = settings.buffer
+    if section.imported:
+        return {"imported": section.imported, **({} if section.waypoints is None else {"waypoints": section.waypoints})}
+    own = content(settings, "buffer", "experts", "epochs", "imported", *DIFFICULTY)
+    by = scores(settings) if section.curriculum != "none" else {}
+    return {**own, **by, "seed": settings.seed_of("buffer")}
+
+
+DIFFICULTY = ("difficulty", "difficulty_networks", "difficulty_epochs")
+"""The settings of `buffer` that say how hard images are; they are no part of what does not ask for it."""
+
+
+def scores(settings: Settings) -> dict[str, Any]:
+    """The settings that say how hard images are; a file is known by its content. UserError where it is missing."""
+    values = content(settings, "buffer")
+    own = {name: values[name] for name in DIFFICULTY if name in values}
+    return own if own["difficulty"] in SCORES else {"difficulty": _content_of(Path(own["difficulty"]))}
+
+
+def _content_of(path: Path) -> str:
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"buffer.difficulty {path} cannot be read ({error.strerror}); name a file of scores, or set "
+            f"buffer.difficulty={' or '.join(SCORES)}"
+        ) from None
+    return f"sha256:{digest[:16]}"
+
+
+def difficulty(settings: Settings, dataset_sha256: str) -> Identity:
+    """The identity of what networks say about the images; how many networks is no part of it."""
+    decisive: dict[str, object] = {
+        "buffer": {**judges(settings), "difficulty_epochs": settings.buffer.difficulty_epochs},
+        "network": network(settings),
+    }
+    return artefact.fingerprint("difficulty", ALGORITHM["buffer"], decisive, {"dataset": dataset_sha256}), decisive
+
+
+def judges(settings: Settings) -> dict[str, Any]:
+    """The settings of `buffer` by which networks are trained that say how hard images are."""
+    own = {name: getattr(settings.buffer, name) for name in ("lr", "batch", "augment", "precision")}
+    return {**own, "seed": settings.seed_of("buffer")}
 
 
 def buffer(settings: Settings, dataset_sha256: str) -> Identity:
@@ -92,6 +141,17 @@ def buffer(settings: Settings, dataset_sha256: str) -> Identity:
         "network": network(settings),
         "prepare": prepare(settings)[1],
     }
+    return artefact.fingerprint("buffer", ALGORITHM["buffer"], decisive, {"dataset": dataset_sha256}), decisive
+
+
+def whole_experts(settings: Settings) -> Settings:
+    """The settings of the experts that compact ones are made of."""
+    return settings.model_copy(update={"buffer": settings.buffer.model_copy(update={"waypoints": None})})
+
+
+def compacted(decisive: dict[str, Any], waypoints: int, dataset_sha256: str) -> Identity:
+    """The identity of experts that are kept compactly, from that of those which they are made of."""
+    decisive = {**decisive, "buffer": {**decisive["buffer"], "waypoints": waypoints}}
     return artefact.fingerprint("buffer", ALGORITHM["buffer"], decisive, {"dataset": dataset_sha256}), decisive
 
 
@@ -108,12 +168,19 @@ def distillation(settings: Settings) -> dict[str, object]:
         "distill": {
             **content(settings, "distill", "method", "iterations", "save_every", "max_bad_updates", "start_from"),
             **_start(settings),
+            **(_ranks(settings) if settings.distill.init == "ranked" else {}),
             "label_epoch": settings.label_epoch,
             "seed": settings.seed_of("distill"),
             **({"experts": settings.buffer.experts} if settings.reads_experts else {}),
         },
         "network": network(settings),
     }
+
+
+def _ranks(settings: Settings) -> dict[str, Any]:
+    """What ranks real images by how hard they are."""
+    by = scores(settings)
+    return {**by, "difficulty_by": judges(settings)} if len(by) > 1 else by
 
 
 def _start(settings: Settings) -> dict[str, str]:

@@ -15,7 +15,7 @@ from attcli.errors import UserError, one_line
 from attcli.interchange import Plain, Whole, packing, tensors
 from attcli.progress import track
 from attcli.settings import Settings
-from attcli.stages import identity, inputs
+from attcli.stages import compacting, identity, inputs
 from attcli.stages import prepare as prepare_stage
 from attcli.stages.outcome import draw_grid, drop_scores
 from attcli.stages.run import OTHERWISE, Run, may_write
@@ -54,10 +54,11 @@ def _experts(run: Run, paths: Sequence[Path]) -> str:
         digests = [tensors.digest(file) for file in files]
         name = released_experts.digest_of(digests)
         settings = _with_experts(run.settings, name)
-        fingerprint, decisive = identity.buffer(settings, data.sha256)
+        asked = identity.buffer(settings, data.sha256)
         for file in experts.present(run.experts):
-            if not may_write(run, file, experts.KIND, MAKER, fingerprint, decisive):
+            if not may_write(run, file, experts.KIND, MAKER, *asked):
                 file.unlink()
+        fingerprint, decisive = identity.buffer(identity.whole_experts(settings), data.sha256)
         about = {**data.about, "network": network, "layout": layout, "dataset_sha256": data.sha256}
         count, shortest = sum(len(rows) for _, rows in found), min(len(r) for _, rows in found for r in rows) - 1
         with run.working_at(run.work("buffer", fingerprint), "buffer") as folder, track("experts", count) as progress:
@@ -71,12 +72,17 @@ def _experts(run: Run, paths: Sequence[Path]) -> str:
                     unknown = [float("nan")] * (len(rows) - 1)
                     target = experts.path(folder, index)
                     experts.write(target, header, experts.Trajectory(rows, unknown, unknown))
-                    publish(target, experts.path(run.experts, index))
+                    if settings.buffer.waypoints is None:
+                        publish(target, experts.path(run.experts, index))
+                    else:
+                        compacting.compact(target, experts.path(run.experts, index), asked)
                     index += 1
                     progress.advance(file.name)
     what = f"{network['arch']} on {data.about['dataset']}"
     logger.info("{} holds {} imported experts of {} epochs ({})", run.experts, count, shortest, what)
-    return f"distil from them with --experts {count} --set buffer.imported={name}"
+    waypoints = settings.buffer.waypoints
+    kept_as = "" if waypoints is None else f" --set buffer.waypoints={waypoints}"
+    return f"distil from them with --experts {count} --set buffer.imported={name}{kept_as}"
 
 
 def _with_experts(settings: Settings, name: str) -> Settings:

@@ -1,6 +1,7 @@
 """What a distillation starts from: real images, noise, or images that experts get right; and soft labels' logits."""
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -13,6 +14,7 @@ from attcli.data.inputs import of_each_class
 from attcli.errors import UserError
 from attcli.matching.statistics import calibrated
 from attcli.matching.student import Student, has_batch_statistics
+from attcli.scoring.difficulty import easiest_first
 from attcli.settings import Settings
 from attcli.stages import continued, update
 from attcli.store import dataset, experts, states
@@ -34,10 +36,11 @@ def begin(
     student: Student,
     decoder: Coding,
     device: torch.device,
+    difficulty: Callable[[], Tensor],
 ) -> states.State:
     """The state before the first iteration, on the CPU: images class by class, as many of each as ipc pays for.
 
-    UserError if a class has too few images.
+    `difficulty` tells how hard each training image is, f64 (N,). UserError if a class has too few images.
     """
     distill = settings.distill
     if distill.start_from is not None:
@@ -53,6 +56,8 @@ def begin(
         try:
             if distill.init == "correct":
                 picked = _correct(data, judges, per_class, generator)
+            elif distill.init == "ranked":
+                picked = _ranked(data, difficulty(), per_class, int(distill.rank_offset * per_class))
             else:
                 picked = of_each_class(data.labels["train"], [per_class] * classes, generator)
         except ValueError as error:
@@ -67,7 +72,7 @@ def begin(
     elif distill.labels != "hard":
         labels = judges.soft_labels(decoder.images(coded, scales), hard)
     learned = {**coded.learned, **update.first_rates(settings, torch.tensor(distill.lr_init, dtype=dtype))}
-    constants = dict(coded.constants)
+    constants = {**coded.constants, **update.frozen(distill, decoder, classes)}
     if distill.labels == "learned":
         learned[states.LOGITS] = labels
         if of_labels := decoder.fit_labels(labels):
@@ -151,6 +156,19 @@ class _Judges:
                 "no expert is right about {} of {} initial images; their labels are amended", missed, len(hard)
             )
         return torch.where(right > 0, of_right / right.clamp(min=1), exchanged)
+
+
+def _ranked(data: dataset.Dataset, scores: Tensor, count: int, passed_over: int) -> Tensor:
+    """Indices of the hardest training images of each class, after so many that are passed over; hard ones first.
+
+    ValueError where a class has fewer.
+    """
+    ranked = []
+    for c, indices in enumerate(easiest_first(-scores, data.labels["train"], len(data.about["classes"]))):
+        if len(indices) < passed_over + count:
+            raise ValueError(f"class {c} has {len(indices)} images, fewer than {passed_over} + {count}")
+        ranked.append(indices[passed_over : passed_over + count])
+    return torch.cat(ranked)
 
 
 def _correct(data: dataset.Dataset, judges: _Judges, ipc: int, generator: torch.Generator) -> Tensor:

@@ -37,10 +37,12 @@ def expert_epochs(run: Run) -> int:
     if not images:
         return 0
     fingerprint, _ = identity.buffer(run.settings, images[1].sha256)
+    of_whole, _ = identity.buffer(identity.whole_experts(run.settings), images[1].sha256)
+    folders = [run.work("buffer", name) for name in dict.fromkeys((fingerprint, of_whole))]
     kept = 0
     for index in range(run.settings.buffer.experts):
         published = header(experts.path(run.experts, index), experts.KIND)
-        longest = [experts.kept_epochs(experts.path(run.work("buffer", fingerprint), index))]
+        longest = [experts.kept_epochs(experts.path(folder, index)) for folder in folders]
         if published and published.fingerprint == fingerprint:
             longest.append(experts.epochs_of(experts.path(run.experts, index)))
         kept += min(run.settings.epochs, max(longest))

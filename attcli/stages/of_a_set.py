@@ -45,8 +45,9 @@ def check_asked(run: Run, about: Mapping[str, Any], made_by: Mapping[str, Any], 
     the results' own set those of a params file too.
     """
     settings = run.settings
-    is_there = {"prepare.dataset": about["dataset"], **identity.LATER, **_flat(made_by)}
-    read = identity.LATER.keys() - idle(settings)
+    of_a_set = {name: value for name, value in identity.LATER.items() if name.startswith("distill.")}
+    is_there = {"prepare.dataset": about["dataset"], **of_a_set, **_flat(made_by)}
+    read = of_a_set.keys() - idle(settings)
     later = {name: getattr(settings.distill, name.partition(".")[2]) for name in read}
     asked = {"prepare.dataset": settings.prepare.dataset, **later, **_flat(identity.distillation(settings))}
     asked = {name: value for name, value in asked.items() if run.asked(NAMES.get(name, name), files=path is None)}

@@ -15,7 +15,7 @@ from attcli.matching.outer import Pace
 from attcli.objectives import Slope
 from attcli.parameterisations import Coded
 from attcli.settings import Distill, Settings
-from attcli.store.states import BESIDE, LABELS, LOGITS, LR, RATES, State, Tensors
+from attcli.store.states import BESIDE, FROZEN, LABELS, LOGITS, LR, RATES, State, Tensors
 
 COUNTS = ("lr_projected", "skipped", "skipped_in_a_row", "rejected", "rejected_in_a_row")
 
@@ -53,11 +53,25 @@ def first_rates(settings: Settings, lr: Tensor, of_steps: Tensor | None = None) 
     return {LR: of_steps.mean(), RATES: of_steps.expm1().log()}
 
 
+def frozen(settings: Distill, coding: Coding, classes: int) -> Tensors:
+    """The constant that says which images stay as they are (SelMatch): of each class the first ones, in whole units.
+
+    Empty where all are moved; of each class at least one unit is.
+    """
+    if settings.distilled_share == 1:
+        return {}
+    each = coding.parameterisation.images_per_unit
+    units = coding.images_per_class(settings.ipc) // each
+    moved = max(1, int(settings.distilled_share * units))
+    of_class = (torch.arange(units) < units - moved).repeat_interleave(each)
+    return {FROZEN: of_class.to(torch.uint8).repeat(classes)}
+
+
 class Updates:
     """Applies slopes to states, by the settings of `distill`.
 
     A loss above `max_loss` rejects the update (DATM). What is not finite skips it. In both cases nothing moves, and
-    what the objective remembers stays as it was.
+    what the objective remembers stays as it was. Frozen images never move.
     """
 
     def __init__(self, settings: Distill, coding: Coding) -> None:
@@ -95,7 +109,8 @@ class Updates:
             counts["lr_projected"] += 1
             learned[LR] = learned[LR].clamp(min=settings.min_lr)
         coded = Coded({name: learned[name] for name in state.averages}, state.coded().constants)
-        learned |= self._coding.parameterisation.project(coded).learned
+        learned |= self._held(state, state.learned, self._coding.parameterisation.project(coded).learned)
+        averages = {n: self._averaged(average, learned[n]) for n, average in state.averages.items()}
         iteration = state.iteration + 1
         constants = {**state.constants, **({} if LOGITS in learned else {LABELS: slope.labels})}
         moved = replace(
@@ -103,7 +118,7 @@ class Updates:
             iteration=iteration,
             learned=learned,
             constants=constants,
-            averages={n: self._averaged(average, learned[n]) for n, average in state.averages.items()},
+            averages=self._held(state, state.averages, averages),
             moments=moments,
             counts=counts,
             scales={**state.scales, **self._refitted(learned, iteration)},
@@ -115,6 +130,13 @@ class Updates:
         """How fast a learned tensor moves: its rate is halved after every so many iterations."""
         pace, every = self._paces.get(name, self._images_pace), self._settings.halve_every
         return pace if every is None else replace(pace, rate=pace.rate * 0.5 ** (iteration // every))
+
+    def _held(self, state: State, before: Tensors, after: Tensors) -> Tensors:
+        """The tensors after an update, those of frozen images as they were before."""
+        if FROZEN not in state.constants:
+            return after
+        mask = state.constants[FROZEN].view(-1, self._coding.parameterisation.images_per_unit)[:, 0].bool()
+        return {name: torch.where(mask.view(-1, *(1,) * (x.dim() - 1)), before[name], x) for name, x in after.items()}
 
     def _refitted(self, learned: Mapping[str, Tensor], iteration: int) -> dict[str, dict[str, Tensor]]:
         """The scales that are fitted anew after so many iterations."""

@@ -14,7 +14,13 @@ from attcli.stages.run import Run
 from attcli.store import artefact, experts, states
 from attcli.store.files import locked
 
-NAME = re.compile(r"(prepare|buffer|distill|evaluate|baselines)-([0-9a-f]{16})((?:\.replaced(?:-\d+)?)?)")
+NAME = re.compile(r"(prepare|difficulty|buffer|distill|evaluate|baselines)-([0-9a-f]{16})((?:\.replaced(?:-\d+)?)?)")
+
+
+TRAININGS = {
+    "baselines": "trainings on all training images",
+    "difficulty": "networks' judgements of how hard images are",
+}
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,8 @@ def _in_words(stage: str, folder: Path) -> str:
         results = folder / "results.jsonl"
         count = results.read_bytes().count(b"\n") if results.exists() else 0
         return f"{count} scored networks"
-    if stage == "baselines":
-        return f"{len(list(folder.glob('*.npz')))} trainings on all training images"
+    if stage in TRAININGS:
+        return f"{len(list(folder.glob('*.npz')))} {TRAININGS[stage]}"
     header = next(_headers(folder), None)
     if stage == "buffer":
         files = {path.with_suffix("") for pattern in ("*.h5", "*.jsonl") for path in folder.glob(f"expert-{pattern}")}

@@ -2,12 +2,15 @@
 
 An expert's file holds no momentum, so that its bytes follow from its settings and its epochs alone, whether it was
 trained to just these epochs or further. What training needs to go on is kept in the work folder (`growing.py`).
+
+A *compact* expert's file holds the rows of its waypoints only, and the positions of its parameter tensors on the way
+between them (`compact.py`). It is read like any other: the rows of all epochs follow from these.
 """
 
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attcli.errors import UserError
-from attcli.store import artefact, hdf5
+from attcli.store import artefact, compact, hdf5
+from attcli.store.compact import Row, Way
 
 KIND = "expert"
 MAKER = "attcli buffer"
-Row = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -44,20 +47,20 @@ class Trajectory:
 
     def first(self, epochs: int) -> "Trajectory":
         """The first epochs, as a training that ended there would have left them; rows are read when asked for."""
-        return Trajectory(_First(self.parameters, epochs + 1), self.loss[:epochs], self.accuracy[:epochs])
+        return Trajectory(_Picked(self.parameters, range(epochs + 1)), self.loss[:epochs], self.accuracy[:epochs])
 
 
-class _First(Sequence[Row]):
-    """The first rows of others, none of which is held here."""
+class _Picked(Sequence[Row]):
+    """Some of the rows of others, none of which is held here."""
 
-    def __init__(self, rows: Sequence[Row], count: int) -> None:
-        self._rows, self._count = rows, count
+    def __init__(self, rows: Sequence[Row], numbers: Sequence[int]) -> None:
+        self._rows, self._numbers = rows, numbers
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._numbers)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._rows[range(self._count)[index]]
+        return self._rows[self._numbers[index]]
 
 
 def path(folder: Path, index: int) -> Path:
@@ -91,13 +94,27 @@ class _StoredRows(Sequence[Row]):
 
 def write(file: Path, header: artefact.Header, trajectory: Trajectory) -> None:
     """Write an expert, without its momentum; its rows are read one after the other, and none is held."""
-    digests = [row_digest(row) for row in trajectory.parameters]
+    _write(file, header, trajectory, trajectory.parameters, {})
+
+
+def write_compact(file: Path, header: artefact.Header, trajectory: Trajectory, waypoints: int) -> None:
+    """Write an expert compactly; its rows are read one after the other, and two are held."""
+    way = compact.way_of(trajectory.parameters, _sizes(header.about), waypoints)
+    rows = _Picked(trajectory.parameters, [int(epoch) for epoch in way.waypoints])
+    _write(file, header, trajectory, rows, {"waypoints": way.waypoints, "positions": way.positions})
+
+
+def _write(
+    file: Path, header: artefact.Header, trajectory: Trajectory, rows: Sequence[Row], others: artefact.Arrays
+) -> None:
+    digests = [row_digest(row) for row in rows]
     arrays: artefact.Arrays = {
         "loss": np.asarray(trajectory.loss, np.float32),
         "accuracy": np.asarray(trajectory.accuracy, np.float32),
         "digests": np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32),
+        **others,
     }
-    artefact.write(file, header, arrays, {"parameters": trajectory.parameters})
+    artefact.write(file, header, arrays, {"parameters": rows})
 
 
 def read(file: Path) -> tuple[artefact.Header, Trajectory]:
@@ -108,20 +125,27 @@ def read(file: Path) -> tuple[artefact.Header, Trajectory]:
         count = opened["parameters"].shape[0]
         if artefact.checksum(arrays) != header.sha256:
             raise artefact.damaged(file, MAKER, "its checksum does not match")
-        if opened["parameters"].ndim != 2 or opened["parameters"].shape[1] != _parameters(header.about):
-            raise artefact.damaged(file, MAKER, "its rows have another length than its layout says")
-        lengths = {len(arrays["digests"]), len(arrays["loss"]) + 1, len(arrays["accuracy"]) + 1}
-        if lengths != {count}:
-            raise artefact.damaged(file, MAKER, "its arrays are of different lengths")
         for number in range(count):
             _check_row(file, opened["parameters"][number], arrays["digests"][number])
-    rows = _StoredRows(file, count)
+    rows: Sequence[Row] = _StoredRows(file, count)
+    if way := _way(file, header, arrays):
+        rows = compact.Between(way, rows)
     return header, Trajectory(rows, arrays["loss"].tolist(), arrays["accuracy"].tolist(), arrays.get("velocity"))
 
 
-def _parameters(about: dict[str, Any]) -> int:
-    """P, the length of a row, as the layout in a header says."""
-    return sum(math.prod(shape) for _, shape in about["layout"])
+def _sizes(about: dict[str, Any]) -> tuple[int, ...]:
+    """The numbers of each parameter tensor, as the layout in a header says."""
+    return tuple(math.prod(shape) for _, shape in about["layout"])
+
+
+def _way(file: Path, header: artefact.Header, arrays: artefact.Arrays) -> Way | None:
+    """The way of a compact expert; None for one that has the rows of all epochs. UserError where it is none."""
+    if "positions" not in arrays:
+        return None
+    way = Way(arrays["waypoints"], arrays["positions"], _sizes(header.about))
+    if problem := way.problem():
+        raise artefact.damaged(file, MAKER, problem)
+    return way
 
 
 def _check_row(file: Path, row: Row, digest: NDArray[np.uint8]) -> None:
@@ -136,7 +160,7 @@ def epochs_of(file: Path) -> int:
     """The number of epochs in a file, without reading its rows."""
     opened, _ = artefact.open_file(file, KIND, MAKER)
     with opened:
-        return int(opened["parameters"].shape[0]) - 1
+        return len(opened["loss"])
 
 
 def holds_momentum(file: Path) -> bool:
@@ -154,16 +178,21 @@ def kept_epochs(file: Path) -> int:
 
 
 class Experts:
-    """Random access to the rows of several expert files; reading two rows reads no more than those."""
+    """Random access to the rows of several expert files; reading two rows reads no more than those.
+
+    Of compact experts, the rows of the waypoints beside them are read.
+    """
 
     def __init__(self, files: list[Path]) -> None:
         self.headers: list[artefact.Header] = []
         self._files: list[h5py.File] = []
+        self._ways: list[Way | None] = []
         try:
             for file in files:
                 opened, header = artefact.open_file(file, KIND, MAKER)
                 self._files.append(opened)
                 self.headers.append(header)
+                self._ways.append(_way_in(file, opened, header))
         except BaseException:
             self.close()
             raise
@@ -184,19 +213,39 @@ class Experts:
     @property
     def epochs(self) -> int:
         """The epochs that all experts have."""
-        return min(int(file["parameters"].shape[0]) - 1 for file in self._files)
+        return min(len(file["loss"]) for file in self._files)
+
+    @property
+    def compact(self) -> bool:
+        """Whether one of them is compact."""
+        return any(self._ways)
 
     def digest(self, epochs: int) -> str:
-        """A SHA-256 of every expert's rows up to that epoch, in hexadecimal."""
-        parts = [file["digests"][: epochs + 1].tobytes() for file in self._files]
+        """A SHA-256 of every expert's rows up to that epoch, in hexadecimal; of all of them for compact experts."""
+        parts = [
+            file["digests"][()].tobytes() + way.waypoints.tobytes() + way.positions.tobytes()
+            if way
+            else file["digests"][: epochs + 1].tobytes()
+            for file, way in zip(self._files, self._ways, strict=True)
+        ]
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
-    def rows(self, expert: int, epochs: tuple[int, int]) -> Row:
-        """The parameters (2, P) of an expert after two epochs. UserError if a stored row is damaged."""
-        return np.stack(list(self._rows(expert, epochs)))
+    def rows(self, expert: int, epochs: tuple[float, float]) -> Row:
+        """The parameters (2, P) of an expert after two whole or real numbers of epochs.
+
+        Between the epochs that are kept, they lie on the straight line. UserError if a stored row is damaged.
+        """
+        return np.stack([self._after(expert, epoch) for epoch in epochs])
+
+    def _after(self, expert: int, epoch: float) -> Row:
+        way, before = self._ways[expert], int(epoch)
+        if way is not None:
+            return way.row(epoch, lambda number: self._row(expert, number))
+        row = self._row(expert, before)
+        return row if epoch == before else compact.between(row, self._row(expert, before + 1), epoch - before)
 
     def mapped(self, expert: int) -> Row:
-        """All rows (epochs + 1, P) of an expert, verified, as an array that is mapped from its file."""
+        """All rows (epochs + 1, P) of an expert that is not compact, verified, as an array mapped from its file."""
         file = self._files[expert]
         kept = file["parameters"]
         rows: Row = np.memmap(Path(file.filename), kept.dtype, "c", hdf5.offset(kept), kept.shape)
@@ -204,20 +253,33 @@ class Experts:
             _check_row(Path(file.filename), row, digest)
         return rows
 
-    def _rows(self, expert: int, epochs: tuple[int, int]) -> Iterator[Row]:
+    def _row(self, expert: int, number: int) -> Row:
+        """A stored row (P,)."""
         file = self._files[expert]
-        for epoch in epochs:
-            try:
-                row, digest = file["parameters"][epoch], file["digests"][epoch]
-            except (OSError, RuntimeError) as error:
-                raise artefact.damaged(Path(file.filename), MAKER, error) from None
-            _check_row(Path(file.filename), row, digest)
-            yield row
+        try:
+            row: Row = file["parameters"][number]
+            digest = file["digests"][number]
+        except (OSError, RuntimeError) as error:
+            raise artefact.damaged(Path(file.filename), MAKER, error) from None
+        _check_row(Path(file.filename), row, digest)
+        return row
+
+    def __enter__(self) -> "Experts":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the files."""
         for file in self._files:
             file.close()
+
+
+def _way_in(file: Path, opened: h5py.File, header: artefact.Header) -> Way | None:
+    """The way in an open file of a compact expert, which a seal covers."""
+    names = [name for name in ("waypoints", "positions") if name in opened]
+    return _way(file, header, {name: np.asarray(opened[name][()]) for name in names})
 
 
 def open_experts(folder: Path, count: int) -> Experts:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from attcli.store.experts import Row, Trajectory, row_digest
+from attcli.store.compact import Row
+from attcli.store.experts import Trajectory, row_digest
 from attcli.store.files import append_synced, atomic
 
 

@@ -167,7 +167,7 @@ REQUIRED = {
 
 ARRAYS = {
     "dataset": r"(train|validation|test)/(images|labels)|train/digests|normaliser/(mean|std|vectors|values)",
-    "expert": r"parameters|loss|accuracy|digests|velocity",
+    "expert": r"parameters|loss|accuracy|digests|velocity|waypoints|positions",
     "synthetic": r"images|ema|labels(/\w+)?|lr|rates|(synthetic|ema)/\w+/\w+|constants/\w+|"
     r"normaliser/(mean|std|vectors|values)",
     "snapshot": r"images|ema|labels|lr|momentum_\w+|(learned|constants|averages|memory)/\w+|"
@@ -214,9 +214,13 @@ def misshapen(kind: str, shapes: Mapping[str, tuple[int, ...]], about: Mapping[s
     if kind == "expert":
         rows = shapes["parameters"][:1]
         size = sum(math.prod(shape) for _, shape in about["layout"])
-        epochs = (rows[0] - 1,) if rows else ()
-        wanted = {"parameters": (*rows, size), "digests": (*rows, 32), "loss": epochs, "accuracy": epochs}
-        if not rows or not size or rows[0] < 1 or any(shapes[name] != shape for name, shape in wanted.items()):
+        epochs: tuple[int, ...] = (rows[0] - 1,) if rows else ()
+        wanted: dict[str, tuple[int, ...]] = {"parameters": (*rows, size), "digests": (*rows, 32)}
+        if "positions" in shapes or "waypoints" in shapes:  # a compact one
+            epochs = shapes["loss"]
+            wanted |= {"waypoints": rows, "positions": (*(n + 1 for n in epochs), len(about["layout"]))}
+        wanted |= {"loss": epochs, "accuracy": epochs}
+        if not rows or not size or rows[0] < 1 or any(shapes.get(name) != shape for name, shape in wanted.items()):
             return "its arrays are of other shapes than its layout and its epochs"
     if kind == "history":
         columns = {shape[:1] for shape in shapes.values()}

@@ -28,13 +28,13 @@ class Record:
     """A span of an iteration, both from 0: its expert, start epoch, matched step and loss, and lr after the update.
 
     `seconds` is the iteration's time divided by its spans. `l1` and `l2` (N_S,) are the distances to the target after
-    each of the student's steps; `accepted` is 0 where the update was skipped because something was not finite, or
-    rejected because the loss was above `max_loss`.
+    each of the student's steps, NaN after the one at which patience ended its training; `accepted` is 0 where the
+    update was skipped because something was not finite, or rejected because the loss was above `max_loss`.
     """
 
     iteration: int
     expert: int
-    start_epoch: int
+    start_epoch: float
     step: int
     loss: float
     lr: float
@@ -59,7 +59,8 @@ def write_part(folder: Path, records: list[Record]) -> None:
     if before is not None and len(before["iteration"]) >= len(records):
         return
     rows = [asdict(record) for record in records]
-    kinds = dict.fromkeys((*INTEGERS, SPAN), np.int64)
+    whole = all(float(record.start_epoch).is_integer() for record in records)
+    kinds = {**dict.fromkeys((*INTEGERS, SPAN), np.int64), **({} if whole else {"start_epoch": np.float64})}
     columns: artefact.Arrays = {n: np.asarray([row[n] for row in rows], kinds.get(n, np.float32)) for n in rows[0]}
     if not columns[SPAN].any():
         del columns[SPAN]

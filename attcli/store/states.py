@@ -28,6 +28,9 @@ LR, RATES, LOGITS, LABELS = "lr", "rates", "logits", "labels"
 BESIDE = (LR, RATES, LOGITS)
 """Those of them that are learned."""
 
+FROZEN = "frozen"
+"""The constant, u8 (n,), that is 1 for images which stay as they are; a state whose images are all moved has none."""
+
 Tensors = dict[str, Tensor]
 
 
@@ -38,8 +41,8 @@ class State:
     learned: what the outer optimiser moves: the parameterisation's tensors, `lr` (the student's learning rate, a
     scalar) and, where labels are learned, their `logits` (n, K). Where each step of the student has a learning rate of
     its own, softplus of `rates` (N,) are those, and `lr` is their mean.
-    constants: `labels`, classes (n,) or a teacher's logits (n, K), where they are not learned; and the
-    parameterisation's own.
+    constants: `labels`, classes (n,) or a teacher's logits (n, K), where they are not learned; `frozen`, where some
+    images stay as they are; and the parameterisation's own.
     averages: the moving average of the parameterisation's tensors.
     moments: what the optimiser remembers of each learned tensor.
     scales: what learned tensors are rounded by, where their storage has scales; those of averages follow from them.

@@ -97,21 +97,25 @@ def train_epoch(
     descent: Descent = along_the_gradient,
     met: Callable[[Tensor, Tensor], None] | None = None,
     cutmix: float = 0.0,
+    among: Tensor | None = None,
 ) -> Tensor:
     """One pass over images (N, C, H, W) in a new order, each batch augmented; theta (P,) is updated in place.
 
     Labels are classes (N,) or logits (N, K). Returns the mean loss and the accuracy in percent (2,) in float64, both of
     the augmented batches as they were met; asking for their values is what waits for a GPU, not this function. `met` is
     told each batch's images (n,) and whether the network, before it learned from them, got them right (n,). `cutmix` is
-    the probability that a batch is mixed, as `mixed` says.
+    the probability that a batch is mixed, as `mixed` says. `among`: the indices (n,) of the images that the pass is
+    over, on their device; None for all.
     """
-    batch = min(batch, len(images))
-    drawn = plan(len(images), batch, -(-len(images) // batch), strategy, generator).to(images.device)
+    count = len(images) if among is None else len(among)
+    batch = min(batch, count)
+    drawn = plan(count, batch, -(-count // batch), strategy, generator).to(images.device)
     total = torch.zeros(2, dtype=torch.float64, device=images.device)
-    for i, index in enumerate(drawn.indices):
+    for i, place in enumerate(drawn.indices):
+        index = place if among is None else among[place]
         x = augment.apply(drawn.augmentations[i], images[index])
         p, w = probabilities(labels[index], classes).to(x), drawn.weights[i]
-        size = min(batch, len(images) - i * batch)
+        size = min(batch, count - i * batch)
         if cutmix:
             x, p = mixed(x, p, size, cutmix, generator)
         direction, logits = descent(step_functions, theta, x, p, w)
@@ -121,7 +125,7 @@ def train_epoch(
         total += torch.stack([cross_entropy(logits, p, w) * size, 100 * correct]).double()
         if met is not None:
             met(index[:size], right[:size])
-    return total / len(images)
+    return total / count
 
 
 def mixed(x: Tensor, p: Tensor, size: int, probability: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -64,6 +64,12 @@ TRAINERS: dict[str, dict[str, object]] = {
     "sgd": {"buffer.trainer": "sgd"},
     "momentum": {"buffer.trainer": "sgd", "buffer.momentum": 0.9, "buffer.weight_decay": 5e-4, "buffer.lr": 0.01},
     "ftd": {"buffer.trainer": "ftd"},
+    "curriculum": {
+        "buffer.curriculum": "easy-first",
+        "buffer.curriculum_growth": 1,
+        "buffer.difficulty_networks": 1,
+        "buffer.difficulty_epochs": 1,
+    },
     "ftd-plain": {"buffer.trainer": "ftd", "buffer.adaptive": False, "buffer.rho": 0.05},
 }
 
@@ -75,6 +81,7 @@ DISTILLATIONS: dict[str, dict[str, object]] = {
     "tesla": {"distill.method": "tesla"},
     "datm": {"distill.method": "datm", "distill.max_loss": 9.0, "distill.expansion_end": 2},
     "att+datm": {"distill.method": "att+datm", "distill.max_loss": 9.0, "distill.expansion_end": 2},
+    "mct": {"distill.method": "mct", "buffer.epochs": 4},
     "unroll": {"distill.method": "att", "distill.engine": "unroll"},
     "real-loss": {"distill.method": "real-loss", "distill.real_batch": 50, "distill.lr_img": 0.05},
     "rat-bptt": {
@@ -106,6 +113,22 @@ DISTILLATIONS: dict[str, dict[str, object]] = {
         "distill.lr_labels": 0.3,
         "distill.along_patience": 1,
     },
+    "att+pad": {
+        "distill.method": "att+pad",
+        "distill.max_loss": 9.0,
+        "distill.left_out": 0.3,
+        "buffer.curriculum": "none",
+    },
+    "fyi": {"distill.method": "fyi", "distill.ipc": 2, "distill.batch_syn": 7},
+    "selmatch": {
+        "distill.method": "att+selmatch",
+        "distill.ipc": 2,
+        "distill.distilled_share": 0.5,
+        "buffer.difficulty": "forgetting",
+        "buffer.difficulty_networks": 1,
+        "buffer.difficulty_epochs": 2,
+    },
+    "far": {"distill.method": "att", "distill.compare": "far"},
     "teacher": {"distill.method": "tesla", "distill.labels": "teacher"},
     "rejecting": {"distill.method": "mtt", "distill.max_loss": 1e-3},
     "short-batches": {"distill.method": "att", "distill.ipc": 2, "distill.batch_syn": 7, "distill.init": "noise"},

@@ -5,6 +5,7 @@ import shutil
 import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -12,13 +13,14 @@ from torch import Tensor, nn
 
 from attcli.matching import adjoint, batches, engine, select
 from attcli.matching.batches import Plan
+from attcli.matching.compare import Compared
 from attcli.matching.compiled import Compiled
 from attcli.matching.graphed import Graphed
 from attcli.matching.microbatch import MicroBatched, sliced
 from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student, has_batch_statistics
 from tests.matching.cases import DSA, IMAGES, STEPS, Case, case, relative
-from tests.matching.oracle import tesla, unroll
+from tests.matching.oracle import Counts, deep, everything, far, tesla, unroll
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -175,6 +177,29 @@ def test_distances_select_and_loss_belong_together() -> None:
     assert torch.allclose(match.loss, reached)
 
 
+@pytest.mark.parametrize("name", ["adjoint", "unroll", "tesla"])
+def test_with_patience_the_step_of_the_whole_training_is_matched_with_less_of_it(name: str) -> None:
+    found, lr = case(5, DSA, soft=True), torch.tensor(0.3)
+    nearer = torch.lerp(
+        found.start, adjoint.trajectory(found.student, found.start, found.target, found.batches, lr)[0][3], 0.9
+    )
+    matches, gradients = [], []
+    for stop in (None, lambda distances: select.without_hope(distances, "l2", 2)):
+        seen = found.batches
+        nearest = engine.load(name)(
+            found.student, found.start, nearer, seen, lr, lambda distances: select.nearest(distances, "l2"), stop
+        )
+        matches.append(nearest)
+        gradients.append(seen.gradients())
+    whole, shorter = matches
+    assert (whole.distances.shape[1], shorter.distances.shape[1]) == (STEPS, whole.step + 2)
+    assert shorter.step == whole.step < STEPS - 2
+    assert torch.equal(shorter.distances, whole.distances[:, : whole.step + 2])
+    assert torch.equal(shorter.loss, whole.loss)
+    assert torch.equal(shorter.lr_gradient, whole.lr_gradient)
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
 def test_images_met_only_after_the_matched_step_have_no_gradient() -> None:
     found = case(4)
     seen = found.batches
@@ -208,6 +233,31 @@ def test_gradcheck() -> None:
 def test_tesla_is_what_its_authors_describe(soft: bool, size: int) -> None:
     found = case(5, DSA, soft=soft)
     assert_exact(found, MicroBatched(found.student, size), "tesla", 5, wanted_by=tesla)
+
+
+@pytest.mark.parametrize("name", ["adjoint", "unroll", "tesla"])
+@pytest.mark.parametrize("rule", ["deep", "far"])
+def test_some_numbers_alone_are_compared(name: str, rule: Literal["deep", "far"]) -> None:
+    found, share = case(5, DSA, soft=True), 0.3
+    counts: Counts = {"deep": deep, "far": far}[rule](share)
+    seen, lr, compared = found.batches, torch.tensor(0.1), Compared(rule, share)
+    match = engine.load(name)(
+        found.student, found.start, found.target, seen, lr, lambda row: select.nearest(row, "l2"), compared
+    )
+    wanted_by = tesla if name == "tesla" else unroll
+    span = (found.student.module, found.start, found.target, found.images, found.labels, lr, found.plan)
+    by_distance = deep(share) if rule == "deep" else everything  # far knows its numbers once the step is chosen
+    losses = [float(unroll(*span, k, by_distance)[0].detach()) for k in range(1, STEPS + 1)]
+    moved = (found.start - found.target)[by_distance(found.start, found.target)].square().sum()
+    assert torch.allclose(match.distances[1].square() / moved, torch.tensor(losses))
+    assert match.step == 1 + min(range(STEPS), key=losses.__getitem__)
+    loss, wanted = wanted_by(*span, match.step, counts)
+    assert relative(match.loss, loss) < 1e-10
+    assert relative(match.lr_gradient, wanted[1]) < 1e-10
+    for found_gradient, gradient in zip(seen.gradients(), (wanted[0], wanted[2]), strict=True):
+        assert found_gradient is not None
+        assert relative(found_gradient, gradient) < 1e-10
+    assert relative(loss.detach(), wanted_by(*span, match.step)[0]) > 1e-3  # which all numbers would not give
 
 
 def test_tesla_is_exact_for_one_step_and_drifts_with_more() -> None:

@@ -34,6 +34,19 @@ def test_metrics_are_told_apart() -> None:
     assert select.last(distances) == 3
 
 
+def test_patience_is_over_after_so_many_steps_in_a_row_that_are_farther_than_the_nearest() -> None:
+    rows = ([3.0, 2.0, 2.5, 2.4, 1.0], [2.0, 2.0, 3.0, 3.0], [NAN, NAN, NAN], [1.0, NAN, INF, 0.5])
+
+    def ended(row: list[float], patience: int) -> int | None:
+        so_far = (torch.tensor([row[:n], [0.0] * n]) for n in range(1, len(row) + 1))
+        return next((d.shape[1] for d in so_far if select.without_hope(d, "l1", patience)), None)
+
+    assert [ended(rows[0], patience) for patience in (1, 2, 3)] == [3, 4, None]
+    assert ended(rows[1], 2) == 4  # a step that is as near as the nearest begins the count anew
+    assert ended(rows[2], 1) is None  # nothing is near or far
+    assert [ended(rows[3], patience) for patience in (2, 3)] == [3, None]
+
+
 def test_every_pass_of_a_plan_is_a_permutation_with_a_short_last_batch() -> None:
     drawn = plan(images=7, batch=3, n_steps=8, strategy="none", generator=stream(0, "x"))
     assert drawn.indices.shape == (8, 3)

@@ -17,10 +17,10 @@ from attcli.stages import distill, inputs, pipeline
 from attcli.stages.run import Run
 from attcli.store import dataset, history
 from tests.conftest import SMALL, settings_in
-from tests.matching.oracle import tesla, unroll
+from tests.matching.oracle import deep, everything, far, tesla, unroll
 from tests.stages.observed import logged
 
-COMBINATIONS = ("att+datm", "att+ftd", "att+tesla", "tesla+datm", "ftd+datm+att+tesla")
+COMBINATIONS = ("att+datm", "att+ftd", "att+tesla", "tesla+datm", "ftd+datm+att+tesla", "att+pad")
 PLAIN = [
     name
     for name in registry.names("method")
@@ -55,8 +55,11 @@ class Walks:
     def __len__(self) -> int:
         return EXPERTS
 
-    def rows(self, expert: int, epochs: tuple[int, int]) -> np.ndarray:
-        return torch.stack([self._rows[expert][epoch] for epoch in epochs]).numpy()
+    def rows(self, expert: int, epochs: tuple[float, float]) -> np.ndarray:
+        rows = self._rows[expert]
+        return torch.stack(
+            [torch.lerp(rows[int(t)], rows[min(int(t) + 1, EPOCHS)], t - int(t)) for t in epochs]
+        ).numpy()
 
 
 class Doubled:
@@ -83,6 +86,9 @@ class Outer:
     def __init__(self, folder: Path, data: Doubled, **changes: object) -> None:
         chosen = {"network__width": 4, "distill__syn_steps": 4, "distill__lr_lr": 1e-3, "distill__lr_labels": 5.0}
         precise = {"distill__precision": "float64", "distill__storage": "float64"}
+        if methods.load(str(changes.get("distill__method", "att"))).init == "ranked":
+            np.save(folder / "scores.npy", torch.randn(len(data.labels["train"])).numpy())
+            precise |= {"buffer__difficulty": str(folder / "scores.npy")}
         self.settings = settings_in(folder, **{**chosen, **precise, "buffer__epochs": EPOCHS, **changes})
         self.loop, self.state = distill.begin(Run(self.settings), data, Walks(self.settings, data.about))
         self.student = self.loop.objective.step_functions.step_functions  # without what halves slices
@@ -119,13 +125,16 @@ class Oracle:
         if chosen.labels == "teacher":
             labels = self.outer.student.logits(target, images).detach()
 
-        def at(k: int, oracle=unroll) -> tuple[Tensor, list[Tensor]]:
-            return oracle(module, start, target, images, labels, lr, drawn.plan, k)
+        counts = {"all": everything, "deep": deep(chosen.left_out), "far": far(chosen.left_out)}[chosen.compare]
+
+        def at(k: int, oracle=unroll, counts=counts) -> tuple[Tensor, list[Tensor]]:
+            return oracle(module, start, target, images, labels, lr, drawn.plan, k, counts)
 
         k = chosen.syn_steps
         if chosen.select == "nearest":
             # The loss at every step tells the L2 distance, by which this test selects.
-            k = 1 + int(np.argmin([float(at(step)[0].detach()) for step in range(1, k + 1)]))
+            measured = everything if chosen.compare == "far" else counts
+            k = 1 + int(np.argmin([float(at(step, counts=measured)[0].detach()) for step in range(1, k + 1)]))
         loss, gradients = at(k, tesla if chosen.engine == "tesla" else unroll)
         loss = loss.detach()
         if chosen.max_loss is not None and loss > chosen.max_loss:

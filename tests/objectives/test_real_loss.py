@@ -1,5 +1,6 @@
 """The loss on real images: its gradient against the plain graph in float64, what it starts from, and what it needs."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from attcli.errors import UserError
 from attcli.matching.batches import Plan
 from attcli.stages import distill, identity, inputs, pipeline
 from attcli.stages.run import Run
-from attcli.store import artefact, experts, states, synthetic
+from attcli.store import artefact, experts, history, states, synthetic
 from tests.conftest import Cli
 from tests.methods.test_methods import Doubled
 
@@ -201,13 +202,37 @@ def test_a_set_that_is_missing_is_refused_before_any_work(cli: Cli) -> None:
     assert "none.h5 is missing; name a file that exists" in said
 
 
-def test_there_is_nothing_to_diagnose(make_run: Callable[..., Run]) -> None:
+def test_what_is_told_of_it_fits_an_objective_without_a_matched_step(make_run: Callable[..., Run]) -> None:
+    from attcli.report import gather, page, plots
     from attcli.stages import diagnose
 
     run = make_run(**CHANGES)
     pipeline.distill(run)
+    folder = run.settings.runtime.artifacts
+    told = diagnose.run(run.history, folder / "diagnosis", None, [1], 2)
+    assert [file.name for file in told.files] == ["loss.csv", "loss.png", "loss.svg"]
+    _, arrays = artefact.read(run.history, history.KIND, history.MAKER)
+    first, last = arrays["loss"][:2].mean(), arrays["loss"][-2:].mean()
+    assert told.sentences[0] == (
+        f"the loss on real images was {first:.4f} on average in the first 2 iterations and {last:.4f} in the last 2"
+    )
     with pytest.raises(UserError, match="holds no distances to experts"):
         diagnose.read(run.history, None, [1], 2)
+
+    facts = gather.facts(folder, [run.settings.runtime.work_dir])
+    drawn = plots.of_run(facts)
+    assert list(drawn) == ["loss", "lr"]
+    assert drawn["loss"].title == "Loss on real images"
+    assert [sentence for sentence in facts.missing if "scores" not in sentence] == []
+    text = page.of_run(facts, drawn).partition("<h2>Settings")[0]
+    assert not re.search("matching loss|Step that was matched|expert", text)
+
+    assert facts.history is not None
+    constant = facts.history.lr.model_copy(update={name: [0.01] * 6 for name in ("low", "mean", "high")})
+    still = facts.model_copy(update={"history": facts.history.model_copy(update={"lr": constant})})
+    assert list(plots.of_run(still)) == ["loss"]
+    own = facts.model_copy(update={"about": facts.about.model_copy(update={"dataset": "folder"})})
+    assert "Own images</bdi>, distilled by" in page.of_run(own, {})
 
 
 def test_the_plan_has_no_experts(make_run: Callable[..., Run]) -> None:

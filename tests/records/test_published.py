@@ -20,7 +20,7 @@ def test_the_recipes_say_the_same() -> None:
 
 def test_every_value_says_how_it_was_measured_and_where_it_was_read() -> None:
     values = list(all_values())
-    trajectories = {"att", "mtt", "ftd", "tesla", "datm", "fred"}
+    trajectories = {"att", "mtt", "ftd", "tesla", "datm", "pad", "mct", "fred"}
     assert {value.method for value in values} == trajectories | {"idc", "rat-bptt", "dd", "ld"}
     keys = [(value.method, value.dataset, value.ipc) for value in values]
     assert len(set(keys)) == len(keys)

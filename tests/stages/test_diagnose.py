@@ -78,6 +78,17 @@ def test_sentences_say_what_the_tables_show(file: Path) -> None:
     ]
 
 
+def test_steps_that_patience_left_out_are_said(file: Path) -> None:
+    settings = {"distill": {"select_metric": "l1", "patience": 1}}
+    header = Header(history.KIND, "f", settings, {"method": "att", "iterations": 2})
+    ended = np.array([[2, 1, 3, np.nan], [4, 3, 2, 1]], np.float32)
+    history.write(file, header, {"l1": ended, "l2": ended, "iteration": np.arange(2), "step": np.array([2, 4])})
+    assert diagnose.read(file, None, [1], 5).sentences[-2:] == [
+        "the matched step was the nearest in 100.0 %",
+        "patience (1) ended the student's training after 3.5 of 4 steps on average; later steps are not counted",
+    ]
+
+
 def lines(table: str, columns: diagnose.Columns) -> dict[str, Any]:
     """What a figure draws, by label, from bottom to top."""
     axes = diagnose._figure(table, next(iter(columns)), columns, ("", "", "")).axes[0]

@@ -1,0 +1,127 @@
+"""How hard images are: by networks or a file; what experts and sets make of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from attcli.errors import UserError
+from attcli.scoring.difficulty import error_norms
+from attcli.stages import difficulty, distill, identity, inputs, pipeline
+from attcli.stages.run import Run
+from attcli.store import dataset, experts, states, synthetic
+from tests.matching.cases import case
+
+NETWORKS: dict[str, object] = {"buffer__difficulty_networks": 2, "buffer__difficulty_epochs": 2}
+EASY: dict[str, object] = {"buffer__curriculum": "easy-first", **NETWORKS}
+
+
+def test_the_norm_of_the_error_is_that_of_its_definition() -> None:
+    found = case(4)
+    norms = error_norms(found.student, found.start, found.images, found.labels)
+    outputs = found.student.logits(found.start, found.images).detach().double()
+    wanted = [
+        float((F.softmax(o, 0) - F.one_hot(y, 10)).pow(2).sum().sqrt())
+        for o, y in zip(outputs, found.labels, strict=True)
+    ]
+    assert norms.tolist() == pytest.approx(wanted)
+
+
+def test_experts_on_a_curriculum_are_others_and_its_networks_are_trained_once(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, run = make_run(), make_run(**EASY, runtime__artifacts=str(make_run().settings.runtime.artifacts) + "-easy")
+    pipeline.buffer(plain)
+    pipeline.buffer(run)
+    rows = [experts.read(experts.path(each.experts, 0))[1].parameters for each in (plain, run)]
+    assert np.array_equal(rows[0][0], rows[1][0])
+    assert not np.array_equal(rows[0][1], rows[1][1])
+    (folder,) = run.settings.runtime.work_dir.glob("difficulty-*")
+    assert sorted(path.name for path in folder.glob("*.npz")) == ["network-0000.npz", "network-0001.npz"]
+    monkeypatch.setattr(difficulty, "judged", lambda *_: pytest.fail("it was kept"))
+    data = dataset.read(run.dataset)
+    found = difficulty.scores(run, data)
+    assert found.shape == data.labels["train"].shape
+    assert found.min() >= 0
+    assert found.max() <= 2**0.5
+    forgotten = difficulty.scores(make_run(**EASY, buffer__difficulty="forgetting"), data)
+    assert forgotten.max() > 1
+    assert np.corrcoef(found, forgotten)[0, 1] > 0.3  # both say how hard images are
+
+
+def test_a_file_of_scores_is_known_by_its_content(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    plain = make_run()
+    pipeline.prepare(plain)
+    count = len(dataset.read(plain.dataset).labels["train"])
+    made = []
+    for values in (np.arange(count), np.arange(count)[::-1]):
+        np.savetxt(tmp_path / "scores.txt", values)
+        run = make_run(buffer__curriculum="easy-first", buffer__difficulty=str(tmp_path / "scores.txt"))
+        assert difficulty.scores(run, dataset.read(run.dataset)).tolist() == values.tolist()
+        made.append(identity.buffer(run.settings, "")[0])
+    assert len({*made, identity.buffer(plain.settings, "")[0]}) == 3
+    np.save(tmp_path / "few.npy", np.arange(3))
+    data = dataset.read(plain.dataset)
+    with pytest.raises(UserError, match=rf"few.npy holds 3 numbers, and there are {count} training images"):
+        difficulty.scores(make_run(buffer__difficulty=str(tmp_path / "few.npy")), data)
+    (tmp_path / "words.txt").write_text("easy\nhard\n")
+    with pytest.raises(UserError, match=r"words.txt does not hold scores of images"):
+        difficulty.scores(make_run(buffer__difficulty=str(tmp_path / "words.txt")), data)
+    missing = make_run(buffer__curriculum="easy-first", buffer__difficulty="el2")
+    with pytest.raises(UserError, match=r"buffer.difficulty el2 cannot be read .*buffer.difficulty=el2n or forgetting"):
+        identity.buffer(missing.settings, "")
+
+
+def test_older_experts_are_those_without_a_curriculum(make_run: Callable[..., Run]) -> None:
+    run = make_run(**NETWORKS)  # which nothing reads
+    assert identity.buffer(run.settings, "") == identity.buffer(make_run().settings, "")
+    assert not {"curriculum", "difficulty"} & identity.making_of_experts(run.settings).keys()
+    ranked = make_run(distill__init="ranked")
+    assert identity.buffer(ranked.settings, "") == identity.buffer(run.settings, "")
+
+
+@pytest.mark.parametrize("more", [{}, {"distill__parameterisation": "multiformation"}])
+def test_a_set_of_ranked_images_of_which_some_stay_as_they_are(
+    make_run: Callable[..., Run], tmp_path: Path, more: dict[str, object]
+) -> None:
+    scores = tmp_path / "scores.npy"
+    changes: dict[str, object] = {"distill__init": "ranked", "distill__rank_offset": 0.5, "distill__ipc": 2}
+    changes |= {"distill__iterations": 2, "distill__syn_steps": 2, "distill__batch_syn": 20}
+    changes |= {"distill__distilled_share": 0.5, "buffer__difficulty": str(scores), **more}
+    prepared = make_run()
+    pipeline.prepare(prepared)
+    labels = dataset.read(prepared.dataset).labels["train"]
+    np.save(scores, np.random.default_rng(0).permutation(len(labels)))
+    run = make_run(**changes, prepare__limit_per_class=None)
+    pipeline.distill(run)
+    data = inputs.read_dataset(run)
+    hardest = np.argsort(-np.load(scores))
+    of_seven = hardest[labels.numpy()[hardest] == 7]
+    before = _first_state(run, data)
+    kept = synthetic.read(run.synthetic)
+    each = len(kept.labels) // 10
+    passed_over = int(0.5 * each)
+    if not more:
+        wanted = data.inputs("train", torch.from_numpy(of_seven[passed_over : passed_over + each].copy()))
+        assert torch.equal(before[7 * each : 8 * each], wanted)
+    for variant in kept.variants.values():
+        moved = (variant - before).flatten(1).abs().amax(dim=1).view(10, -1)
+        assert float(moved[:, : each // 2].max()) == 0
+        assert float((moved[:, each // 2 :] > 0).float().mean()) > 0.5  # but those that no batch had
+    mask = states.read(states.snapshots(run.snapshots)[-1], data.normaliser).constants["frozen"]
+    assert mask.view(10, -1).tolist() == [[1] * (each // 2) + [0] * (each // 2)] * 10
+
+
+def _first_state(run: Run, data: dataset.Dataset) -> torch.Tensor:
+    trajectories = inputs.open_experts(run, data)
+    loop, state = distill.begin(run, data, trajectories)
+    trajectories.close()
+    return loop.coding.images(state.coded(), state.scales)
+
+
+def test_a_rank_that_leaves_too_few_images_is_refused(make_run: Callable[..., Run]) -> None:
+    with pytest.raises(UserError, match=r"distill.rank_offset 40.0 passes over 200 images of each class, which leaves"):
+        make_run(distill__init="ranked", distill__rank_offset=40, distill__ipc=5)
