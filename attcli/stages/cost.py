@@ -164,9 +164,14 @@ def distill(settings: Settings, iterations: int) -> Cost:
     seen = batch * distilling.syn_steps * distilling.spans * iterations
     if distilling.init == "ranked":
         seen += judging(settings) * _train(settings) // 4  # a step of theirs takes g alone, a quarter of g and h
+    objective = registry.module("objective", distilling.objective)
+    if hasattr(objective, "seen_besides"):  # by g alone, a quarter of g and h
+        seen += objective.seen_besides(distilling, batch) * distilling.spans * iterations // 4
     work = Work(_shape(network), network.classes, batch, seen, derivatives=True)
     size = _slice(settings, batch)
     states = 4 * (distilling.syn_steps + 1) * parameters(network)
+    if hasattr(objective, "by_adam") and objective.by_adam(distilling):
+        states *= 4  # moments and gradients, too
     return Cost(
         memory=_held(settings) + states + _step_memory(network, size, True),
         operations=execution.flops(network.build, work),
