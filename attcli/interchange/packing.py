@@ -253,6 +253,8 @@ def of_pictures(whole: Whole, variant: str) -> list[str]:
     if said == PICTURES:
         return []
     change = pictures(whole, variant)[1]
+    if whole.header.about["normaliser"]["kind"] == "contrast":
+        return ["exact pixels: images have an average brightness and contrast instead of their own, and 256 values"]
     return [f"exact pixels: they are rounded to 256 values from 0 to 1 (which changes values by up to {change:.2g})"]
 
 

@@ -156,7 +156,7 @@ def reads_experts(distill: Distill) -> bool:
 
 def seen_besides(distill: Distill, batch: int) -> int:
     """The images of an iteration of which the gradient alone is taken: the network's own step, and real ones."""
-    return batch + distill.real_batch
+    return int(batch + distill.real_batch)
 
 
 def remembers(distill: Distill) -> bool:

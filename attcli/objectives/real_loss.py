@@ -171,7 +171,7 @@ def reads_experts(distill: Distill) -> bool:
 
 def seen_besides(distill: Distill, batch: int) -> int:
     """The images of an iteration of which the gradient alone is taken: in steps before the window, and real ones."""
-    return batch * distill.steps_before // 2 + distill.real_batch
+    return int(batch * distill.steps_before // 2 + distill.real_batch)
 
 
 def by_adam(distill: Distill) -> bool:

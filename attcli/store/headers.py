@@ -41,7 +41,7 @@ class About(BaseModel):
 class Normaliser(About):
     """The normaliser's kind and hash."""
 
-    kind: Literal["zca", "standardise"]
+    kind: Literal["zca", "contrast", "standardise"]
     eps: Annotated[float, Field(ge=0, le=1e6)]
     sha256: Digest
 
