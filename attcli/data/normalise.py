@@ -60,8 +60,7 @@ class Normaliser:
         images = _times(inputs, self._matrix(0.5, inputs.dtype, inputs.device)) + self._mean(inputs)
         if self.kind == "contrast":
             assert self.std is not None
-            mean, length = map(float, self.std)
-            return images * length + mean
+            return images * float(self.std[1]) + float(self.std[0])
         return images
 
     def _mean(self, like: Tensor) -> Tensor:
