@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from attcli.ranks import ALONE
 from attcli.runtime import seeded
 from attcli.scoring.protocol import FIXED_STUDENT
 from attcli.stages import distill, inputs, pipeline
+from attcli.stages.of_a_set import own_protocol
 from attcli.stages.run import Run
 from attcli.stages.spans import Spans
 from attcli.store import artefact, experts, states, synthetic
@@ -110,6 +113,27 @@ def test_what_does_not_go_together_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=problem):
         make_run(**{**CHANGES, **changes})
+
+
+@pytest.mark.parametrize("wrong", [[0.1, -0.1, 0.1], [0.1, float("nan")], [], [[0.1]], 0.1])
+def test_rates_that_can_not_be_are_refused(wrong: object, make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run(**{**CHANGES, "distill__iterations": 1, "distill__syn_steps": 1, "distill__real_batch": 10})
+    pipeline.distill(run)
+    header, arrays = artefact.read(run.synthetic, synthetic.KIND, synthetic.MAKER)
+    about = artefact.Header(header.kind, header.fingerprint, header.settings, header.about, header.versions)
+    artefact.write(tmp_path / "wrong.h5", about, {**arrays, "rates": np.asarray(wrong, np.float32)})
+    with pytest.raises(UserError, match="learning rates of its steps are not positive numbers"):
+        synthetic.read(tmp_path / "wrong.h5")
+
+
+@pytest.mark.parametrize("wrong", [{"syn_steps": 10**12}, {"batch_syn": "ten"}, {"batch_syn": 3}])
+def test_settings_that_can_not_be_are_not_replayed(wrong: dict[str, object], make_run: Callable[..., Run]) -> None:
+    run = make_run(**{**CHANGES, "distill__iterations": 1, "distill__syn_steps": 1, "distill__real_batch": 10})
+    pipeline.distill(run)
+    kept = synthetic.read(run.synthetic)
+    hostile = replace(kept, settings={"distill": {**kept.settings["distill"], **wrong}})
+    with pytest.raises(UserError, match=r"what can't be|not the same each time"):
+        own_protocol(hostile, "replay")
 
 
 class Constant:
