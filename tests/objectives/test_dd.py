@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 import attcli
 from attcli.errors import UserError
+from attcli.interchange import packing
 from attcli.objectives import Slope
 from attcli.objectives.real_images import facts
 from attcli.ranks import ALONE
@@ -59,6 +60,8 @@ def test_rates_are_kept_and_made_again(make_run: Callable[..., Run]) -> None:
     assert len(set(kept.rates.tolist())) == 3
     assert kept.lr == pytest.approx(float(kept.rates.mean()))
     header = artefact.header(run.synthetic, synthetic.KIND, synthetic.MAKER)
+    lost = "the learning rate of each step: their mean stands for them"
+    assert lost in packing.of_the_other(packing.whole_in(run.synthetic), "synthetic")
     assert kept.kept_bytes["synthetic"] == 20 * 64 * 4 + 4 + 3 * 4
 
     data = inputs.read_dataset(run)
