@@ -9,7 +9,7 @@ SCORES = ("el2n", "grand", "forgetting")
 """What attcli itself finds out about how hard images are."""
 
 READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
-    "prepare.normalise": {"zca": ("prepare.zca_eps",)},
+    "prepare.normalise": {"zca": ("prepare.zca_eps",), "contrast": ("prepare.zca_eps",)},
     "distill.window": {"expanding": ("distill.current_max_start_epoch", "distill.expansion_end")},
     "distill.labels": {
         "learned": ("distill.lr_labels", "distill.momentum_labels", "distill.label_storage", "distill.label_init")
