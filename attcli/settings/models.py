@@ -217,7 +217,9 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
     objective: str = Field(
         "trajectory",
         description="what is minimised. trajectory: how far a student ends from the expert; real-loss: the loss of "
-        "trained students on real images; label-distillation: that of a network which learns along with the set",
+        "trained students on real images; label-distillation: that of a network which learns along with the set; "
+        "gradient: how far gradients are from those of real images; distribution: how far mean features are from "
+        "theirs; cafe: how far those of several layers are",
     )
     parameterisation: str = Field(
         "pixels", description="what is learned: pixels, multiformation (small images that are enlarged) or frequency"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from attcli import registry
 from attcli.errors import UserError, brief
 from attcli.settings.files import read_yaml
+from attcli.settings.models import Distill
 from attcli.settings.spelling import canonical
 
 FOLDER = Path(__file__).parent.parent / "recipes"
@@ -136,15 +137,25 @@ def get(name: str) -> Recipe:
 
 
 def _most_alike(name: str) -> str | None:
-    """The recipe that shares the most parts with a name; of several, the nearest ipc, then ATT's, then spelling."""
+    """The recipe that shares the most parts with a name that none has; of several, the nearest ipc, then spelling.
+
+    Where no method is named, recipes of the default method come first.
+    """
     experiment = parse(name)
+    usual: str = Distill.model_fields["method"].default
     parts = set(str(experiment or name).lower().split("/"))
 
     def likeness(recipe: Recipe) -> tuple[int, int, bool, float]:
         other = recipe.experiment
         distance = abs(other.ipc - experiment.ipc) if experiment else 0
-        shared, ratio = len(parts & set(recipe.name.split("/"))), SequenceMatcher(None, recipe.name, name).ratio()
-        return shared, -distance, shared == 1 and other.method == MAIN, ratio
+        shared = parts & set(recipe.name.split("/"))
+        spelling = SequenceMatcher(None, recipe.name, name).ratio()
+        return (
+            len(shared),
+            -distance,
+            other.dataset in shared and experiment is None and other.method == usual,
+            spelling,
+        )
 
     best = max(all_recipes().values(), key=likeness)
     shared, _, _, ratio = likeness(best)
