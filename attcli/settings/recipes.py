@@ -40,10 +40,6 @@ class Experiment(NamedTuple):
         return {"distill.method": self.method, "prepare.dataset": self.dataset, "distill.ipc": self.ipc}
 
 
-MAIN = "att"
-"""The method whose recipe is offered to somebody who names a dataset alone."""
-
-
 def parse(name: str) -> Experiment | None:
     """What the name `method/dataset/ipcN` stands for, with names in any case; None if it is not of that form."""
     if not (parts := re.fullmatch(r"([^/]+)/([^/]+)/ipc([0-9]{1,9})", name.strip(), re.IGNORECASE)):
