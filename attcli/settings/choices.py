@@ -8,11 +8,11 @@ from attcli.settings.models import Settings
 _OF_STUDENTS = ("distill.syn_steps", "distill.batch_syn", "distill.min_start_epoch", "distill.max_start_epoch")
 """What objectives read that train students on the set."""
 
-SCORES = ("el2n", "forgetting")
+SCORES = ("el2n", "grand", "forgetting")
 """What attcli itself finds out about how hard images are."""
 
 READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
-    "prepare.normalise": {"zca": ("prepare.zca_eps",)},
+    "prepare.normalise": {"zca": ("prepare.zca_eps",), "contrast": ("prepare.zca_eps",)},
     "distill.window": {"expanding": ("distill.current_max_start_epoch", "distill.expansion_end")},
     "distill.labels": {
         "learned": ("distill.lr_labels", "distill.momentum_labels", "distill.label_storage", "distill.label_init")
@@ -31,6 +31,7 @@ READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
         "easy-first": ("buffer.curriculum_start", "buffer.curriculum_growth", "buffer.difficulty"),
     },
     "buffer.difficulty": dict.fromkeys(SCORES, ("buffer.difficulty_networks", "buffer.difficulty_epochs")),
+    "distill.emphasis": {"cam": ("distill.emphasis_every", "distill.emphasis_added")},
     "distill.init": {"ranked": ("distill.rank_offset", "buffer.difficulty")},
     "distill.compare": {"deep": ("distill.left_out",), "far": ("distill.left_out",)},
 }

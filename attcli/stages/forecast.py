@@ -8,7 +8,7 @@ from pathlib import Path
 from attcli import baselines, coding, registry
 from attcli.errors import MissingError, UserError
 from attcli.networks import Architecture
-from attcli.options import DatasetInfo
+from attcli.options import WHITENING, DatasetInfo
 from attcli.progress import duration
 from attcli.scoring.protocol import Protocol, protocol_of
 from attcli.scoring.scorer import LEARNED, Case, is_coreset, is_entire, result_key, spec_by_name
@@ -129,7 +129,7 @@ def _prepare(run: Run) -> Plan:
     info = facts.of(run.settings)
     values = info.channels * info.resolution**2
     copies = 2 if hasattr(registry.source(run.settings.prepare.dataset), "digest") else 1  # decoded first, then written
-    matrix = 4 * values**2 if run.settings.prepare.normalise == "zca" else 0
+    matrix = 4 * values**2 if run.settings.prepare.normalise in WHITENING else 0
     disk = copies * (info.train + info.test) * values + matrix
     try:
         identity.prepare(run.settings)

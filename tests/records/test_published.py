@@ -20,7 +20,7 @@ def test_the_recipes_say_the_same() -> None:
 
 def test_every_value_says_how_it_was_measured_and_where_it_was_read() -> None:
     values = list(all_values())
-    trajectories = {"att", "mtt", "ftd", "tesla", "datm", "pad", "mct", "fred"}
+    trajectories = {"att", "mtt", "ftd", "tesla", "datm", "pad", "edf", "mct", "fred"}
     others = {"idc", "rat-bptt", "dd", "ld", "dc", "dsa", "dm", "cafe"}
     assert {value.method for value in values} == trajectories | others
     keys = [(value.method, value.dataset, value.ipc) for value in values]
