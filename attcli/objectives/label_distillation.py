@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from attcli.objectives.real_images import Tested
     from attcli.settings import Distill
 
+LOSS = "loss on real images"
+
 NO_ERROR = 2.0
 """The smallest mean error before there is one: above any."""
 

@@ -13,6 +13,7 @@ from attcli.progress import duration
 from attcli.scoring.protocol import Protocol, protocol_of
 from attcli.scoring.scorer import LEARNED, Case, is_coreset, is_entire, result_key, spec_by_name
 from attcli.settings import Settings
+from attcli.settings.choices import idle
 from attcli.stages import cost, evaluate, facts, identity, inputs, kept, of_a_set, pipeline
 from attcli.stages.cost import Cost, size_in_words
 from attcli.stages.plan import Plan, total
@@ -170,9 +171,13 @@ def _distill(run: Run) -> Plan:
     info = facts.of(settings)
     wanted, every = settings.distill.iterations, settings.distill.save_every
     size, set_size = _size(settings, info)
-    disk = -(-wanted // every) * 3 * set_size + wanted * (8 * settings.distill.syn_steps + 48) * 2
+    steps = 0 if "distill.syn_steps" in idle(settings) else settings.distill.syn_steps
+    network = inputs.architecture(settings.network, cost.images_about(settings))
+    remembered = coding.FLOAT32_BYTES * cost.parameters(network) if settings.remembers else 0
+    disk = -(-wanted // every) * (3 * set_size + remembered) + wanted * (8 * steps + 48) * 2
     done = kept.iterations(run)
-    what = f"{settings.distill.method}, ipc {settings.distill.ipc}, {settings.distill.syn_steps} steps; {size}"
+    of_students = f", {steps} steps" if steps else ""
+    what = f"{settings.distill.method}, ipc {settings.distill.ipc}{of_students}; {size}"
     if done == wanted:
         return Plan(f"nothing to do: {wanted} iterations ({what}) are done")
     header = kept.header(run.synthetic, synthetic.KIND)
