@@ -101,7 +101,8 @@ EXAMPLES = {
     ),
     "experts": (
         "attcli experts compact --to small",
-        "attcli experts compact other/experts --to small --waypoints 3",
+        "attcli experts compact other/experts --to small",
+        "attcli experts compact --to small --waypoints 3",
     ),
     "experts compact": (
         "attcli experts compact --to small",

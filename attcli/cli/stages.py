@@ -148,7 +148,7 @@ def distill(
     If the dataset or the experts are missing, they are made first. To continue a finished run, ask for more iterations.
 
     Methods: att, mtt, ftd, tesla, datm, pad, edf, mct, fyi, selmatch, fred; without experts real-loss, rat-bptt, dd,
-    ld; for more images in the same bytes add +multiformation, +uint8 or +codes.
+    ld, dc, dsa, dm, idc, cafe; for more images in the same bytes add +multiformation, +uint8 or +codes.
     All settings: `attcli config distill --describe`.
     """
     with reporting():

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from attcli.objectives.real_images import Tested
     from attcli.settings import Distill
 
+LOSS = "loss on real images"
+
 NO_ERROR = 2.0
 """The smallest mean error before there is one: above any."""
 
@@ -152,6 +154,11 @@ def _student(kept: Memory) -> Student:
 def reads_experts(distill: Distill) -> bool:
     """It has a network of its own."""
     return False
+
+
+def seen_besides(distill: Distill, batch: int) -> int:
+    """The images of an iteration of which the gradient alone is taken: the network's own step, and real ones."""
+    return int(batch + distill.real_batch)
 
 
 def remembers(distill: Distill) -> bool:

@@ -242,7 +242,7 @@ def test_some_numbers_alone_are_compared(name: str, rule: Literal["deep", "far"]
     counts: Counts = {"deep": deep, "far": far}[rule](share)
     seen, lr, compared = found.batches, torch.tensor(0.1), Compared(rule, share)
     match = engine.load(name)(
-        found.student, found.start, found.target, seen, lr, lambda row: select.nearest(row, "l2"), compared
+        found.student, found.start, found.target, seen, lr, lambda row: select.nearest(row, "l2"), compared=compared
     )
     wanted_by = tesla if name == "tesla" else unroll
     span = (found.student.module, found.start, found.target, found.images, found.labels, lr, found.plan)

@@ -21,7 +21,8 @@ def test_the_recipes_say_the_same() -> None:
 def test_every_value_says_how_it_was_measured_and_where_it_was_read() -> None:
     values = list(all_values())
     trajectories = {"att", "mtt", "ftd", "tesla", "datm", "pad", "edf", "mct", "fred"}
-    assert {value.method for value in values} == trajectories | {"idc", "rat-bptt", "dd", "ld"}
+    others = {"idc", "rat-bptt", "dd", "ld", "dc", "dsa", "dm", "cafe"}
+    assert {value.method for value in values} == trajectories | others
     keys = [(value.method, value.dataset, value.ipc) for value in values]
     assert len(set(keys)) == len(keys)
     assert all(value.protocol and value.paper and value.source for value in values)
