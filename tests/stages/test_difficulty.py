@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from attcli.errors import UserError
 from attcli.scoring import difficulty as by_networks
 from attcli.stages import difficulty, distill, identity, inputs, pipeline
-from attcli.stages.run import Run
+from attcli.stages.run import Run, differences
 from attcli.store import dataset, experts, states, synthetic
 from tests.matching.cases import case
 
@@ -144,3 +144,15 @@ def _first_state(run: Run, data: dataset.Dataset) -> torch.Tensor:
 def test_a_rank_that_leaves_too_few_images_is_refused(make_run: Callable[..., Run]) -> None:
     with pytest.raises(UserError, match=r"distill.rank_offset 40.0 passes over 200 images of each class, which leaves"):
         make_run(distill__init="ranked", distill__rank_offset=40, distill__ipc=5)
+
+
+def test_a_set_of_ranked_images_is_compared_by_the_settings_of_the_networks(make_run: Callable[..., Run]) -> None:
+    ranked: dict[str, object] = {"distill__init": "ranked", **NETWORKS}
+    first = identity.distillation(make_run(**ranked).settings)
+    assert first == identity.distillation(make_run(**ranked, distill__iterations=9).settings)
+    other = identity.distillation(make_run(**ranked, buffer__lr=0.07).settings)
+    assert differences(first, other) == [
+        "buffer.lr is 0.05 there, 0.07 asked for",
+    ]
+    more = identity.distillation(make_run(**{**ranked, "buffer__difficulty_networks": 3}).settings)
+    assert differences(first, more) == ["buffer.difficulty_networks is 2 there, 3 asked for"]
