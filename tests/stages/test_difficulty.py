@@ -62,7 +62,8 @@ def test_experts_on_a_curriculum_are_others_and_its_networks_are_trained_once(
     forgotten = difficulty.scores(make_run(**EASY, buffer__difficulty="forgetting"), data)
     assert forgotten.max() > 1
     monkeypatch.undo()
-    by_gradients = difficulty.scores(make_run(**EASY, buffer__difficulty="grand"), data)
+    one: dict[str, object] = {"buffer__difficulty_networks": 1, "buffer__difficulty_epochs": 1}
+    by_gradients = difficulty.scores(make_run(**one, buffer__difficulty="grand"), data)
     assert by_gradients.shape == found.shape
     assert by_gradients.min() > 0
     assert len(list(run.settings.runtime.work_dir.glob("difficulty-*"))) == 2  # as it takes longer, it is apart
