@@ -1,6 +1,7 @@
 """How hard images are: by networks or a file; what experts and sets make of it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from attcli.errors import UserError
+from attcli.errors import OutOfTimeError, UserError
 from attcli.scoring import difficulty as by_networks
 from attcli.stages import difficulty, distill, identity, inputs, pipeline
 from attcli.stages.run import Run, differences
@@ -157,3 +158,31 @@ def test_a_set_of_ranked_images_is_compared_by_the_settings_of_the_networks(make
     ]
     more = identity.distillation(make_run(**{**ranked, "buffer__difficulty_networks": 3}).settings)
     assert differences(first, more) == ["buffer.difficulty_networks is 2 there, 3 asked for"]
+
+
+def test_a_time_limit_keeps_what_networks_have_said(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = []
+
+    def judged(*how: object, **more: object) -> dict[str, torch.Tensor]:
+        trained.append(how[6])
+        return {
+            "el2n": torch.full((count,), float(len(trained)), dtype=torch.float64),
+            "forgetting": torch.zeros(count),
+        }
+
+    run = make_run(buffer__difficulty_networks=3)
+    pipeline.prepare(run)
+    data = dataset.read(run.dataset)
+    count = len(data.labels["train"])
+    monkeypatch.setattr(difficulty, "judged", judged)
+    for limited in (1, 2):
+        with pytest.raises(OutOfTimeError, match=f"{limited} of 3 networks have judged the images"):
+            difficulty.scores(replace(run, time_limit=0.0), data)
+        assert len(trained) == limited  # one under any limit
+    (folder,) = run.settings.runtime.work_dir.glob("difficulty-*")
+    (folder / "network-0001.npz").write_bytes(b"damaged")
+    assert difficulty.scores(run, data).unique().tolist() == [(1 + 3 + 4) / 3]
+    assert [key[-1] for key in trained] == [0, 1, 1, 2]
+    assert list(folder.glob("network-0001.npz.damaged*"))
