@@ -163,20 +163,21 @@ def test_a_set_of_ranked_images_is_compared_by_the_settings_of_the_networks(make
 def test_a_time_limit_keeps_what_networks_have_said(
     make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained = []
+    trained: list[int] = []
 
-    def judged(*how: object, **more: object) -> dict[str, torch.Tensor]:
-        trained.append(how[6])
-        return {
-            "el2n": torch.full((count,), float(len(trained)), dtype=torch.float64),
-            "forgetting": torch.zeros(count),
-        }
+    class Judges:
+        def __init__(self, run: Run, data: dataset.Dataset) -> None:
+            self._count = len(data.labels["train"])
 
+        def judgement(self, number: int, stop: object) -> dict[str, torch.Tensor]:
+            trained.append(number)
+            said = torch.full((self._count,), float(len(trained)), dtype=torch.float64)
+            return {"el2n": said, "forgetting": said}
+
+    monkeypatch.setattr(difficulty, "_Judges", Judges)
     run = make_run(buffer__difficulty_networks=3)
     pipeline.prepare(run)
     data = dataset.read(run.dataset)
-    count = len(data.labels["train"])
-    monkeypatch.setattr(difficulty, "judged", judged)
     for limited in (1, 2):
         with pytest.raises(OutOfTimeError, match=f"{limited} of 3 networks have judged the images"):
             difficulty.scores(replace(run, time_limit=0.0), data)
@@ -184,5 +185,5 @@ def test_a_time_limit_keeps_what_networks_have_said(
     (folder,) = run.settings.runtime.work_dir.glob("difficulty-*")
     (folder / "network-0001.npz").write_bytes(b"damaged")
     assert difficulty.scores(run, data).unique().tolist() == [(1 + 3 + 4) / 3]
-    assert [key[-1] for key in trained] == [0, 1, 1, 2]
+    assert trained == [0, 1, 1, 2]
     assert list(folder.glob("network-0001.npz.damaged*"))
