@@ -25,10 +25,11 @@ from attcli.matching.parameters import vector
 from attcli.matching.statistics import calibrate, unfilled
 from attcli.matching.student import Student, batch_norms
 from attcli.networks import Architecture
-from attcli.scoring.protocol import NUMBERS, Protocol, accuracy, protocol_of, train
+from attcli.scoring.protocol import Protocol, accuracy, train
 from attcli.settings import Settings
 from attcli.settings import resolve as resolve_layers
 from attcli.stages import jobs, pipeline
+from attcli.stages.of_a_set import own_protocol
 from attcli.stages.run import Run
 from attcli.store import artefact, dataset, synthetic
 
@@ -189,7 +190,6 @@ def _read(path: Path, lr: float | None) -> synthetic.SyntheticSet:
 
 def _of(distilled: synthetic.SyntheticSet) -> DistilledSet:
     about = distilled.about
-    own = about["protocol"]
     targets = probabilities(distilled.labels, len(about["classes"])).float()
     return DistilledSet(
         images=distilled.variants["synthetic"],
@@ -198,7 +198,7 @@ def _of(distilled: synthetic.SyntheticSet) -> DistilledSet:
         lr=distilled.lr,
         classes=list(about["classes"]),
         normaliser=distilled.normaliser,
-        protocol=protocol_of(own.get("protocol"), {name: own.get(name) for name in NUMBERS if name != "name"}, {}),
+        protocol=own_protocol(distilled),
         variants=distilled.variants,
         about=about,
         size=distilled.size,

@@ -20,6 +20,9 @@ class Section(BaseModel):
 DSA = "color_crop_cutout_flip_scale_rotate"
 """All operations of the augmentation that the literature trains with."""
 
+WHITENING = ("zca", "contrast")
+"""What `prepare.normalise` offers that needs a matrix."""
+
 LARGEST_ZCA = 12_288
 """Values of the largest images that ZCA whitens: 64 x 64 in colour, with a matrix of 1.2 GB (19 GB at 128 x 128)."""
 

@@ -49,7 +49,7 @@ KINDS = {
     "network": Kind("networks", "network.arch", ("norms", "blocks", "attention"), ("timm",)),
     "trainer": Kind("trainers", "buffer.trainer", ("training", "curriculum")),
     "method": Kind("methods", "distill.method"),
-    "objective": Kind("objectives", "distill.objective", ("real_images",)),
+    "objective": Kind("objectives", "distill.objective", ("classwise", "inner", "real_images", "tapped")),
     "parameterisation": Kind("parameterisations", "distill.parameterisation"),
     "storage": Kind("storage", "distill.storage", ("floats", "affine")),
     "baseline": Kind("baselines", "evaluate.baselines"),

@@ -30,6 +30,9 @@ LISTED = {
     "-coded": "`python -m benchmarks.coded`, above",
     "-image-check": "`make image-check`, in [containers](running/containers.md)",
     "-faults": "`make faults`, in [reliability.md](reliability.md)",
+    "-own-images": "in [your own images](tutorials/own-images.md)",
+    "-ranks-": "`python -m benchmarks.ranks`, in [several processes](running/several.md)",
+    "-patience-": "`python -m benchmarks.patience`, in [performance.md](performance.md)",
     "-repro-": "in [performance.md](performance.md)",
 }
 """What a record is from and where it is told, by a part of its name."""

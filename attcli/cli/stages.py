@@ -147,8 +147,8 @@ def distill(
 
     If the dataset or the experts are missing, they are made first. To continue a finished run, ask for more iterations.
 
-    Methods: att, mtt, ftd, tesla, datm, pad, mct, fyi, selmatch, fred; without experts real-loss, rat-bptt, dd, ld; add
-    +multiformation, +uint8 or +codes for more images in the same bytes.
+    Methods: att, mtt, ftd, tesla, datm, pad, edf, mct, fyi, selmatch, fred; without experts real-loss, rat-bptt, dd,
+    ld, dc, dsa, dm, idc, cafe; for more images in the same bytes add +multiformation, +uint8 or +codes.
     All settings: `attcli config distill --describe`.
     """
     with reporting():

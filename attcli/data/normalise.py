@@ -4,10 +4,14 @@ Both are fitted on training images only, unless standardisation takes given figu
 before it), with Sigma = U diag(s) U^T the covariance of the flattened images: x' = (x - mean) T with T = U diag((s +
 eps)^-1/2) U^T; the inverse is U diag((s + eps)^1/2) U^T. U and s are kept rather than the two matrices: half the
 size, and one source for both.
+
+Contrast normalisation (RaT-BPTT, ICLR 2024) takes from every image its own mean m, scales it to length 1, and whitens
+what is left: x' = ((x - m) / |x - m| - mean) T, where eps is a part of the mean eigenvalue. An image's own mean and
+length can't be had back; pictures are drawn with those that training images have on average.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 
@@ -22,7 +26,10 @@ CHUNK = 10_000
 
 @dataclass(frozen=True)
 class Normaliser:
-    """`kind` standardise: mean, std f32 (C,). `kind` zca: mean f32 (D,), vectors f32 (D, D), values f64 (D,), eps."""
+    """`kind` standardise: mean, std f32 (C,). `kind` zca: mean f32 (D,), vectors f32 (D, D), values f64 (D,), eps.
+
+    `kind` contrast: as zca, and std f32 (2,) is the mean of the training images' own means, and that of their lengths.
+    """
 
     kind: str
     mean: NDArray[np.float32]
@@ -41,6 +48,8 @@ class Normaliser:
         if self.kind == "standardise":
             mean, std = self._standard(images)
             return (images - mean) / std
+        if self.kind == "contrast":
+            images = _contrast(images)[0]
         return _times(images - self._mean(images), self._matrix(-0.5, images.dtype, images.device))
 
     def inverse(self, inputs: Tensor) -> Tensor:
@@ -48,7 +57,11 @@ class Normaliser:
         if self.kind == "standardise":
             mean, std = self._standard(inputs)
             return inputs * std + mean
-        return _times(inputs, self._matrix(0.5, inputs.dtype, inputs.device)) + self._mean(inputs)
+        images = _times(inputs, self._matrix(0.5, inputs.dtype, inputs.device)) + self._mean(inputs)
+        if self.kind == "contrast":
+            assert self.std is not None
+            return images * float(self.std[1]) + float(self.std[0])
+        return images
 
     def _mean(self, like: Tensor) -> Tensor:
         return torch.from_numpy(self.mean).to(like).view(1, *like.shape[1:])
@@ -71,6 +84,18 @@ class Normaliser:
             matrix = (vectors * torch.from_numpy(self.values + self.eps).pow(power)) @ vectors.T
             self._matrices[key] = matrix.to(device, dtype)
         return self._matrices[key]
+
+
+def _contrast(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (n, C, H, W) less their own means and at length 1; these means (n,) and lengths (n,)."""
+    mean = images.flatten(1).mean(dim=1)
+    centred = images - mean.view(-1, 1, 1, 1)
+    length = centred.flatten(1).norm(dim=1)
+    return centred / length.clamp(min=NO_CONTRAST).view(-1, 1, 1, 1), mean, length
+
+
+NO_CONTRAST = 1e-3
+"""The least length that an image is divided by, less than a single byte makes: one of a single colour stays 0."""
 
 
 def _times(images: Tensor, matrix: Tensor) -> Tensor:
@@ -101,7 +126,22 @@ def fit_chunks(kind: str, chunks: Chunks, eps: float) -> Normaliser:
 
     Memory is that of a few chunks and, for ZCA, of three matrices of D x D float64, D the values of an image.
     """
+    if kind == "contrast":
+        return _contrast_of(chunks, eps)
     return _standard_of(chunks) if kind == "standardise" else _whitening_of(chunks, eps)
+
+
+def _contrast_of(chunks: Chunks, share: float) -> Normaliser:
+    """Contrast normalisation, with `share` of the mean eigenvalue as eps."""
+    total, count = torch.zeros(2, dtype=torch.float64), 0
+    for chunk in chunks():
+        _, mean, length = _contrast(chunk.double())
+        total += torch.stack([mean.sum(), length.sum()])
+        count += len(chunk)
+    white = _whitening_of(lambda: (_contrast(chunk)[0] for chunk in chunks()), 0.0)
+    assert white.values is not None
+    eps = share * float(white.values.mean())
+    return replace(white, kind="contrast", eps=eps, std=(total / count).float().numpy())
 
 
 def fit_bytes(pieces: Iterable[Tensor], value_scale: float) -> Normaliser:

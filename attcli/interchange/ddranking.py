@@ -109,6 +109,8 @@ def losses(whole: Whole, variant: str) -> list[str]:
 
 def files(folder: Path, whole: Whole) -> list[Path]:
     """What `write` writes. UserError for a dataset that it does not know."""
+    if whole.header.about["normaliser"]["kind"] == "contrast":
+        raise UserError("DD-Ranking can't normalise images as prepare.normalise contrast does; use another form")
     name = whole.header.about["dataset"]
     if name not in DATASETS:
         raise UserError(f"DD-Ranking does not know the dataset {name}; it knows {', '.join(DATASETS)}")

@@ -253,6 +253,8 @@ def of_pictures(whole: Whole, variant: str) -> list[str]:
     if said == PICTURES:
         return []
     change = pictures(whole, variant)[1]
+    if whole.header.about["normaliser"]["kind"] == "contrast":
+        return ["exact pixels: images have an average brightness and contrast instead of their own, and 256 values"]
     return [f"exact pixels: they are rounded to 256 values from 0 to 1 (which changes values by up to {change:.2g})"]
 
 
@@ -277,9 +279,10 @@ def of_the_rest(whole: Whole, variant: str) -> list[str]:
 
 
 def of_the_other(whole: Whole, variant: str) -> list[str]:
-    """What is lost where there is room for one variant alone."""
+    """What is lost where there is room for one variant alone, and for one learning rate."""
     others = [name for name in ("synthetic", "ema") if name != variant and has(whole, name)]
-    return [f"the other images of the set ({name}): only those called {variant} are written" for name in others]
+    lost = [f"the other images of the set ({name}): only those called {variant} are written" for name in others]
+    return [*lost, *(["the learning rate of each step: their mean stands for them"] if "rates" in whole.arrays else [])]
 
 
 def count(whole: Whole) -> int:

@@ -156,6 +156,11 @@ def reads_experts(distill: Distill) -> bool:
     return False
 
 
+def seen_besides(distill: Distill, batch: int) -> int:
+    """The images of an iteration of which the gradient alone is taken: the network's own step, and real ones."""
+    return int(batch + distill.real_batch)
+
+
 def remembers(distill: Distill) -> bool:
     """It remembers the network that it trains along."""
     return True

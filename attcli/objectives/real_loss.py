@@ -169,6 +169,16 @@ def reads_experts(distill: Distill) -> bool:
     return bool(distill.student_start == "expert")
 
 
+def seen_besides(distill: Distill, batch: int) -> int:
+    """The images of an iteration of which the gradient alone is taken: in steps before the window, and real ones."""
+    return int(batch * distill.steps_before // 2 + distill.real_batch)
+
+
+def by_adam(distill: Distill) -> bool:
+    """Whether the window's steps keep Adam's moments."""
+    return bool(distill.student_optimiser == "adam")
+
+
 def remembers(distill: Distill) -> bool:
     """It remembers how long the images' gradients were, where it clips them."""
     return distill.clip is not None

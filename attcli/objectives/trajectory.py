@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from attcli.objectives import NOTHING, Memory
 from attcli.options import Section
@@ -38,6 +38,15 @@ class Options(Section):
     )
     left_out: float = Field(
         0.25, ge=0, lt=1, description="compare deep or far: the share of the numbers that is left out"
+    )
+    emphasis: Literal["none", "cam"] = Field(
+        "none",
+        description="weights of the gradient in an image's pixels. none: all alike; cam: larger where an expert looks "
+        "for the image's class (EDF)",
+    )
+    emphasis_every: PositiveInt = Field(100, description="cam: iterations from one look of an expert to the next")
+    emphasis_added: NonNegativeFloat = Field(
+        1.0, description="cam: what is added to the weights, from 0 to 1, of pixels that an expert looks at"
     )
     mirror: Literal["none", "pairs", "random", "both"] = Field(
         "none",

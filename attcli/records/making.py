@@ -76,6 +76,7 @@ def normaliser_of(results: Results) -> Normaliser:
     about, kind = results.about, results.about["normaliser"]["kind"]
     held = [array for name, array in results.arrays.items() if name.startswith("normaliser/")]
     values = about["channels"] * about["resolution"] ** 2
-    numbers = {"zca": values * values + 2 * values, "standardise": 2 * about["channels"]}  # with means, eigenvalues
+    matrix = values * values + 2 * values  # with means and eigenvalues
+    numbers = {"zca": matrix, "contrast": matrix + 2, "standardise": 2 * about["channels"]}
     size = sum(int(np.asarray(array).nbytes) for array in held) if held else FLOAT32 * numbers[kind]
     return Normaliser(kind=kind, bytes=size, in_the_sets_file=bool(held))

@@ -94,12 +94,12 @@ class Size(Part):
 class Normaliser(Part):
     """What test images have to go through before a network that was trained on the set can see them.
 
-    `zca` is a matrix with a row and a column for each value of an image, `standardise` two numbers for each channel.
-    `bytes` is the size of its arrays. A set whose file lacks them does not stand alone: it needs the dataset.h5 that it
-    was made with.
+    `zca` and `contrast` have a matrix with a row and a column for each value of an image, `standardise` two numbers for
+    each channel. `bytes` is the size of its arrays. A set whose file lacks them does not stand alone: it needs the
+    dataset.h5 that it was made with.
     """
 
-    kind: Literal["zca", "standardise"]
+    kind: Literal["zca", "contrast", "standardise"]
     bytes: PositiveInt
     in_the_sets_file: bool
 

@@ -1,14 +1,15 @@
 """How hard training images are, by networks that are trained on all of them for a short while.
 
 el2n (Paul et al., NeurIPS 2021): ||softmax(f(x)) - onehot(y)||_2 after the training, the mean over the networks.
+grand (the same): the norm of the loss's gradient in the parameters, ||dCE(f(x), y)/dtheta||_2, likewise.
 forgetting (Toneva et al., ICLR 2019): how often an image was forgotten in the training, summed over the networks.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.func import grad, vmap
 
 from attcli.data.inputs import Inputs, in_batches
 from attcli.matching.student import Student
@@ -20,13 +21,11 @@ from attcli.scoring.protocol import Protocol
 TOGETHER = 250
 """Images that a network judges at a time."""
 
+GRADIENTS = 1 << 24
+"""Numbers of the gradients of single images that are held at a time, at least one image's."""
 
-@dataclass(frozen=True)
-class Judgement:
-    """What one network says of N training images: their error norms f64 (N,), and how often each was forgotten (N,)."""
-
-    el2n: Tensor
-    forgotten: Tensor
+Judgement = dict[str, Tensor]
+"""What one network says of N training images (N,), by the name of the score: el2n, forgetting, and grand if asked."""
 
 
 def judged(
@@ -38,6 +37,8 @@ def judged(
     protocol: Protocol,
     key: tuple[int, str, int],
     stop: Callable[[], bool],
+    *,
+    grand: bool = False,
 ) -> Judgement:
     """Train a network on images (N, C, H, W) with classes (N,), and ask it about them; its step functions are made.
 
@@ -45,8 +46,15 @@ def judged(
     """
     seen = Presentations.of(len(labels), labels.device)
     theta = networks.trained(architecture, images, labels, lr, protocol, key, stop, seen.met)
-    errors = error_norms(networks.student(architecture, theta, images), theta, images, labels)
-    return Judgement(errors, seen.counts().cpu())
+    student = networks.student(architecture, theta, images)
+    said = {"el2n": error_norms(student, theta, images, labels), "forgetting": seen.counts().double().cpu()}
+    return {**said, "grand": gradient_norms(student, theta, images, labels)} if grand else said
+
+
+def combined(score: str, judgements: list[Judgement]) -> Tensor:
+    """The score of each image (N,) by all networks together."""
+    each = torch.stack([judgement[score] for judgement in judgements])
+    return each.sum(dim=0) if score == "forgetting" else each.mean(dim=0)
 
 
 def error_norms(student: Student, theta: Tensor, images: Inputs, labels: Tensor) -> Tensor:
@@ -58,6 +66,18 @@ def error_norms(student: Student, theta: Tensor, images: Inputs, labels: Tensor)
             p[torch.arange(len(y), device=y.device), y] -= 1
             parts.append(p.norm(dim=1).cpu())
     return torch.cat(parts)
+
+
+def gradient_norms(student: Student, theta: Tensor, images: Inputs, labels: Tensor) -> Tensor:
+    """||dCE(f(x), y)/dtheta||_2 of each image, f64 (N,) on the CPU."""
+
+    def loss(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(student.logits(theta, x.unsqueeze(0)), y.unsqueeze(0))
+
+    of_each = vmap(grad(loss), in_dims=(None, 0, 0))
+    size = max(1, min(TOGETHER, GRADIENTS // len(theta)))
+    parts = zip(in_batches(images, size), labels.split(size), strict=True)
+    return torch.cat([of_each(theta, x, y).double().norm(dim=1).cpu() for x, y in parts])
 
 
 def easiest_first(scores: Tensor, labels: Tensor, classes: int) -> list[Tensor]:

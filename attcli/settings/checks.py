@@ -3,7 +3,7 @@
 from attcli import coding, registry, trackers
 from attcli.data import sources
 from attcli.errors import MissingError, UserError
-from attcli.options import LARGEST_ZCA, DatasetInfo
+from attcli.options import LARGEST_ZCA, WHITENING, DatasetInfo
 from attcli.settings.models import Settings
 
 OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
@@ -49,7 +49,7 @@ def check_images(settings: Settings, info: DatasetInfo) -> None:
             f"prepare.normalise literature: there are no such figures for {info.name}; "
             "set prepare.normalise=standardise"
         )
-    if settings.prepare.normalise == "zca" and info.values > LARGEST_ZCA:
+    if settings.prepare.normalise in WHITENING and info.values > LARGEST_ZCA:
         raise UserError(
             f"ZCA whitening of {info.name} needs a matrix of {info.values:,} x {info.values:,} numbers, which is too "
             f"large; set prepare.normalise=standardise, or a prepare.resolution of at most "

@@ -5,11 +5,14 @@ from typing import Any
 from attcli import registry
 from attcli.settings.models import Settings
 
-SCORES = ("el2n", "forgetting")
+_OF_STUDENTS = ("distill.syn_steps", "distill.batch_syn", "distill.min_start_epoch", "distill.max_start_epoch")
+"""What objectives read that train students on the set."""
+
+SCORES = ("el2n", "grand", "forgetting")
 """What attcli itself finds out about how hard images are."""
 
 READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
-    "prepare.normalise": {"zca": ("prepare.zca_eps",)},
+    "prepare.normalise": {"zca": ("prepare.zca_eps",), "contrast": ("prepare.zca_eps",)},
     "distill.window": {"expanding": ("distill.current_max_start_epoch", "distill.expansion_end")},
     "distill.labels": {
         "learned": ("distill.lr_labels", "distill.momentum_labels", "distill.label_storage", "distill.label_init")
@@ -18,13 +21,17 @@ READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
     "distill.objective": {
         "trajectory": (
             *("distill.select", "distill.start_epochs", "distill.window", "distill.engine", "distill.expert_epochs"),
+            *_OF_STUDENTS,
         ),
+        "real-loss": _OF_STUDENTS,
+        "label-distillation": _OF_STUDENTS,
     },
     "distill.select": {"nearest": ("distill.select_metric", "distill.patience")},
     "buffer.curriculum": {
         "easy-first": ("buffer.curriculum_start", "buffer.curriculum_growth", "buffer.difficulty"),
     },
     "buffer.difficulty": dict.fromkeys(SCORES, ("buffer.difficulty_networks", "buffer.difficulty_epochs")),
+    "distill.emphasis": {"cam": ("distill.emphasis_every", "distill.emphasis_added")},
     "distill.init": {"ranked": ("distill.rank_offset", "buffer.difficulty")},
     "distill.compare": {"deep": ("distill.left_out",), "far": ("distill.left_out",)},
 }

@@ -65,12 +65,16 @@ class Prepare(_with_options("dataset")):  # type: ignore[misc]
     """Which images, and how they are normalised."""
 
     dataset: str = Field("cifar10", description="dataset by name; folder: images of your own in runtime.data_dir")
-    normalise: Literal["zca", "standardise", "literature"] = Field(
+    normalise: Literal["zca", "contrast", "standardise", "literature"] = Field(
         "zca",
-        description="zca: ZCA whitening; standardise: the images' own mean and deviation; literature: those that the "
-        "literature's codes use; default: the recipe's, or what suits the dataset",
+        description="zca: ZCA whitening; contrast: each image at mean 0 and length 1, then ZCA; standardise: the "
+        "images' own mean and deviation; literature: those that the literature's codes use; default: the recipe's, or "
+        "what suits the dataset",
     )
-    zca_eps: PositiveFloat = Field(0.1, description="number that ZCA adds to the covariance's eigenvalues")
+    zca_eps: PositiveFloat = Field(
+        0.1,
+        description="number that ZCA adds to the covariance's eigenvalues; for contrast, a part of their mean",
+    )
     validation: NonNegativeInt = Field(0, description="training images of all classes set aside for validation")
     limit_per_class: PositiveInt | None = Field(None, description="keep only so many training images of each class")
     seed: NonNegativeInt | None = Field(None, description="seed of the splits and the limit; default: the setting seed")
@@ -114,13 +118,13 @@ class Buffer(_with_options("trainer")):  # type: ignore[misc]
     curriculum_growth: NonNegativeInt = Field(20, description="easy-first: the epoch from which on all images are met")
     difficulty: str = Field(
         "el2n",
-        description="how hard training images are, for easy-first and distill.init ranked: el2n or forgetting, by "
-        "networks that are trained for it; or a file with a number per training image, higher for harder",
+        description="how hard training images are, for easy-first and distill.init ranked: el2n, grand or forgetting, "
+        "by networks that are trained for it; or a file with a number per training image, higher for harder",
     )
     difficulty_networks: Annotated[int, Field(ge=1, le=1000)] = Field(
-        10, description="el2n, forgetting: how many networks are trained to find it out"
+        10, description="el2n, grand, forgetting: how many networks are trained to find it out"
     )
-    difficulty_epochs: PositiveInt = Field(10, description="el2n, forgetting: for how many epochs each is trained")
+    difficulty_epochs: PositiveInt = Field(10, description="el2n, grand, forgetting: epochs of each of them")
     precision: Precision = "float32"
     seed: SeedOfTraining = None
 
@@ -213,7 +217,9 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
     objective: str = Field(
         "trajectory",
         description="what is minimised. trajectory: how far a student ends from the expert; real-loss: the loss of "
-        "trained students on real images; label-distillation: that of a network which learns along with the set",
+        "trained students on real images; label-distillation: that of a network which learns along with the set; "
+        "gradient: how far gradients are from those of real images; distribution: how far mean features are from "
+        "theirs; cafe: how far those of several layers are",
     )
     parameterisation: str = Field(
         "pixels", description="what is learned: pixels, multiformation (small images that are enlarged) or frequency"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from attcli import registry
 from attcli.errors import UserError, brief
 from attcli.settings.files import read_yaml
+from attcli.settings.models import Distill
 from attcli.settings.spelling import canonical
 
 FOLDER = Path(__file__).parent.parent / "recipes"
@@ -132,15 +133,26 @@ def get(name: str) -> Recipe:
 
 
 def _most_alike(name: str) -> str | None:
-    """The recipe that shares the most parts with a name that none has; of several, the nearest ipc, then spelling."""
+    """The recipe that shares the most parts with a name that none has; of several, the nearest ipc, then spelling.
+
+    Where no method is named, recipes of the default method come first.
+    """
     experiment = parse(name)
+    usual: str = Distill.model_fields["method"].default
     parts = set(str(experiment or name).lower().split("/"))
 
-    def likeness(recipe: Recipe) -> tuple[int, int, float]:
+    def likeness(recipe: Recipe) -> tuple[int, int, bool, float]:
         other = recipe.experiment
         distance = abs(other.ipc - experiment.ipc) if experiment else 0
-        return len(parts & set(recipe.name.split("/"))), -distance, SequenceMatcher(None, recipe.name, name).ratio()
+        shared = parts & set(recipe.name.split("/"))
+        spelling = SequenceMatcher(None, recipe.name, name).ratio()
+        return (
+            len(shared),
+            -distance,
+            other.dataset in shared and experiment is None and other.method == usual,
+            spelling,
+        )
 
     best = max(all_recipes().values(), key=likeness)
-    shared, _, ratio = likeness(best)
+    shared, _, _, ratio = likeness(best)
     return best.name if shared or ratio > 0.6 else None

@@ -24,6 +24,7 @@ from attcli.matching.microbatch import sliced
 from attcli.matching.parameters import Layout
 from attcli.matching.student import Student
 from attcli.networks import Architecture
+from attcli.options import WHITENING
 from attcli.settings import Settings
 from attcli.settings.choices import SCORES
 from attcli.stages import facts, inputs
@@ -93,7 +94,7 @@ def _train(settings: Settings) -> int:
 def _held(settings: Settings) -> float:
     """Bytes of the two matrices of ZCA, and of images that stay integers: all that is kept beside network inputs."""
     info = facts.of(settings)
-    matrices = 2 * 4 * info.values**2 if settings.prepare.normalise == "zca" else 0
+    matrices = 2 * 4 * info.values**2 if settings.prepare.normalise in WHITENING else 0
     return float((_train(settings) + info.test) * info.values + matrices)
 
 
@@ -114,9 +115,9 @@ def prepare(settings: Settings) -> Cost:
     info = facts.of(settings)
     values = info.values
     doubles = OF_A_VALUE * (info.train + info.test) * values
-    if settings.prepare.normalise == "zca":
+    if settings.prepare.normalise in WHITENING:
         doubles += 2.0 * _train(settings) * values**2 + EIGENVECTORS * values**3
-    whitening = 5 * 8 * values**2 if settings.prepare.normalise == "zca" else 0
+    whitening = 5 * 8 * values**2 if settings.prepare.normalise in WHITENING else 0
     piece = min(info.train, chunk_size(values)) * values
     seconds = _decoding(settings) if hasattr(registry.source(info.name), "digest") else 0.0
     return Cost(memory=PREPARED_COPIES * piece + whitening, doubles=doubles, seconds=seconds)
@@ -160,15 +161,25 @@ def distill(settings: Settings, iterations: int) -> Cost:
     """What so many iterations take."""
     network, distilling = inputs.architecture(settings.network, images_about(settings)), settings.distill
     images = network.classes * coding.images_per_class(distilling, network.channels, network.resolution)
-    batch = min(distilling.batch_syn or images, images)
-    seen = batch * distilling.syn_steps * distilling.spans * iterations
+    batch, steps = min(distilling.batch_syn or images, images), distilling.syn_steps
+    work_of = getattr(registry.module("objective", distilling.objective), "work", None)
+    if work_of is not None:  # there are no students, but real images are held
+        batch, steps = distilling.real_per_class, 0
+    of_iteration = work_of(distilling, network.classes, images // network.classes) if work_of else batch * steps
+    seen = round(of_iteration * distilling.spans * iterations)
     if distilling.init == "ranked":
         seen += judging(settings) * _train(settings) // 4  # a step of theirs takes g alone, a quarter of g and h
+    objective = registry.module("objective", distilling.objective)
+    if hasattr(objective, "seen_besides"):  # by g alone, a quarter of g and h
+        seen += objective.seen_besides(distilling, batch) * distilling.spans * iterations // 4
     work = Work(_shape(network), network.classes, batch, seen, derivatives=True)
     size = _slice(settings, batch)
-    states = 4 * (distilling.syn_steps + 1) * parameters(network)
+    states = 4 * (steps + 1) * parameters(network)
+    if hasattr(objective, "by_adam") and objective.by_adam(distilling):
+        states *= 4  # moments and gradients, too
+    real = held_bytes((_train(settings), *_shape(network))) if work_of else 0
     return Cost(
-        memory=_held(settings) + states + _step_memory(network, size, True),
+        memory=_held(settings) + real + states + _step_memory(network, size, True),
         operations=execution.flops(network.build, work),
         slice=size,
     )

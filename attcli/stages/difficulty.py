@@ -16,7 +16,7 @@ from torch import Tensor
 from attcli import runtime
 from attcli.errors import DivergedError, OutOfTimeError, UserError
 from attcli.progress import track
-from attcli.scoring.difficulty import Judgement, easiest_first, judged
+from attcli.scoring.difficulty import Judgement, combined, easiest_first, judged
 from attcli.scoring.networks import Networks
 from attcli.scoring.protocol import Protocol, StoppedError
 from attcli.settings import Settings
@@ -40,10 +40,7 @@ def scores(run: Run, data: dataset.Dataset) -> Tensor:
     buffer, count = run.settings.buffer, len(data.labels["train"])
     if buffer.difficulty not in SCORES:
         return _read(Path(buffer.difficulty), count)
-    judgements = _judgements(run, data)
-    if buffer.difficulty == "forgetting":
-        return torch.stack([judgement.forgotten for judgement in judgements]).sum(dim=0).double()
-    return torch.stack([judgement.el2n for judgement in judgements]).mean(dim=0)
+    return combined(buffer.difficulty, _judgements(run, data))
 
 
 def curriculum(run: Run, data: dataset.Dataset) -> Curriculum | None:
@@ -103,7 +100,7 @@ def _judge(run: Run, data: dataset.Dataset, folder: Path, missing: list[int], wa
             except StoppedError:
                 return
             with atomic(_file(folder, number)) as temporary, temporary.open("wb") as file:
-                np.savez(file, el2n=judgement.el2n.numpy(), forgotten=judgement.forgotten.numpy())
+                np.savez(file, **{score: values.numpy() for score, values in judgement.items()})  # type: ignore[arg-type]
             progress.advance("")
 
 
@@ -118,7 +115,7 @@ class _Judges:
         self._images = data.network_inputs("train", device, self._networks.dtype)
         self._labels = data.labels["train"].to(device)
         self._lr, self._seed = buffer.lr, run.settings.seed_of("buffer")
-        self._protocol = protocol(run.settings)
+        self._protocol, self._grand = protocol(run.settings), buffer.difficulty == "grand"
         passes = buffer.difficulty_networks * buffer.difficulty_epochs
         one = self._images[torch.zeros(1, dtype=torch.long, device=device)]
         shaped = one.expand(len(self._labels), *one.shape[1:])
@@ -128,9 +125,17 @@ class _Judges:
         """What network `number` says. DivergedError where its training left the finite numbers."""
         key = (self._seed, PURPOSE, number)
         judgement = judged(
-            self._networks, self._architecture, self._images, self._labels, self._lr, self._protocol, key, stop
+            self._networks,
+            self._architecture,
+            self._images,
+            self._labels,
+            self._lr,
+            self._protocol,
+            key,
+            stop,
+            grand=self._grand,
         )
-        if not bool(judgement.el2n.isfinite().all()):
+        if not all(bool(values.isfinite().all()) for values in judgement.values()):
             raise DivergedError("a training that tells how hard images are diverged; lower buffer.lr")
         return judgement
 
@@ -152,8 +157,8 @@ def kept(folder: Path, number: int, count: int) -> Judgement | None:
         return None
     try:
         with path.open("rb") as raw, np.load(raw) as file:
-            judgement = Judgement(torch.from_numpy(file["el2n"]), torch.from_numpy(file["forgotten"]))
-        if len(judgement.el2n) != count or len(judgement.forgotten) != count:
+            judgement = {score: torch.from_numpy(file[score]) for score in file.files}
+        if not judgement or any(values.shape != (count,) for values in judgement.values()):
             raise ValueError("it is of other images")
     except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
         set_aside(path, error)

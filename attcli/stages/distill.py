@@ -19,8 +19,9 @@ from attcli.parameterisations import Space
 from attcli.progress import track
 from attcli.ranks import Ranks
 from attcli.settings import Distill, Settings
-from attcli.stages import difficulty, identity, initial, inputs, jobs
+from attcli.stages import difficulty, emphasis, identity, initial, inputs, jobs
 from attcli.stages.ahead import ReadAhead
+from attcli.stages.emphasis import Emphasis
 from attcli.stages.interrupt import deferred
 from attcli.stages.outcome import Outcome
 from attcli.stages.run import Run, may_write
@@ -70,12 +71,16 @@ def _header(
 
 @dataclass(frozen=True)
 class Loop:
-    """The parts of an iteration: images from numbers, the slope of a loss in the images, an update of the numbers."""
+    """The parts of an iteration: images from numbers, the slope of a loss in the images, an update of the numbers.
+
+    emphasis: what weights the slope in the images' pixels, if anything does.
+    """
 
     coding: Coding
     objective: Objective
     spans: Spans
     updates: Updates
+    emphasis: Emphasis | None = None
 
     def iterate(self, state: states.State, drawn: list[Any]) -> tuple[states.State, list[history.Record]]:
         """The state after one more iteration, and what the history keeps of each of its spans."""
@@ -83,6 +88,8 @@ class Loop:
         images = self.coding.images(state.coded(), state.scales)
         labels = states.labels_as_kept(self.coding, state)
         slope, facts = self.spans.slope(images, labels, state.rates, drawn, state.memory)
+        if self.emphasis is not None:
+            slope = self.emphasis.weighted(slope, images, labels, state.iteration, state.memory)
         after, moved = self.updates.apply(state, slope)
         shared: dict[str, Any] = {"iteration": state.iteration, "lr": float(after.lr), "accepted": int(moved)}
         seconds = (time.perf_counter() - begun) / len(facts)
@@ -110,6 +117,7 @@ def begin(
         of_images = partial(difficulty.scores, run, data)
         state = initial.begin(settings, data, trajectories, student, decoder, device, of_images)
     state = _of_lead(ranks, state).to(device)
+    images = decoder.images(state.coded(), state.scales)
     objective = objectives.load(
         settings.distill.objective,
         objectives.Inputs(
@@ -120,12 +128,13 @@ def begin(
             student=student,
             experts=trajectories,
             data=data,
-            images=decoder.images(state.coded(), state.scales),
+            images=images,
             team=ranks.team(min(settings.distill.spans, ranks.size)),
         ),
     )
     spans = Spans(objective, settings.distill.spans, ranks)
-    return Loop(decoder, objective, spans, Updates(settings.distill, decoder)), state
+    looking = emphasis.begin(settings, trajectories, student, images)
+    return Loop(decoder, objective, spans, Updates(settings.distill, decoder), looking), state
 
 
 def _of_lead(ranks: Ranks, state: states.State | None) -> states.State:
@@ -183,6 +192,8 @@ def _distill(
         return
     if resumed:
         logger.info("resuming after iteration {} of {}", resumed.iteration, wanted)
+    if run.settings.distill.init == "ranked" and resumed is None:
+        difficulty.scores(run, data)  # may take a while: kept before other processes wait in step
     with jobs.shared(run, "distill") as job:
         job.begin_in_step()
         loop, state = begin(run, data, trajectories, resumed)

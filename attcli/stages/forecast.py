@@ -8,11 +8,12 @@ from pathlib import Path
 from attcli import baselines, coding, registry
 from attcli.errors import MissingError, UserError
 from attcli.networks import Architecture
-from attcli.options import DatasetInfo
+from attcli.options import WHITENING, DatasetInfo
 from attcli.progress import duration
 from attcli.scoring.protocol import Protocol, protocol_of
 from attcli.scoring.scorer import LEARNED, Case, is_coreset, is_entire, result_key, spec_by_name
 from attcli.settings import Settings
+from attcli.settings.choices import idle
 from attcli.stages import cost, evaluate, facts, identity, inputs, kept, of_a_set, pipeline
 from attcli.stages.cost import Cost, size_in_words
 from attcli.stages.plan import Plan, total
@@ -128,7 +129,7 @@ def _prepare(run: Run) -> Plan:
     info = facts.of(run.settings)
     values = info.channels * info.resolution**2
     copies = 2 if hasattr(registry.source(run.settings.prepare.dataset), "digest") else 1  # decoded first, then written
-    matrix = 4 * values**2 if run.settings.prepare.normalise == "zca" else 0
+    matrix = 4 * values**2 if run.settings.prepare.normalise in WHITENING else 0
     disk = copies * (info.train + info.test) * values + matrix
     try:
         identity.prepare(run.settings)
@@ -170,9 +171,13 @@ def _distill(run: Run) -> Plan:
     info = facts.of(settings)
     wanted, every = settings.distill.iterations, settings.distill.save_every
     size, set_size = _size(settings, info)
-    disk = -(-wanted // every) * 3 * set_size + wanted * (8 * settings.distill.syn_steps + 48) * 2
+    steps = 0 if "distill.syn_steps" in idle(settings) else settings.distill.syn_steps
+    network = inputs.architecture(settings.network, cost.images_about(settings))
+    remembered = coding.FLOAT32_BYTES * cost.parameters(network) if settings.remembers else 0
+    disk = -(-wanted // every) * (3 * set_size + remembered) + wanted * (8 * steps + 48) * 2
     done = kept.iterations(run)
-    what = f"{settings.distill.method}, ipc {settings.distill.ipc}, {settings.distill.syn_steps} steps; {size}"
+    of_students = f", {steps} steps" if steps else ""
+    what = f"{settings.distill.method}, ipc {settings.distill.ipc}{of_students}; {size}"
     if done == wanted:
         return Plan(f"nothing to do: {wanted} iterations ({what}) are done")
     header = kept.header(run.synthetic, synthetic.KIND)

@@ -26,6 +26,7 @@ LATER: dict[str, Any] = {
     "distill.compare": "all",
     "distill.distilled_share": 1.0,
     "distill.mirror": "none",
+    "distill.emphasis": "none",
     "distill.patience": None,
     "distill.spans": 1,
     "distill.start_epochs": "whole",
@@ -114,7 +115,7 @@ def _content_of(path: Path) -> str:
     except OSError as error:
         raise UserError(
             f"buffer.difficulty {path} cannot be read ({error.strerror}); name a file of scores, or set "
-            f"buffer.difficulty={' or '.join(SCORES)}"
+            f"buffer.difficulty to one of: {', '.join(SCORES)}"
         ) from None
     return f"sha256:{digest[:16]}"
 
@@ -123,6 +124,7 @@ def difficulty(settings: Settings, dataset_sha256: str) -> Identity:
     """The identity of what networks say about the images; how many networks is no part of it."""
     decisive: dict[str, object] = {
         "buffer": {**judges(settings), "difficulty_epochs": settings.buffer.difficulty_epochs},
+        "grand": settings.buffer.difficulty == "grand",
         "network": network(settings),
     }
     return artefact.fingerprint("difficulty", ALGORITHM["buffer"], decisive, {"dataset": dataset_sha256}), decisive

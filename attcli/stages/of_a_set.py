@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import torch
 from loguru import logger
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attcli import coding
 from attcli.errors import UserError
@@ -112,13 +111,32 @@ def baselines_for(settings: Evaluate, choices: coding.Choices) -> tuple[str, ...
 
 def protocol_for(run: Run, distilled: synthetic.SyntheticSet) -> Protocol:
     """The protocol: what a flag, --set or params file says, else what the set's file says, else the literature's."""
-    settings, own = run.settings.evaluate, distilled.about["protocol"]
+    settings = run.settings.evaluate
     asked = {name: getattr(settings, name) for name in (*NUMBERS, "protocol") if name != "name"}
     asked = {name: value for name, value in asked.items() if run.asked(f"evaluate.{name}", files=True)}
-    name = asked.pop("protocol", None) or own.get("protocol")
+    return own_protocol(distilled, **asked)
+
+
+def own_protocol(distilled: synthetic.SyntheticSet, protocol: str | None = None, **asked: Any) -> Protocol:
+    """The protocol that the set's file says, or the one of that name, but for what is `asked`."""
+    own = distilled.about["protocol"]
+    name = protocol or own.get("protocol")
     if name == "replay":
         return _replay(distilled)
     return protocol_of(name, {key: own.get(key) for key in NUMBERS if key != "name"}, asked)
+
+
+class _Steps(BaseModel):
+    """What a replay reads of the settings that made a set, with what it takes where the set's file does not say."""
+
+    model_config = ConfigDict(strict=True)
+
+    student_batches: str = "any"
+    student_optimiser: str = "sgd"
+    student_start: str = "fresh"
+    batch_syn: Annotated[int, Field(ge=1)] | None = None
+    syn_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 def _replay(distilled: synthetic.SyntheticSet) -> Protocol:
@@ -126,35 +144,27 @@ def _replay(distilled: synthetic.SyntheticSet) -> Protocol:
 
     UserError for a set whose students do not make the same steps of SGD each time.
     """
-    made_by, images = distilled.settings.get("distill", {}), len(distilled.labels)
-    made_by = {name: made_by.get(name, value) for name, value in REPLAYED.items()}
-    if made_by["student_batches"] != "cyclic" or made_by["student_optimiser"] != "sgd":
+    images, classes = len(distilled.labels), len(distilled.about["classes"])
+    try:
+        made_by = _Steps.model_validate(distilled.settings.get("distill") or {})
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise UserError(f"the set's file says of distill.{where} what can't be; score it by another protocol") from None
+    batch = made_by.batch_syn or images
+    if made_by.student_batches != "cyclic" or made_by.student_optimiser != "sgd" or batch < classes:
         raise UserError(
             "the protocol replay makes the steps of a set's students again, which were not the same each time for this "
             "set; it is for sets of distill.student_batches=cyclic and student_optimiser=sgd, such as those of dd"
         )
-    batch = made_by["batch_syn"] or images
-    lr = torch.full((made_by["syn_steps"],), distilled.lr)
-    rates = tuple((lr if distilled.rates is None else distilled.rates).tolist())
+    rates = (distilled.lr,) * made_by.syn_steps if distilled.rates is None else tuple(distilled.rates.tolist())
     return replace(
         NAMED["replay"],
         epochs=max(1, len(rates) * batch // images),
         batch=batch,
         augment=distilled.about["protocol"]["augment"],
         rates=rates,
-        start=made_by["seed"] if made_by["student_start"] == "fixed" else None,
+        start=made_by.seed if made_by.student_start == "fixed" else None,
     )
-
-
-REPLAYED: dict[str, Any] = {
-    "student_batches": "any",
-    "student_optimiser": "sgd",
-    "student_start": "fresh",
-    "batch_syn": None,
-    "syn_steps": 1,
-    "seed": 0,
-}
-"""The settings of a distillation that a replay reads, with what it takes where a set's file does not say."""
 
 
 def rates_for(settings: Evaluate, protocol: Protocol, learned_lr: float) -> tuple[float, tuple[float, ...]]:

@@ -105,7 +105,7 @@ def _normaliser(settings: Settings, info: DatasetInfo, train: Rows) -> normalise
 
     if info.values > SLOW_ZCA:
         logger.info("ZCA whitening of {:,} values per image takes minutes, once", info.values)
-    return normalise.fit_chunks("zca", chunks, settings.prepare.zca_eps)
+    return normalise.fit_chunks(settings.prepare.normalise, chunks, settings.prepare.zca_eps)
 
 
 def _make(settings: Settings, folder: Path, target: Path, fingerprint: str, decisive: dict[str, object]) -> None:

@@ -41,7 +41,7 @@ class About(BaseModel):
 class Normaliser(About):
     """The normaliser's kind and hash."""
 
-    kind: Literal["zca", "standardise"]
+    kind: Literal["zca", "contrast", "standardise"]
     eps: Annotated[float, Field(ge=0, le=1e6)]
     sha256: Digest
 
@@ -157,7 +157,7 @@ REQUIRED = {
     "snapshot": [
         r"lr|learned/lr",
         r"labels|constants/labels|learned/logits",
-        r"images|learned/(?!lr|logits).*",
+        r"images|learned/(?!lr|logits|rates).*",
         r"ema|averages/.*",
     ],
     "history": ["iteration", "step", "l1", "l2"],
@@ -168,7 +168,7 @@ REQUIRED = {
 ARRAYS = {
     "dataset": r"(train|validation|test)/(images|labels)|train/digests|normaliser/(mean|std|vectors|values)",
     "expert": r"parameters|loss|accuracy|digests|velocity|waypoints|positions",
-    "synthetic": r"images|ema|labels(/\w+)?|lr|(synthetic|ema)/\w+/\w+|constants/\w+|"
+    "synthetic": r"images|ema|labels(/\w+)?|lr|rates|(synthetic|ema)/\w+/\w+|constants/\w+|"
     r"normaliser/(mean|std|vectors|values)",
     "snapshot": r"images|ema|labels|lr|momentum_\w+|(learned|constants|averages|memory)/\w+|"
     r"(moments|scales)/\w+/\w+",

@@ -40,13 +40,12 @@ def check(path: Path, maker: str, about: dict[str, Any], arrays: artefact.Arrays
         "standardise": {"mean": (about["channels"],), "std": (about["channels"],)}
     }
     shapes["zca"] = {"mean": (values,), "vectors": (values, values), "values": (values,)}
+    shapes["contrast"] = {**shapes["zca"], "std": (2,)}
     wanted = shapes[about["normaliser"]["kind"]]
     fits = {name: x.shape for name, x in kept.items()} == wanted and all(np.isfinite(x).all() for x in kept.values())
     artefact.require(path, maker, fits, "its normaliser is not what the header says")
-    positive = (
-        (kept["std"] > 0).all() if "std" in kept else bool((kept["values"] + about["normaliser"]["eps"] > 0).all())
-    )
-    artefact.require(path, maker, bool(positive), "its normaliser divides by zero")
+    divisors = kept["values"] + about["normaliser"]["eps"] if "values" in kept else kept["std"]
+    artefact.require(path, maker, bool((divisors > 0).all()), "its normaliser divides by zero")
 
 
 def write(path: Path, about: dict[str, Any], versions: dict[str, str], normaliser: Normaliser) -> None:

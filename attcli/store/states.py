@@ -164,6 +164,9 @@ def read(path: Path, normaliser: Normaliser) -> State:
         state = of(header, arrays)
     complete = state.coded().learned.keys() == state.averages.keys() and all(state.moments.values())
     artefact.require(path, MAKER, complete, "a part of its state is missing")
+    if FROZEN in state.constants:
+        fits = state.constants[FROZEN].shape == (count_of(header.about),)
+        artefact.require(path, MAKER, fits, "what says which images stay as they are does not fit them")
     finite = all(bool(x.isfinite().all()) for x in state.memory.values())
     artefact.require(path, MAKER, finite, "what its objective remembers is not all finite")
     variants, labels = decoded(path, coding_of(path, header.about, normaliser), state)

@@ -20,6 +20,8 @@ torch.set_num_threads(1)
 progress.configure("quiet")
 names = sys.argv[1:]
 path = GOLDEN.with_name(f"golden-{names[0]}.npz") if names else GOLDEN
+if names and path.exists():
+    sys.exit(f"{path} exists; choose another name")
 kept = read(GOLDEN)[1] if names else {}
 with tempfile.TemporaryDirectory() as folder:
     wanted = {f"{stage}/{name}": compute for stage, name, compute in cases(Path(folder))}

@@ -119,6 +119,7 @@ DISTILLATIONS: dict[str, dict[str, object]] = {
         "distill.left_out": 0.3,
         "buffer.curriculum": "none",
     },
+    "att+edf": {"distill.method": "att+edf", "distill.max_loss": 9.0, "distill.emphasis_every": 2},
     "fyi": {"distill.method": "fyi", "distill.ipc": 2, "distill.batch_syn": 7},
     "selmatch": {
         "distill.method": "att+selmatch",

@@ -89,6 +89,7 @@ class Outer:
         if methods.load(str(changes.get("distill__method", "att"))).init == "ranked":
             np.save(folder / "scores.npy", torch.randn(len(data.labels["train"])).numpy())
             precise |= {"buffer__difficulty": str(folder / "scores.npy")}
+        precise["distill__emphasis"] = "none"  # which has tests of its own
         self.settings = settings_in(folder, **{**chosen, **precise, "buffer__epochs": EPOCHS, **changes})
         self.loop, self.state = distill.begin(Run(self.settings), data, Walks(self.settings, data.about))
         self.student = self.loop.objective.step_functions.step_functions  # without what halves slices

@@ -241,3 +241,16 @@ def test_the_plan_has_no_experts(make_run: Callable[..., Run]) -> None:
     run = make_run(**CHANGES)
     assert "buffer" not in forecast.forecast(run, forecast.stages_of(run, "distill"))
     assert "buffer" in forecast.forecast(replace(run, settings=make_run().settings), ("buffer", "distill"))
+
+
+def test_estimates_count_real_images_steps_before_and_moments(make_run: Callable[..., Run]) -> None:
+    from attcli.stages import cost
+
+    def of(**changes: object) -> cost.Cost:
+        few = {"distill__steps_before": 0, "distill__real_batch": 4, "distill__batch_syn": 10}
+        return cost.distill(make_run(**{**CHANGES, **few, **changes}).settings, 8)
+
+    least, steps = of(), 10 * 5 + 1  # images whose two derivatives are taken, and a quarter of the real ones
+    assert of(distill__real_batch=404).operations / least.operations == pytest.approx((steps + 100) / steps)
+    assert of(distill__steps_before=8).operations / least.operations == pytest.approx((steps + 10) / steps)
+    assert of(distill__student_optimiser="adam").memory > least.memory

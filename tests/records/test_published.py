@@ -20,8 +20,9 @@ def test_the_recipes_say_the_same() -> None:
 
 def test_every_value_says_how_it_was_measured_and_where_it_was_read() -> None:
     values = list(all_values())
-    trajectories = {"att", "mtt", "ftd", "tesla", "datm", "pad", "mct", "fred"}
-    assert {value.method for value in values} == trajectories | {"idc", "rat-bptt", "dd", "ld"}
+    trajectories = {"att", "mtt", "ftd", "tesla", "datm", "pad", "edf", "mct", "fred"}
+    others = {"idc", "rat-bptt", "dd", "ld", "dc", "dsa", "dm", "cafe"}
+    assert {value.method for value in values} == trajectories | others
     keys = [(value.method, value.dataset, value.ipc) for value in values]
     assert len(set(keys)) == len(keys)
     assert all(value.protocol and value.paper and value.source for value in values)

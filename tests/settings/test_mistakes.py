@@ -37,8 +37,8 @@ TYPED: list[tuple[str, str]] = [
     ("distill --method ATT/DATM", "did you mean 'att+datm'?"),
     ("distill --method att+", "did you mean 'att'?"),
     ("distill --method att+dattm", "did you mean 'datm'?"),
-    ("distill --method ''", "there are: att, codes"),
-    ("distill --method dm", "there are: att, codes"),
+    ("distill --method ''", "there are: att, cafe, codes"),
+    ("distill --method xq", "there are: att, cafe, codes"),
     ("distill --method 'att\n+datm x'", "there are: att"),
     # networks
     ("evaluate --archs ''", "evaluate.archs is empty; write names"),

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from attcli.errors import UserError
-from attcli.scoring.difficulty import error_norms
+from attcli.scoring import difficulty as by_networks
 from attcli.stages import difficulty, distill, identity, inputs, pipeline
 from attcli.stages.run import Run
 from attcli.store import dataset, experts, states, synthetic
@@ -21,13 +21,25 @@ EASY: dict[str, object] = {"buffer__curriculum": "easy-first", **NETWORKS}
 
 def test_the_norm_of_the_error_is_that_of_its_definition() -> None:
     found = case(4)
-    norms = error_norms(found.student, found.start, found.images, found.labels)
+    norms = by_networks.error_norms(found.student, found.start, found.images, found.labels)
     outputs = found.student.logits(found.start, found.images).detach().double()
     wanted = [
         float((F.softmax(o, 0) - F.one_hot(y, 10)).pow(2).sum().sqrt())
         for o, y in zip(outputs, found.labels, strict=True)
     ]
     assert norms.tolist() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("numbers", [1, 1 << 24])
+def test_the_norm_of_the_gradient_is_that_of_each_image(monkeypatch: pytest.MonkeyPatch, numbers: int) -> None:
+    monkeypatch.setattr(by_networks, "GRADIENTS", numbers)
+    found = case(4)
+    norms = by_networks.gradient_norms(found.student, found.start, found.images, found.labels)
+    theta = found.start.clone().requires_grad_()
+    outputs = found.student.logits(theta, found.images)
+    losses = F.cross_entropy(outputs, found.labels, reduction="none")
+    wanted = [float(torch.autograd.grad(loss, theta, retain_graph=True)[0].norm()) for loss in losses]
+    assert norms.tolist() == pytest.approx(wanted, rel=1e-4)
 
 
 def test_experts_on_a_curriculum_are_others_and_its_networks_are_trained_once(
@@ -49,6 +61,11 @@ def test_experts_on_a_curriculum_are_others_and_its_networks_are_trained_once(
     assert found.max() <= 2**0.5
     forgotten = difficulty.scores(make_run(**EASY, buffer__difficulty="forgetting"), data)
     assert forgotten.max() > 1
+    monkeypatch.undo()
+    by_gradients = difficulty.scores(make_run(**EASY, buffer__difficulty="grand"), data)
+    assert by_gradients.shape == found.shape
+    assert by_gradients.min() > 0
+    assert len(list(run.settings.runtime.work_dir.glob("difficulty-*"))) == 2  # as it takes longer, it is apart
     assert np.corrcoef(found, forgotten)[0, 1] > 0.3  # both say how hard images are
 
 
@@ -71,7 +88,9 @@ def test_a_file_of_scores_is_known_by_its_content(make_run: Callable[..., Run], 
     with pytest.raises(UserError, match=r"words.txt does not hold scores of images"):
         difficulty.scores(make_run(buffer__difficulty=str(tmp_path / "words.txt")), data)
     missing = make_run(buffer__curriculum="easy-first", buffer__difficulty="el2")
-    with pytest.raises(UserError, match=r"buffer.difficulty el2 cannot be read .*buffer.difficulty=el2n or forgetting"):
+    with pytest.raises(
+        UserError, match=r"buffer.difficulty el2 cannot be read .*buffer.difficulty to one of: el2n, grand, forgetting"
+    ):
         identity.buffer(missing.settings, "")
 
 

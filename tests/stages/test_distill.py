@@ -36,7 +36,8 @@ def test_noise_initialisation_and_sub_batches(make_run: MakeRun) -> None:
 def begun(run: Run, data: dataset.Dataset) -> states.State:
     """What a distillation from real images with hard labels starts from; no expert is asked."""
     space = Space(data.about["channels"], data.about["resolution"], data.normaliser)
-    return initial.begin(run.settings, data, None, None, coding.load({}, space), torch.device("cpu"))
+    decoder, device = coding.load({}, space), torch.device("cpu")
+    return initial.begin(run.settings, data, None, None, decoder, device, lambda: pytest.fail("nobody asked for it"))
 
 
 def test_real_initialisation_is_class_by_class(make_run: MakeRun) -> None:
@@ -66,8 +67,8 @@ def test_updates_that_are_not_finite_touch_nothing_and_end_the_run(
     before = synthetic.read(run.synthetic)
     real = engine.load("adjoint")
 
-    def broken(student, start, target, batches, lr, select, *further):
-        match = real(student, start, target, batches, lr, select, *further)
+    def broken(student, start, target, batches, lr, select, *how):
+        match = real(student, start, target, batches, lr, select, *how)
         batches.gradients()[0][0] = float("nan")
         return match
 

@@ -1,0 +1,186 @@
+"""A student's own learning rate for each step: kept, resumed, started from, and made again by the protocol replay."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+import attcli
+from attcli.errors import UserError
+from attcli.interchange import packing
+from attcli.objectives import Slope
+from attcli.objectives.real_images import facts
+from attcli.ranks import ALONE
+from attcli.runtime import seeded
+from attcli.scoring.protocol import FIXED_STUDENT
+from attcli.stages import distill, inputs, pipeline
+from attcli.stages.of_a_set import own_protocol
+from attcli.stages.run import Run
+from attcli.stages.spans import Spans
+from attcli.store import artefact, experts, states, synthetic
+
+CHANGES: dict[str, object] = {
+    "distill__method": "dd",
+    "distill__ipc": 2,
+    "distill__batch_syn": 10,
+    "distill__syn_steps": 3,
+    "distill__iterations": 4,
+    "distill__real_batch": 100,
+    "distill__lr_lr": 0.1,
+    "distill__lr_init": 0.3,
+    "distill__augment": "none",
+    "evaluate__repeats": 1,
+    "evaluate__baselines": (),
+}
+
+
+def replayed(module: torch.nn.Module, images: Tensor, rates: Tensor) -> dict[str, Tensor]:
+    """The parameters after steps on batches of one image of each class, which take turns."""
+    parameters = {name: p.detach().clone().requires_grad_() for name, p in module.named_parameters()}
+    for step, rate in enumerate(rates.tolist()):
+        x = images.view(10, 2, *images.shape[1:])[:, step % 2]
+        loss = torch.nn.functional.cross_entropy(functional_call(module, parameters, (x,)), torch.arange(10))
+        slopes = torch.autograd.grad(loss, list(parameters.values()))
+        moved = zip(parameters.items(), slopes, strict=True)
+        parameters = {name: (p - rate * g).detach().requires_grad_() for (name, p), g in moved}
+    return parameters
+
+
+def test_rates_are_kept_and_made_again(make_run: Callable[..., Run]) -> None:
+    run = make_run(**CHANGES, distill__student_start="fixed", evaluate__protocol="replay")
+    scores = pipeline.evaluate(run)
+    kept = synthetic.read(run.synthetic)
+    assert kept.rates is not None
+    assert kept.rates.shape == (3,)
+    assert len(set(kept.rates.tolist())) == 3
+    assert kept.lr == pytest.approx(float(kept.rates.mean()))
+    header = artefact.header(run.synthetic, synthetic.KIND, synthetic.MAKER)
+    lost = "the learning rate of each step: their mean stands for them"
+    assert lost in packing.of_the_other(packing.whole_in(run.synthetic), "synthetic")
+    assert kept.kept_bytes["synthetic"] == 20 * 64 * 4 + 4 + 3 * 4
+
+    data = inputs.read_dataset(run)
+    build = inputs.architecture(run.settings.network, header.about).build
+    module = seeded(build, run.settings.seed_of("distill"), FIXED_STUDENT)
+    parameters = replayed(module, kept.variants["synthetic"], kept.rates)
+    test = data.inputs("test", torch.arange(len(data.labels["test"])))
+    answers = functional_call(module, parameters, (test,)).argmax(dim=1)
+    wanted = 100 * float((answers == data.labels["test"]).double().mean())
+    assert scores["scores"]["convnet"]["synthetic"]["mean"] == pytest.approx(wanted)
+    assert scores["protocol"]["rates"] == tuple(kept.rates.tolist())
+    assert attcli.load(run.synthetic).score(module, run.dataset) < wanted  # as it begins
+    assert attcli.load(run.synthetic).protocol.rates == tuple(kept.rates.tolist())
+
+
+def test_a_distillation_that_is_resumed_or_started_from_goes_on_with_its_rates(make_run: Callable[..., Run]) -> None:
+    at_once = make_run(**CHANGES)
+    pipeline.distill(at_once)
+    apart = at_once.settings.runtime.artifacts.parent / "apart"
+    pipeline.distill(make_run(apart, **{**CHANGES, "distill__iterations": 2}))
+    resumed = make_run(apart, **CHANGES)
+    pipeline.distill(resumed)
+    first, second = synthetic.read(at_once.synthetic), synthetic.read(resumed.synthetic)
+    assert torch.equal(first.variants["synthetic"], second.variants["synthetic"])
+    assert first.rates is not None
+    assert torch.equal(first.rates, second.rates)
+    data = inputs.read_dataset(at_once)
+    for path in (at_once.synthetic, states.snapshots(at_once.snapshots)[-1]):
+        later = make_run(apart / "later", **CHANGES, distill__start_from=path)
+        _, state = distill.begin(later, data, experts.Experts([]))
+        assert torch.allclose(state.rates, first.rates)
+    one = make_run(apart / "one", **{**CHANGES, "distill__student_rates": "one"}, distill__start_from=path)
+    _, state = distill.begin(one, data, experts.Experts([]))
+    assert float(state.rates) == pytest.approx(first.lr)
+
+
+def test_other_sets_have_no_steps_to_make_again(make_run: Callable[..., Run]) -> None:
+    run = make_run(**{**CHANGES, "distill__student_batches": "any"}, evaluate__protocol="replay")
+    with pytest.raises(UserError, match="not the same each time"):
+        pipeline.evaluate(run)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"distill__batch_syn": 15}, "batches of 15 images can't hold equally many of each of the 10 classes; set"),
+        ({"distill__steps_before": 1}, "set distill.steps_before=0"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    changes: dict[str, object], problem: str, make_run: Callable[..., Run]
+) -> None:
+    with pytest.raises(UserError, match=problem):
+        make_run(**{**CHANGES, **changes})
+
+
+@pytest.mark.parametrize("wrong", [[0.1, -0.1, 0.1], [0.1, float("nan")], [], [[0.1]], 0.1])
+def test_rates_that_can_not_be_are_refused(wrong: object, make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run(**{**CHANGES, "distill__iterations": 1, "distill__syn_steps": 1, "distill__real_batch": 10})
+    pipeline.distill(run)
+    header, arrays = artefact.read(run.synthetic, synthetic.KIND, synthetic.MAKER)
+    about = artefact.Header(header.kind, header.fingerprint, header.settings, header.about, header.versions)
+    artefact.write(tmp_path / "wrong.h5", about, {**arrays, "rates": np.asarray(wrong, np.float32)})
+    with pytest.raises(UserError, match="learning rates of its steps are not positive numbers"):
+        synthetic.read(tmp_path / "wrong.h5")
+
+
+@pytest.mark.parametrize("wrong", [{"syn_steps": 10**12}, {"batch_syn": "ten"}, {"batch_syn": 3}])
+def test_settings_that_can_not_be_are_not_replayed(wrong: dict[str, object], make_run: Callable[..., Run]) -> None:
+    run = make_run(**{**CHANGES, "distill__iterations": 1, "distill__syn_steps": 1, "distill__real_batch": 10})
+    pipeline.distill(run)
+    kept = synthetic.read(run.synthetic)
+    hostile = replace(kept, settings={"distill": {**kept.settings["distill"], **wrong}})
+    with pytest.raises(UserError, match=r"what can't be|not the same each time"):
+        own_protocol(hostile, "replay")
+
+
+class Constant:
+    """An objective whose gradients are 1."""
+
+    step_functions = None
+
+    def ahead(self, iteration: int, span: int) -> None:
+        return None
+
+    def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: None, memory: object = None) -> Slope:
+        return Slope(torch.zeros(()), torch.ones_like(images), None, torch.zeros_like(lr), labels, facts(1))
+
+
+def test_learning_rates_are_halved(make_run: Callable[..., Run]) -> None:
+    sgd = {"distill__optimiser": "sgd", "distill__momentum_img": 0.0, "distill__halve_every": 2}
+    run = make_run(**CHANGES, **sgd)
+    pipeline.prepare(run)
+    loop, state = distill.begin(run, inputs.read_dataset(run), experts.Experts([]))
+    loop = replace(loop, objective=Constant(), spans=Spans(Constant(), 1, ALONE))
+    moved = []
+    for _ in range(5):
+        before = state.learned["images"]
+        state, _ = loop.iterate(state, loop.spans.ahead(state.iteration))
+        moved.append(float((before - state.learned["images"]).mean()))
+    assert moved == pytest.approx([1, 1, 0.5, 0.5, 0.25], rel=1e-4)
+
+
+def test_learned_labels_start_without_experts(make_run: Callable[..., Run]) -> None:
+    run = make_run(**CHANGES, distill__labels="learned", distill__label_init="classes")
+    assert not run.settings.reads_experts
+    pipeline.prepare(run)
+    _, state = distill.begin(run, inputs.read_dataset(run), experts.Experts([]))
+    p = state.labels.softmax(dim=1)
+    assert torch.allclose(p[torch.arange(20), torch.arange(10).repeat_interleave(2)], torch.tensor(0.9))
+    assert torch.allclose(p.min(dim=1).values, torch.tensor(0.1 / 9))
+
+
+def test_gradients_are_no_longer_than_their_average_allows(make_run: Callable[..., Run]) -> None:
+    run = make_run(**CHANGES, distill__clip=2.0)
+    pipeline.prepare(run)
+    loop, _ = distill.begin(run, inputs.read_dataset(run), experts.Experts([]))
+    memory, lengths = {}, []
+    for length in (0.0, 1.0, 1.5, 9.0, 3.0):  # the averages before: none, none, 1, 1.05, 1.155
+        gradient, memory = loop.objective._clipped(torch.tensor([0.6, 0.8]) * length, memory)
+        lengths.append(float(gradient.norm()))
+    assert lengths == pytest.approx([0, 1, 1.5, 2.1, 2.31])

@@ -1,0 +1,69 @@
+"""Emphasis: which gradients are weighted, and that a distillation that is resumed goes on with the same weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from attcli.errors import UserError
+from attcli.stages import distill, inputs, pipeline
+from attcli.stages.emphasis import SINCE, WEIGHTS
+from attcli.stages.run import Run
+from attcli.store import artefact, states, synthetic
+
+LOOKING: dict[str, object] = {"distill__emphasis": "cam", "distill__emphasis_every": 4, "distill__syn_steps": 3}
+
+
+def begun(run: Run) -> tuple[distill.Loop, states.State]:
+    data = inputs.read_dataset(run)
+    return distill.begin(run, data, inputs.open_experts(run, data))
+
+
+@pytest.mark.parametrize("more", [{}, {"distill__spans": 2, "distill__labels": "learned"}])
+def test_the_gradient_in_the_images_alone_is_weighted(make_run: Callable[..., Run], more: dict[str, object]) -> None:
+    run = make_run(**LOOKING, **more)
+    pipeline.buffer(run)
+    loop, state = begun(run)
+    images, drawn = loop.coding.images(state.coded(), state.scales), loop.spans.ahead(0)
+    labels = states.labels_as_kept(loop.coding, state)
+    slope, _ = loop.spans.slope(images, labels, state.lr, drawn)
+    after, _ = loop.iterate(state, drawn)
+    weights = after.memory[WEIGHTS]
+    assert weights.shape == (10, 8, 8)
+    assert float(weights.min()) == 1
+    assert 1 < float(weights.max()) <= 2
+    moved = state.learned["images"] - run.settings.distill.lr_img * slope.images * weights[:, None]
+    assert torch.allclose(after.learned["images"], moved, atol=1e-6)
+    if slope.logits is not None:
+        by_labels = state.learned["logits"] - run.settings.distill.lr_labels * slope.logits
+        assert torch.allclose(after.learned["logits"], by_labels, atol=1e-6)
+    later = [after]
+    for _ in range(4):
+        later.append(loop.iterate(later[-1], loop.spans.ahead(later[-1].iteration))[0])
+    assert [int(each.memory[SINCE]) for each in later] == [0, 0, 0, 0, 4]
+    assert torch.equal(later[3].memory[WEIGHTS], weights)
+    assert not torch.equal(later[4].memory[WEIGHTS], weights)
+
+
+def test_a_distillation_that_is_resumed_has_the_same_weights(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    whole = make_run(tmp_path / "whole", **LOOKING)
+    pipeline.distill(whole)
+    for iterations in (3, 6):
+        parts = make_run(tmp_path / "parts", **LOOKING, distill__iterations=iterations)
+        pipeline.distill(parts)
+    header, arrays = artefact.read(whole.synthetic, synthetic.KIND, "")
+    again, others = artefact.read(parts.synthetic, synthetic.KIND, "")
+    assert header.sha256 == again.sha256
+    assert arrays.keys() == others.keys()
+    assert not any(name.startswith("memory") for name in arrays)  # which only a state needs
+    plain = make_run(tmp_path / "whole", distill__syn_steps=3)
+    assert "emphasis" not in artefact.header(whole.experts / "expert-0000.h5", "expert", "").settings["buffer"]
+    pipeline.distill(Run(plain.settings, force=True))
+    assert artefact.header(whole.synthetic, synthetic.KIND, "").sha256 != header.sha256
+
+
+def test_a_network_without_feature_maps_is_refused(make_run: Callable[..., Run]) -> None:
+    run = make_run(**LOOKING, network__arch="mlp")
+    with pytest.raises(UserError, match=r"needs a network with feature maps, and mlp has none; set distill.emphasis"):
+        pipeline.distill(run)
