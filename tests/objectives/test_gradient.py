@@ -240,3 +240,15 @@ def test_what_the_next_step_overwrites_is_copied_before(make_run: Callable[..., 
     objective._real_steps = objective.step_functions = Overwriting(objective.step_functions)
     slope = objective.slope(images, state.labels, state.lr, drawn)
     assert close(slope.images, wanted.images, 1e-5)
+
+
+def test_labels_are_learned_with_other_parameterisations_too(make_run: Callable[..., Run]) -> None:
+    learned = {"distill__labels": "learned", "distill__label_init": "classes", "distill__label_storage": "uint8"}
+    coded = {"distill__code_bits": 4, "distill__frequencies": 16, "distill__lr_img": 0.01, "distill__iterations": 2}
+    run = make_run(distill__method="dsa+fred+codes", distill__real_per_class=9, network__width=4, **learned, **coded)
+    pipeline.distill(run)
+    first, last = states_of(run)[0], synthetic.read(run.synthetic)
+    assert last.labels.shape == (len(last.variants["synthetic"]), 10)
+    assert last.labels.std() > 0
+    assert float(last.lr) == pytest.approx(run.settings.distill.lr_init)
+    assert first.moments["logits"]["velocity"].abs().max() > 0
