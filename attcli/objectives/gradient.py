@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from attcli.objectives import Inputs, Slope
     from attcli.settings import Distill
 
+LOSS = "distance of the gradients"
+
 STATISTICS = 16
 """Real images of each class whose statistics batch norms have while gradients are matched, as in DC's code."""
 
