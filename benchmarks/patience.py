@@ -27,6 +27,8 @@ from benchmarks.timing import machine, timed
 
 PATIENCE = (None, 5, 10, 20)
 COMMON = {"runtime.execution": "eager", "runtime.threads": 1, "runtime.verbosity": "quiet"}
+"""Settings of all runs."""
+
 PROBLEMS: dict[str, dict[str, Any]] = {
     "digits": {
         "distill.method": "att",
@@ -35,8 +37,18 @@ PROBLEMS: dict[str, dict[str, Any]] = {
         "buffer.experts": 4,
         "distill.iterations": 300,
     },
+    "digits-long": {
+        "distill.method": "att",
+        "prepare.dataset": "digits",
+        "distill.ipc": 1,
+        "buffer.experts": 4,
+        "distill.iterations": 100,
+        "distill.syn_steps": 120,
+        "distill.lr_init": 0.02,
+    },
     "cifar10-excerpt": {**SHARED, **VARIANTS["pixels"], "distill.iterations": 100},
 }
+"""By the recipe, a student on the digits has hardly more steps than it needs; in digits-long it has."""
 
 
 def settled(distances: NDArray[np.float32], metric: str, patience: int | None) -> tuple[int, int]:
@@ -49,12 +61,12 @@ def settled(distances: NDArray[np.float32], metric: str, patience: int | None) -
     return select.nearest(row[:, :steps], metric), steps
 
 
-def matched(run: Run, patience: int | None) -> dict[str, Any]:
-    """How often a patience matches another step than the whole training, in the iterations of a run's history."""
-    _, arrays = artefact.read(run.history, history.KIND, history.MAKER)
-    metric = run.settings.distill.select_metric
+def matched(path: Path, patience: int | None) -> dict[str, Any]:
+    """How often a patience matches another step than the whole training, in the iterations of a history."""
+    header, arrays = artefact.read(path, history.KIND, history.MAKER)
+    metric = header.settings["distill"]["select_metric"]
     found = [settled(row, metric, patience) for row in arrays[metric]]
-    differing = sum(step != kept for (step, _), kept in zip(found, arrays["step"], strict=True))
+    differing = int(sum(step != kept for (step, _), kept in zip(found, arrays["step"], strict=True)))
     return {
         "iterations": len(found),
         "other_step": differing,
@@ -62,6 +74,16 @@ def matched(run: Run, patience: int | None) -> dict[str, Any]:
         "steps_taken": round(float(np.mean([steps for _, steps in found])), 1),
         "step_matched": round(float(np.mean([step for step, _ in found])), 1),
     }
+
+
+def told(run: str) -> dict[str, Any]:
+    """How often each patience matches another step in the history of an earlier run (NAME=FILE), without its cost."""
+    name, _, file = run.partition("=")
+    path = Path(file)
+    header = artefact.header(path, history.KIND, history.MAKER)
+    about = {"name": name, "method": header.about["method"]}
+    steps = header.settings["distill"]["syn_steps"]
+    return {**about, "syn_steps": steps, "patience": {str(p or 0): matched(path, p) for p in PATIENCE}}
 
 
 def row(name: str, folder: Path, data_dir: Path, rounds: int, count: int) -> dict[str, Any]:
@@ -88,7 +110,7 @@ def row(name: str, folder: Path, data_dir: Path, rounds: int, count: int) -> dic
         str(patience or 0): {
             "cpu_s": round(median(taken[patience]), 4),
             "cpu_ratio": round(median(a / b for a, b in zip(taken[patience], taken[None], strict=True)), 3),
-            **matched(run, patience),
+            **matched(run.history, patience),
         }
         for patience in PATIENCE
     }
@@ -113,11 +135,15 @@ def main(
     count: Annotated[int, typer.Option(help="Iterations that are timed in a round.")] = 8,
     folder: Annotated[Path, typer.Option(help="Where the runs are kept.")] = Path("patience"),
     data_dir: Annotated[Path, typer.Option(help="Where CIFAR-10 lies.")] = Path("data"),
+    histories: Annotated[
+        list[str] | None, typer.Option("--history", help="An earlier run's history.h5, as NAME=FILE; may be repeated.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here, after every row.")] = None,
 ) -> None:
-    """Measure, and write the record."""
+    """Measure, and write the record. Of earlier runs' histories it says only how often another step is matched."""
     what = "CPU time of an iteration of ATT with distill.patience, and how often another step is matched"
     record: dict[str, Any] = {"what": what, "machine": machine("cpu"), "results": []}
+    record["histories"] = [told(run) for run in histories or []]
     for name in problems or PROBLEMS:
         record["results"].append(row(name, folder, data_dir, rounds, count))
         typer.echo(json.dumps(record["results"][-1], indent=2))

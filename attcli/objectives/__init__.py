@@ -7,11 +7,12 @@ torch, which they import where they need it.
 Beside `make(inputs)` a module may have `reads_experts(distill)`, whether it reads experts (it does, where it does not
 say), `remembers(distill)`, whether it has a memory (it has none), and `check(distill)`, which raises a UserError for
 settings that do not go together. `check_counts(distill, classes, images_per_class)` does so for numbers of images.
-`has_rates(distill)` says whether each of the student's steps has a learning rate of its own. For estimates of time and
-memory, `seen_besides(distill, batch)` are the images of an iteration of which only the gradient is taken, and
-`by_adam(distill)` says whether Adam's moments are kept for each step. An objective without students has
-`work(distill, classes, per_class)`: for a set with so many images per class, how many images an iteration takes as long
-for as for the g and h of a student's step (a student's `syn_steps` batches).
+`LOSS` is what it minimises, in words ("loss", where it does not say). `has_rates(distill)` says whether each of the
+student's steps has a learning rate of its own. For estimates of time and memory, `seen_besides(distill, batch)` are the
+images of an iteration of which only the gradient is taken, and `by_adam(distill)` says whether Adam's moments are kept
+for each step. An objective without students has `work(distill, classes, per_class)`: for a set with so many images per
+class, how many images an iteration takes as long for as for the g and h of a student's step (a student's `syn_steps`
+batches).
 """
 
 from __future__ import annotations

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from attcli.objectives import Inputs, Slope
     from attcli.settings import Distill
 
+LOSS = "distance of the features"
+
 READINGS = 10
 """Accuracies that both rules look at."""
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from attcli.settings import Distill
 
 
+LOSS = "distance of the features"
+
+
 class Options(classwise.OfClasses):
     """The options of distribution matching."""
 
