@@ -238,7 +238,7 @@ def amp(records: Records) -> str:
     for method, found in record["methods"].items():
         nearest, along = found["nearest_step"], found["distance"]
         late = nearest[len(nearest) // 2 :]
-        lines.append(f"| `{method}` | {sum(late) / len(late):.0f} | {min(along):.2f} | {along[-1]:.2f} |")
+        lines.append(f"| {method.upper()} | {sum(late) / len(late):.0f} | {min(along):.2f} | {along[-1]:.2f} |")
     return "\n".join(lines)
 
 
