@@ -105,8 +105,13 @@ def _grid(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _crop(x: Tensor, u: Tensor) -> Tensor:
     """A shift by up to an eighth of the side in each direction."""
-    rows, columns = _grid(x)
     reach = [int(side * CROP + 0.5) for side in x.shape[2:]]
+    return shifted(x, u, (reach[0], reach[1]))
+
+
+def shifted(x: Tensor, u: Tensor, reach: tuple[int, int]) -> Tensor:
+    """Images (B, C, H, W) shifted by up to so many rows and columns, by uniform numbers (B, 2 or more)."""
+    rows, columns = _grid(x)
     shift = [(u[:, i] * (2 * reach[i] + 1)).floor().long().view(-1, 1, 1) - reach[i] for i in (0, 1)]
     rows, columns = torch.broadcast_tensors(rows + shift[0], columns + shift[1])
     return _take(x, rows, columns)

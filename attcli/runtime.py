@@ -6,11 +6,12 @@ import logging
 import os
 import platform
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Timer
 from types import FrameType
 from typing import TypeVar
 
@@ -134,17 +135,36 @@ def configure(threads: int | str | None, deterministic: bool) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
+AGAIN_SECONDS = 0.01
+"""An interruption that Python dropped comes again after so long, when what dropped it is over."""
+
+
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGTERM and SIGUSR1 interrupt as Ctrl-C does, so that what is done is saved."""
+    """SIGTERM and SIGUSR1 interrupt as Ctrl-C does, so that what is done is saved.
+
+    Python drops an exception that comes up in a weak reference's callback or in a finaliser. An interruption that was
+    dropped so is sent again.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise SignalledError
 
+    def not_raised(dropped: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(dropped.exc_value, KeyboardInterrupt):
+            tell(dropped)
+            return
+        number = signal.SIGTERM if isinstance(dropped.exc_value, SignalledError) else signal.SIGINT
+        again = Timer(AGAIN_SECONDS, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+
     before = {number: signal.signal(number, interrupt) for number in STOPPING}
+    tell, sys.unraisablehook = sys.unraisablehook, not_raised
     try:
         yield
     finally:
+        sys.unraisablehook = tell
         for number, handler in before.items():
             signal.signal(number, handler)
 

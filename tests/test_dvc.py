@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import grimp
@@ -12,6 +13,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from attcli.settings.models import CONTENT
+from attcli.stages import pipeline as stages
+from attcli.stages.run import Run
 from tests.dvc_deps import REPOSITORY, STAGES, imported
 
 
@@ -38,6 +41,27 @@ def test_stages_are_commands_that_make_nothing_else(pipeline: dict, stage: str) 
 def test_metrics_and_plots_are_not_cached(pipeline: dict) -> None:
     shown = [*pipeline["stages"]["evaluate"]["metrics"], *pipeline["stages"]["distill"]["plots"]]
     assert [next(iter(entry.values()))["cache"] for entry in shown] == [False] * 3
+
+
+def test_no_experts_are_trained_where_nothing_reads_them(
+    pipeline: dict, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", "buffer")
+    alone: dict[str, object] = {"distill__objective": "gradient", "distill__iterations": 1}
+    run = make_run(auto=False, **alone)
+    stages.prepare(run)
+    stages.buffer(run)
+    assert list(run.experts.iterdir()) == []
+    stages.distill(run)
+    assert run.synthetic.exists()
+    for changes in (
+        {"distill__objective": "trajectory"},
+        {"distill__init": "correct"},
+        {"distill__labels": "learned", "distill__label_init": "experts"},
+        {"distill__objective": "real-loss", "distill__student_start": "expert"},
+    ):
+        assert make_run(**{**alone, **changes}).settings.reads_experts
+        assert {name.replace("__", ".") for name in changes} <= {*pipeline["stages"]["buffer"]["params"]}
 
 
 class Checkout:

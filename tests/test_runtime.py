@@ -2,14 +2,17 @@
 
 import ctypes
 import os
+import signal
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from attcli import runtime
+from attcli.errors import SignalledError
 
 
 @pytest.fixture
@@ -47,7 +50,9 @@ def test_the_cores_that_openmp_may_use(value: str, expected: int, monkeypatch: p
 
 CONFIGURED = """
 import sys
+import time
 from attcli import runtime
+from attcli.errors import SignalledError
 from attcli.stages import pipeline
 import torch
 runtime.configure(1, True)
@@ -75,3 +80,23 @@ def test_cuda_without_a_gpu_is_not_warned_of() -> None:
 
     assert "No CUDA runtime is found" in said("import torch")
     assert "No CUDA runtime" not in said(configured)
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, SignalledError), (signal.SIGINT, KeyboardInterrupt)])
+def test_an_interruption_that_python_drops_comes_again(number: signal.Signals, raised: type[BaseException]) -> None:
+    class Thing:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+            sum(range(100))  # where the handler's exception comes up, which a finaliser does not let out
+
+    def interrupted() -> None:
+        thing = Thing()
+        del thing
+        time.sleep(5)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(raised), runtime.stoppable():
+            interrupted()
+    finally:
+        signal.signal(signal.SIGINT, before)

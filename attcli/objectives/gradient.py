@@ -125,7 +125,7 @@ class GradientMatching:
             one, v = distances.between(a, b, layout, distance, self._matched)
             loss += one
             derivatives = of_set.derivatives(theta, *batches[c], v, labels=learned)
-            batches.pull_back(c, derivatives.x, derivatives.p)
+            batches.pull_back(c, derivatives.x.clone(), derivatives.p)  # the next step may overwrite it
         by_images, by_logits = batches.gradients()
         facts = classwise.facts(step=self._network.position(drawn.iteration) + 1)
         kept = self._network.remembered(drawn.iteration, network)

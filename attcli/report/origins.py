@@ -94,7 +94,7 @@ def commands(results: Results, differing: Mapping[str, Any], archs: Sequence[str
     """The commands that make the set again, and score and report it, in a folder without params.yaml.
 
     differing: the settings that are not the usual ones. archs and kinds: the networks and baselines of its scores.
-    No file says where somebody's own images lie; `--data-dir FOLDER` stands for that.
+    No file says where somebody's own images lie, or scores of them; `--data-dir FOLDER` and `FILE` stand for that.
     """
     settable = set(names())
     flags = {**selectors(results), "distill.iterations": results.about["iteration"]}
@@ -105,7 +105,8 @@ def commands(results: Results, differing: Mapping[str, Any], archs: Sequence[str
         distill += [flag, str(flags[name])]
     for name, value in sorted(differing.items()):
         if name in settable and name not in FLAGS and name not in OF_SCORES:
-            distill += ["--set", f"{name}={_written(value)}"]
+            by_content = isinstance(value, str) and value.startswith("sha256:") and name == "buffer.difficulty"
+            distill += ["--set", f"{name}={'FILE' if by_content else _written(value)}"]
     if flags["prepare.dataset"] == OWN_IMAGES:
         distill += ["--data-dir", "FOLDER"]
     lines = [[*distill, *at]]

@@ -4,6 +4,7 @@ A protocol is a record of numbers; `NAMED` has those of the literature. Facts: t
 NCFM. What could not be verified there is said in docs/scores.md.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -37,6 +38,7 @@ class Protocol:
     probability that images of a batch are mixed. tests: after how many passes a network is tested, of which the largest
     result counts; None where the last network alone is tested. rates: where the steps of a set's distillation are made
     again, the learning rate of each of them; start: the seed of the network that all of them start from, if it is one.
+    combined: whether images that were not distilled are augmented in a way of their own (`attcli.scoring.combined`).
     """
 
     name: str = "exact"
@@ -51,6 +53,7 @@ class Protocol:
     tests: int | None = None
     rates: tuple[float, ...] = ()
     start: int | None = None
+    combined: bool = False
 
     def stated(self) -> dict[str, Any]:
         """Its numbers by name, without those that most protocols do without: what identities and reports hold."""
@@ -74,6 +77,7 @@ NAMED: Mapping[str, Protocol] = {
     "mtt": Protocol("released"),
     "datm": Protocol("released", batch=128),
     "idc": Protocol("idc", batch=64, augment=UNCUT, rate=0.01, cutmix=0.5, tests=100),
+    "selmatch": Protocol("selmatch", batch=128, rate=0.1, combined=True),
     "ncfm": Protocol(
         "ncfm", 2000, 128, momentum=0.0, augment=UNCUT, rate=0.001, optimiser="adamw", cutmix=0.5, tests=100
     ),
@@ -82,6 +86,10 @@ NAMED: Mapping[str, Protocol] = {
 
 OWN = ("exact", "released", "adam")
 """Names that only say the optimiser and how its learning rate falls; a set's file says the rest."""
+
+
+LEAST = 0.01
+"""The factor at which SelMatch's cosine ends."""
 
 
 def protocol_of(name: str | None, numbers: Mapping[str, Any], asked: Mapping[str, Any]) -> Protocol:
@@ -104,12 +112,15 @@ def schedule(protocol: Protocol) -> Iterator[tuple[float, bool]]:
 
     exact: `epochs` passes, from the midpoint on a tenth. released: what the literature's code does when asked for 1000:
     1001 passes, a tenth from pass 502 on, with the momentum set to zero there. adam: always the same. idc: a fifth from
-    two thirds on, and a fifth of that from five sixths on. ncfm: halved after each fifth.
+    two thirds on, and a fifth of that from five sixths on. selmatch: along half a cosine to a hundredth. ncfm: halved
+    after each fifth.
     """
     epochs, released = protocol.epochs, protocol.name == "released"
     for position in range(epochs + released):
         if protocol.name == "idc":
             yield 0.2 ** ((position >= 2 * epochs // 3) + (position >= 5 * epochs // 6)), False
+        elif protocol.name == "selmatch":
+            yield LEAST + (1 - LEAST) * (1 + math.cos(math.pi * position / epochs)) / 2, False
         elif protocol.name == "ncfm":
             yield 0.5 ** (5 * position // epochs), False
         elif protocol.name == "adam":

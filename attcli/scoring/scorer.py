@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 
-from attcli import baselines
+from attcli import baselines, runtime
+from attcli.data.inputs import Inputs
 from attcli.networks import Architecture
 from attcli.progress import Track
+from attcli.scoring.combined import Combined
 from attcli.scoring.coresets import Coresets
 from attcli.scoring.networks import Networks
 from attcli.scoring.parallel import trained_apart
@@ -62,6 +65,7 @@ class Scored:
     """A set on the device: variants by name (n, C, H, W), classes (n,) or logits (n, K), and its learning rates.
 
     learned_lr was learned with the set; lr is the one that it is scored at. network is the spec of its own network.
+    real (n,) is true for images that were not distilled; None where all were.
     """
 
     variants: dict[str, Tensor]
@@ -69,6 +73,7 @@ class Scored:
     learned_lr: float
     lr: float
     about: dict[str, Any]
+    real: Tensor | None = None
 
     def architecture(self, arch: str) -> Architecture:
         """A network by name for the set's images, with the set's own options if it is the set's own."""
@@ -193,7 +198,7 @@ class Scorer:
         if is_coreset(kind):
             return self._coreset(arch, kind, repeat, stop)
         images = self.scored.variants[kind]
-        theta, tests = self._trained(arch, images, self.scored.labels, self.scored.lr, repeat, stop)
+        theta, tests = self._trained(arch, images, self.scored.labels, self.scored.lr, repeat, stop, self.scored.real)
         return self._result(architecture, theta, images, tests)
 
     @property
@@ -202,10 +207,21 @@ class Scorer:
         return (self.protocol.rate or self.scored.learned_lr, *self.random_lrs)
 
     def _trained(
-        self, arch: str, images: Tensor, labels: Tensor, lr: float, repeat: int, stop: Callable[[], bool]
+        self,
+        arch: str,
+        images: Tensor,
+        labels: Tensor,
+        lr: float,
+        repeat: int,
+        stop: Callable[[], bool],
+        real: Tensor | None,
     ) -> tuple[Tensor, list[Result]]:
-        """The parameters of a network after its training on images, and the tests that the protocol has on the way."""
+        """The parameters of a network after its training on images, and the tests that the protocol has on the way.
+
+        `real` (n,) says which of them were not distilled, None that all were.
+        """
         architecture, key, every = self.architecture(arch), (self.seed, "evaluate", repeat), self.protocol.tests
+        seen, protocol = self._seen(images, real, repeat)
         tests: list[Result] = []
 
         def after(passes: int, theta: Tensor) -> None:
@@ -213,7 +229,16 @@ class Scorer:
                 tests.append(self.networks.tested(architecture, theta, images, self.real.test))
 
         at = after if every else None
-        return self.networks.trained(architecture, images, labels, lr, self.protocol, key, stop, after=at), tests
+        return self.networks.trained(architecture, seen, labels, lr, protocol, key, stop, after=at), tests
+
+    def _seen(self, images: Tensor, real: Tensor | None, repeat: int) -> tuple[Inputs, Protocol]:
+        """Images as a network meets them, and the protocol that augments them if they are not augmented already."""
+        if not self.protocol.combined:
+            return images, self.protocol
+        where = torch.zeros(len(images), dtype=torch.bool, device=images.device) if real is None else real
+        generator = runtime.stream(self.seed, "evaluate-combined", repeat)
+        seen = Combined(images, where, self.protocol.augment, generator)
+        return cast(Inputs, seen), replace(self.protocol, augment="none")
 
     def _result(self, architecture: Architecture, theta: Tensor, images: Tensor, tests: list[Result]) -> Result:
         """The test of a network that was trained on images; of several tests, the one that is largest."""
@@ -227,8 +252,9 @@ class Scorer:
         architecture = self.architecture(arch)
         coreset = self.coresets.get(kind, repeat)
         best: Result = {"held_out": -1.0}
+        real = torch.ones(len(coreset.images), dtype=torch.bool, device=coreset.images.device)
         for lr in self.coreset_lrs:
-            theta, tests = self._trained(arch, coreset.images, coreset.labels, lr, repeat, stop)
+            theta, tests = self._trained(arch, coreset.images, coreset.labels, lr, repeat, stop, real)
             reached = self.networks.accuracy(architecture, theta, coreset.images, coreset.held_out)
             if reached > best["held_out"]:
                 best = {"held_out": reached, "lr": lr, **self._result(architecture, theta, coreset.images, tests)}

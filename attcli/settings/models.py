@@ -256,11 +256,13 @@ class Evaluate(Section):
     )
     repeats: Annotated[int, Field(ge=1, le=10_000)] = Field(5, description="networks of each architecture")
     epochs: PositiveInt | None = Field(None, description="passes over the set; default: the set's own, or 1000")
-    protocol: Literal["exact", "released", "adam", "replay", "mtt", "datm", "idc", "ncfm", "honest"] | None = Field(
+    protocol: (
+        Literal["exact", "released", "adam", "replay", "mtt", "datm", "idc", "selmatch", "ncfm", "honest"] | None
+    ) = Field(
         None,
         description="how networks are trained and tested. exact: epochs passes; released: one more and an optimiser "
-        "reset; adam: by Adam at a constant rate; replay: a set's own steps; mtt, datm, idc, ncfm: as these papers "
-        "do; honest: 1000 passes; default: the set's own, or exact",
+        "reset; adam: by Adam at a constant rate; replay: a set's own steps; mtt, datm, idc, selmatch, ncfm: as these "
+        "papers do; honest: 1000 passes; default: the set's own, or exact",
     )
     batch: PositiveInt | None = Field(None, description="images per batch; default: the set's own, or 256")
     lr: PositiveFloat | None = Field(None, description="learning rate on the set; default: the one learned with it")

@@ -1,5 +1,6 @@
 """buffer: expert networks are trained on the real images, and their parameters kept after every epoch."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from attcli import execution, registry, runtime, trainers
 from attcli.errors import DamagedError, DivergedError, UserError
 from attcli.matching.parameters import vector
 from attcli.progress import track
+from attcli.settings.completeness import DVC_MARK
 from attcli.stages import compacting, difficulty, identity, inputs, jobs, restoring
 from attcli.stages.interrupt import Stop, deferred
 from attcli.stages.run import Run, may_write
@@ -27,8 +29,15 @@ Told = Callable[[int, int, float, float], None]
 
 
 def run(run: Run) -> None:
-    """Train the experts that are missing, for the epochs that are missing."""
+    """Train the experts that are missing, for the epochs that are missing.
+
+    DVC runs every stage; where distilling reads no experts, there are none then.
+    """
     settings = run.settings
+    if DVC_MARK in os.environ and not settings.reads_experts:
+        run.experts.mkdir(parents=True, exist_ok=True)
+        logger.info("method {} reads no experts, so none are trained", settings.distill.method)
+        return
     data = inputs.read_dataset(run)
     fingerprint, decisive = identity.buffer(settings, data.sha256)
     wanted, epochs = settings.buffer.experts, settings.epochs

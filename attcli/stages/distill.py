@@ -192,7 +192,8 @@ def _distill(
         return
     if resumed:
         logger.info("resuming after iteration {} of {}", resumed.iteration, wanted)
-    if run.settings.distill.init == "ranked" and resumed is None:
+    asked = run.settings.distill
+    if asked.init == "ranked" and asked.start_from is None and resumed is None:
         difficulty.scores(run, data)  # may take a while: kept before other processes wait in step
     with jobs.shared(run, "distill") as job:
         job.begin_in_step()

@@ -41,7 +41,7 @@ def begin(settings: Settings, experts: Experts, student: Student, images: Tensor
             f"distill.emphasis cam needs a network with feature maps, and {settings.network.arch} has none; set "
             f"distill.emphasis=none"
         ) from None
-    return Emphasis(settings, experts, student)
+    return Emphasis(settings, experts, student.apart())
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,7 @@ class _Evaluation:
             learned_lr=distilled.lr,
             lr=lr,
             about=distilled.about,
+            real=None if distilled.frozen is None else distilled.frozen.bool().to(networks.device),
         )
         whole = self._whole(distilled, images, protocol)
         coresets = Coresets(

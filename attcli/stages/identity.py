@@ -182,7 +182,8 @@ def distillation(settings: Settings) -> dict[str, object]:
 def _ranks(settings: Settings) -> dict[str, Any]:
     """What ranks real images by how hard they are."""
     by = scores(settings)
-    return {**by, "difficulty_by": judges(settings)} if len(by) > 1 else by
+    judged_by = {f"judges_{name}": value for name, value in judges(settings).items()} if len(by) > 1 else {}
+    return {**by, **judged_by}
 
 
 def _start(settings: Settings) -> dict[str, str]:

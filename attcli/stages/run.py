@@ -21,7 +21,11 @@ from attcli.store.files import LOCK, locked, sweep
 from attcli.trackers import Log, Place, tracking
 
 OTHERWISE = "--force overwrites it, --artifacts DIR writes elsewhere"
-NAMES = {"distill.experts": "buffer.experts"}
+NAMES = {
+    "distill.experts": "buffer.experts",
+    **{f"distill.{name}": f"buffer.{name}" for name in ("difficulty", "difficulty_networks", "difficulty_epochs")},
+    **{f"distill.judges_{name}": f"buffer.{name}" for name in ("lr", "batch", "augment", "precision", "seed")},
+}
 """Settings that files keep under another name."""
 
 

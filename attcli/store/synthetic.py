@@ -49,7 +49,8 @@ class SyntheticSet:
     rates: the learning rate of each step (N,) where students had one for each; lr is their mean.
     The variants are decoded: network inputs (n, C, H, W). labels are classes (n,) or logits (n, K). kept_bytes says for
     each variant how many bytes its arrays take in the file, with those that it needs beside its own: constants, labels
-    (but not classes, which follow from the images' order), and the learning rate. Its normaliser is not counted.
+    (but not classes, which follow from the images' order), and the learning rate. Its normaliser is not counted. frozen
+    (n,) is 1 for images that were not distilled; None where all were.
     """
 
     about: dict[str, Any]
@@ -61,6 +62,7 @@ class SyntheticSet:
     normaliser: Normaliser | None
     kept_bytes: dict[str, int]
     rates: Tensor | None = None
+    frozen: Tensor | None = None
 
     @property
     def size(self) -> dict[str, Any]:
@@ -133,6 +135,10 @@ def of(
     _check_network(path, about)
     if not labels.is_floating_point():
         beside.pop("labels", None)
+    frozen = beside.get(f"constants/{states.FROZEN}")
+    if frozen is not None:
+        fits = frozen.shape == (len(labels),)
+        artefact.require(path, MAKER, fits, "what says which images were not distilled does not fit them")
     of_rates = coding.FLOAT32_BYTES * (1 + (0 if rates is None else len(rates)))
     common = sum(array.nbytes for array in beside.values()) + of_rates
     return SyntheticSet(
@@ -142,6 +148,7 @@ def of(
         labels=labels,
         lr=lr,
         rates=rates,
+        frozen=None if frozen is None else torch.from_numpy(frozen),
         sha256=header.sha256,
         normaliser=normaliser,
         kept_bytes={name: common + sum(array.nbytes for array in parts.values()) for name, parts in packed.items()},

@@ -73,6 +73,14 @@ TRAINERS: dict[str, dict[str, object]] = {
     "ftd-plain": {"buffer.trainer": "ftd", "buffer.adaptive": False, "buffer.rho": 0.05},
 }
 
+BY_CLASS: dict[str, object] = {
+    "distill.ipc": 2,
+    "distill.lr_img": 0.1,
+    "distill.real_per_class": 20,
+    "distill.outer_steps": 2,
+    "distill.inner_epochs": 2,
+}
+
 DISTILLATIONS: dict[str, dict[str, object]] = {
     "mtt": {"distill.method": "mtt"},
     "att": {"distill.method": "att"},
@@ -130,6 +138,10 @@ DISTILLATIONS: dict[str, dict[str, object]] = {
         "buffer.difficulty_epochs": 2,
     },
     "far": {"distill.method": "att", "distill.compare": "far"},
+    "dc": {"distill.method": "dc", "distill.augment": "none", **BY_CLASS},
+    "dsa": {"distill.method": "dsa", "distill.set_per_class": 1, **BY_CLASS},
+    "dm": {"distill.method": "dm", **BY_CLASS},
+    "cafe": {"distill.method": "cafe", "distill.query_per_class": 5, "distill.most_epochs": 2, **BY_CLASS},
     "teacher": {"distill.method": "tesla", "distill.labels": "teacher"},
     "rejecting": {"distill.method": "mtt", "distill.max_loss": 1e-3},
     "short-batches": {"distill.method": "att", "distill.ipc": 2, "distill.batch_syn": 7, "distill.init": "noise"},
@@ -139,6 +151,7 @@ SCALES = {"distill.scales_every": 1, "distill.scales_until": 2}
 
 CODED: dict[str, dict[str, object]] = {
     "multiformation": {"distill.method": "multiformation"},
+    "idc": {"distill.method": "idc", "distill.network_images": 40, **BY_CLASS, "distill.lr_img": 0.001},
     "fred": {"distill.method": "att+fred", "distill.frequencies": 16},
     "multiformation-uint8": {"distill.method": "att+multiformation+uint8", "distill.storage": "uint8", **SCALES},
     "fred-codes": {"distill.method": "fred+codes", "distill.storage": "codes", "distill.frequencies": 16, **SCALES},

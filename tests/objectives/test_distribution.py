@@ -1,6 +1,9 @@
 """Distribution matching: its gradient against plain autograd in float64, and how features are found."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Barrier
 
 import pytest
 import torch
@@ -107,3 +110,46 @@ def test_image_steps_at_one_network_lessen_the_distance(method: str, make_run: C
         losses.append(records[0].loss)
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.97 * losses[0]
+
+
+class Members:
+    """Processes that share the classes, as threads of one."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self._kept, self._met = size, [torch.empty(0)] * size, Barrier(size)
+
+    def gathered(self, rank: int, x: Tensor) -> list[Tensor]:
+        self._kept[rank] = x
+        self._met.wait(60)
+        everything = list(self._kept)
+        self._met.wait(60)
+        return everything
+
+
+@dataclass
+class Member:
+    members: Members
+    rank: int
+
+    @property
+    def size(self) -> int:
+        return self.members.size
+
+    def gathered(self, x: Tensor) -> list[Tensor]:
+        return self.members.gathered(self.rank, x)
+
+
+@pytest.mark.parametrize("size", [3, 11])
+def test_processes_that_share_the_classes_compute_the_same_bits(size: int, make_run: Callable[..., Run]) -> None:
+    run = make_run(**SMALL, network__width=4)
+    _, alone, state, images = begun(run)
+    objectives = [begun(run)[1] for _ in range(size)]
+    members = Members(size)
+    for rank, objective in enumerate(objectives):
+        objective._taps._team = Member(members, rank)
+    with ThreadPoolExecutor(size) as threads:
+        slopes = list(threads.map(lambda one: one.slope(images, state.labels, state.lr, one.ahead(5, 0)), objectives))
+    wanted = alone.slope(images, state.labels, state.lr, alone.ahead(5, 0))
+    for slope in slopes:
+        assert torch.equal(slope.images, wanted.images)
+        assert torch.equal(slope.loss, wanted.loss)

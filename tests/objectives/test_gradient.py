@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from attcli import augment
 from attcli.errors import UserError
+from attcli.matching.step_functions import Derivatives, StepFunctions
 from attcli.settings import recipes
 from attcli.stages import cost, distill, forecast, inputs, pipeline
 from attcli.stages.run import Run
@@ -213,3 +214,29 @@ def test_the_plan_counts_real_images_and_no_steps(objective: str, make_run: Call
         cost.distill(longer, 10).operations
         > cost.distill(make_run(distill__objective="gradient").settings, 10).operations
     )
+
+
+class Overwriting:
+    """Step functions whose next call overwrites what the last one returned, as CUDA graphs do."""
+
+    def __init__(self, step_functions: StepFunctions) -> None:
+        self._steps, self._kept = step_functions, {}
+
+    def _same(self, name: str, x: Tensor) -> Tensor:
+        return self._kept.setdefault(name, torch.empty_like(x)).copy_(x)
+
+    def gradient(self, *arguments: Tensor) -> Tensor:
+        return self._same("g", self._steps.gradient(*arguments))
+
+    def derivatives(self, *arguments: Tensor, labels: bool = False) -> Derivatives:
+        made = self._steps.derivatives(*arguments, labels=labels)
+        return Derivatives(*(self._same(name, x) for name, x in made._asdict().items() if x is not None), None)
+
+
+def test_what_the_next_step_overwrites_is_copied_before(make_run: Callable[..., Run]) -> None:
+    _, objective, state, images = begun(make_run(**SMALL, network__width=4))
+    drawn = objective.ahead(3, 0)
+    wanted = objective.slope(images, state.labels, state.lr, drawn)
+    objective._real_steps = objective.step_functions = Overwriting(objective.step_functions)
+    slope = objective.slope(images, state.labels, state.lr, drawn)
+    assert close(slope.images, wanted.images, 1e-5)

@@ -98,3 +98,22 @@ def test_images_stay_and_labels_move(make_run: Callable[..., Run]) -> None:
     after, _ = loop.iterate(before, loop.spans.ahead(0))
     assert torch.equal(after.learned["images"], before.learned["images"])
     assert not torch.equal(after.labels, before.labels)
+
+
+def test_a_distillation_that_is_resumed_goes_on_with_its_network(make_run: Callable[..., Run]) -> None:
+    torch.set_default_dtype(torch.float32)
+    small = {**CHANGES, "distill__along_patience": 1, "distill__lr_labels": 5.0}
+    at_once = make_run(**small, distill__iterations=6)
+    pipeline.distill(at_once)
+    apart = at_once.settings.runtime.artifacts.parent / "apart"
+    for iterations in (3, 6):
+        resumed = make_run(apart, **small, distill__iterations=iterations)
+        pipeline.distill(resumed)
+    first, second = (states.snapshots(run.snapshots)[-1] for run in (at_once, resumed))
+    normaliser = inputs.read_dataset(at_once).normaliser
+    one, other = states.read(first, normaliser), states.read(second, normaliser)
+    assert int(one.memory["number"]) > 0
+    assert {"theta", "first", "second", "steps", "number", "errors", "smallest", "age"} == set(one.memory)
+    for name, x in one.memory.items():
+        assert torch.equal(x, other.memory[name])
+    assert torch.equal(one.labels, other.labels)

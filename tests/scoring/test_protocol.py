@@ -96,6 +96,10 @@ def test_the_learning_rates_of_the_literature_fall_as_theirs() -> None:
     idc = [factor for factor, _ in schedule(NAMED["idc"])]
     assert len(idc) == 1000
     assert [idc[i] for i in (0, 665, 666, 832, 833, 999)] == pytest.approx([1, 1, 0.2, 0.2, 0.04, 0.04])
+    selmatch = [factor for factor, _ in schedule(NAMED["selmatch"])]
+    assert len(selmatch) == 1000
+    assert [selmatch[i] for i in (0, 250, 500, 750)] == pytest.approx([1, 0.855, 0.505, 0.155], abs=1e-3)
+    assert 0.01 < selmatch[999] < 0.01001
     ncfm = [factor for factor, _ in schedule(NAMED["ncfm"])]
     assert len(ncfm) == 2000
     assert [ncfm[i] for i in (0, 399, 400, 800, 1200, 1600, 1999)] == [1, 1, 0.5, 0.25, 0.125, 0.0625, 0.0625]

@@ -1,6 +1,7 @@
 """How hard images are: by networks or a file; what experts and sets make of it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from attcli.errors import UserError
+from attcli.errors import OutOfTimeError, UserError
 from attcli.scoring import difficulty as by_networks
 from attcli.stages import difficulty, distill, identity, inputs, pipeline
-from attcli.stages.run import Run
+from attcli.stages.run import Run, differences
 from attcli.store import dataset, experts, states, synthetic
 from tests.matching.cases import case
 
@@ -62,7 +63,8 @@ def test_experts_on_a_curriculum_are_others_and_its_networks_are_trained_once(
     forgotten = difficulty.scores(make_run(**EASY, buffer__difficulty="forgetting"), data)
     assert forgotten.max() > 1
     monkeypatch.undo()
-    by_gradients = difficulty.scores(make_run(**EASY, buffer__difficulty="grand"), data)
+    one: dict[str, object] = {"buffer__difficulty_networks": 1, "buffer__difficulty_epochs": 1}
+    by_gradients = difficulty.scores(make_run(**one, buffer__difficulty="grand"), data)
     assert by_gradients.shape == found.shape
     assert by_gradients.min() > 0
     assert len(list(run.settings.runtime.work_dir.glob("difficulty-*"))) == 2  # as it takes longer, it is apart
@@ -144,3 +146,44 @@ def _first_state(run: Run, data: dataset.Dataset) -> torch.Tensor:
 def test_a_rank_that_leaves_too_few_images_is_refused(make_run: Callable[..., Run]) -> None:
     with pytest.raises(UserError, match=r"distill.rank_offset 40.0 passes over 200 images of each class, which leaves"):
         make_run(distill__init="ranked", distill__rank_offset=40, distill__ipc=5)
+
+
+def test_a_set_of_ranked_images_is_compared_by_the_settings_of_the_networks(make_run: Callable[..., Run]) -> None:
+    ranked: dict[str, object] = {"distill__init": "ranked", **NETWORKS}
+    first = identity.distillation(make_run(**ranked).settings)
+    assert first == identity.distillation(make_run(**ranked, distill__iterations=9).settings)
+    other = identity.distillation(make_run(**ranked, buffer__lr=0.07).settings)
+    assert differences(first, other) == [
+        "buffer.lr is 0.05 there, 0.07 asked for",
+    ]
+    more = identity.distillation(make_run(**{**ranked, "buffer__difficulty_networks": 3}).settings)
+    assert differences(first, more) == ["buffer.difficulty_networks is 2 there, 3 asked for"]
+
+
+def test_a_time_limit_keeps_what_networks_have_said(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[int] = []
+
+    class Judges:
+        def __init__(self, run: Run, data: dataset.Dataset) -> None:
+            self._count = len(data.labels["train"])
+
+        def judgement(self, number: int, stop: object) -> dict[str, torch.Tensor]:
+            trained.append(number)
+            said = torch.full((self._count,), float(len(trained)), dtype=torch.float64)
+            return {"el2n": said, "forgetting": said}
+
+    monkeypatch.setattr(difficulty, "_Judges", Judges)
+    run = make_run(buffer__difficulty_networks=3)
+    pipeline.prepare(run)
+    data = dataset.read(run.dataset)
+    for limited in (1, 2):
+        with pytest.raises(OutOfTimeError, match=f"{limited} of 3 networks have judged the images"):
+            difficulty.scores(replace(run, time_limit=0.0), data)
+        assert len(trained) == limited  # one under any limit
+    (folder,) = run.settings.runtime.work_dir.glob("difficulty-*")
+    (folder / "network-0001.npz").write_bytes(b"damaged")
+    assert difficulty.scores(run, data).unique().tolist() == [(1 + 3 + 4) / 3]
+    assert trained == [0, 1, 1, 2]
+    assert list(folder.glob("network-0001.npz.damaged*"))

@@ -67,3 +67,29 @@ def test_a_network_without_feature_maps_is_refused(make_run: Callable[..., Run])
     run = make_run(**LOOKING, network__arch="mlp")
     with pytest.raises(UserError, match=r"needs a network with feature maps, and mlp has none; set distill.emphasis"):
         pipeline.distill(run)
+
+
+@pytest.mark.parametrize(
+    ("engine", "parameterisation"), [("tesla", "multiformation"), ("unroll", "frequency"), ("adjoint", "frequency")]
+)
+def test_all_axes_combine(make_run: Callable[..., Run], engine: str, parameterisation: str) -> None:
+    axes: dict[str, object] = {"distill__compare": "far", "distill__mirror": "pairs", "distill__distilled_share": 0.5}
+    coded: dict[str, object] = {"distill__parameterisation": parameterisation, "distill__storage": "float16"}
+    fewer: dict[str, object] = {"distill__ipc": 1, "distill__frequencies": 16, "distill__batch_syn": 20}
+    run = make_run(**LOOKING, **axes, **coded, **fewer, distill__engine=engine)
+    pipeline.buffer(run)
+    loop, state = begun(run)
+    before = loop.coding.images(state.coded(), state.scales)
+    after, (record,) = loop.iterate(state, loop.spans.ahead(0))
+    moved = (loop.coding.images(after.coded(), after.scales) - before).flatten(1).any(dim=1).view(10, -1)
+    half = moved.shape[1] // 2
+    assert record.accepted
+    assert not moved[:, :half].any()
+    assert moved[:, half:].any()
+    weights = after.memory[WEIGHTS]
+    assert weights.shape == before[:, 0].shape
+    shown, _ = loop.spans.slope(before, state.labels, state.lr, loop.spans.ahead(0))
+    by_numbers = loop.coding.pull_back(state.coded(), state.scales, shown.images * weights[:, None])
+    for name, gradient in by_numbers.items():
+        velocity = after.moments[name]["velocity"]
+        assert torch.allclose(velocity, gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))

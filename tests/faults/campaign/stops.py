@@ -82,7 +82,7 @@ def _is_written(log: Path) -> bool:
     return log.exists() and log.stat().st_size > 0
 
 
-SOON = 0.2
+SOON = 0.05
 """A storm begins within this share of a command's time after its first line, so that the command is still at work."""
 
 STORMS = 3
