@@ -50,10 +50,10 @@ class OfInnerTraining(Section):
     network_batch: PositiveInt = Field(256, description="gradient, cafe: images in a batch of the network's training")
 
 
-def work(distill: Distill, images: int) -> float:
-    """What its training takes in an iteration on average, as objectives say it; `images`: those of a pass."""
+def images(distill: Distill, of_pass: int) -> float:
+    """What its training takes in an iteration on average: so many images through g and h (`attcli.options.Effort`)."""
     trained = 1 - 1 / distill.outer_steps  # a fresh network is not
-    return float(classwise.GRADIENT * trained * distill.inner_epochs * images)
+    return float(classwise.GRADIENT * trained * distill.inner_epochs * of_pass)
 
 
 class InnerNetwork:
