@@ -191,7 +191,7 @@ def recipes_table(rows: list[dict[str, Any]]) -> str:
             _published(row["published"]),
             str(row["unverified"] or "-"),
             _images(needs["download"]),
-            f"{needs['experts']} x {needs['epochs']}",
+            f"{needs['experts']} x {needs['epochs']}" if needs["experts"] else "-",
             f"{needs['iterations']:,}",
         )
     return f"{_stripped(table, WIDEST)}\n\n{textwrap.fill(ABOUT_RECIPES, WIDTH)}"

@@ -100,6 +100,7 @@ def test_recipes_are_listed_for_a_dataset_and_a_method(cli: Cli) -> None:
     rows = {cells[0]: cells[1:] for cells in listed_rows(everything)}
     assert rows["att/cifar10/ipc10"] == ["67.7 ± 0.6", "1", "download of 170 MB", "100 x 21", "60,000"]
     assert rows["att/digits/ipc1"] == ["-", "-", "come with attcli", "10 x 4", "100"]
+    assert rows["dm/digits/ipc1"] == ["-", "1", "come with attcli", "-", "200"]  # which reads no experts
     assert rows["att/tinyimagenet/ipc10"][1:3] == ["3", "get them yourself"]
     assert rows["mtt/cifar10/ipc1"][0] == "46.2 ± 0.8 ?"
     few = [cells[0] for cells in listed_rows(cli("recipes", "--dataset", "cifar10", "--method", "ATT"))]

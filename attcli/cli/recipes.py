@@ -95,15 +95,18 @@ def _listed(dataset: str | None, method: str | None, ipc: int | None) -> list[di
 
 
 def _needs(name: str) -> dict[str, Any]:
-    """What a run of a recipe takes: bytes to download (None: images of one's own), experts, epochs, iterations."""
+    """What a run of a recipe takes: bytes to download (None: images of one's own), experts, epochs, iterations.
+
+    Of experts and their epochs there are 0 where distilling reads none.
+    """
     from attcli import registry
     from attcli.settings.comparison import of_recipe
 
     settings = of_recipe(name).settings
     return {
         "download": registry.dataset(settings.prepare.dataset).download,
-        "experts": settings.buffer.experts,
-        "epochs": settings.epochs,
+        "experts": settings.buffer.experts if settings.reads_experts else 0,
+        "epochs": settings.epochs if settings.reads_experts else 0,
         "iterations": settings.distill.iterations,
     }
 
