@@ -28,7 +28,7 @@ TYPED: list[tuple[str, str]] = [
     ("prepare --dataset digits --limit-per-class 0", "prepare.limit_per_class: input should be greater than 0, not 0"),
     ("prepare --dataset digits --limit-per-class 5 --set buffer.batch=16 --set distill.ipc=9", "lower it"),
     ("prepare --dataset digits --set prepare.normalise=literature", "set prepare.normalise=standardise"),
-    ("prepare --set prepare.normalise=whiten", "input should be 'zca', 'standardise' or 'literature'"),
+    ("prepare --set prepare.normalise=whiten", "input should be 'zca', 'contrast', 'standardise' or 'literature'"),
     ("prepare --dataset digits --set prepare.validation=1e9", "lower it"),
     # methods
     ("distill --method at", "did you mean 'att'?"),
