@@ -142,7 +142,7 @@ def _way(file: Path, header: artefact.Header, arrays: artefact.Arrays) -> Way | 
     """The way of a compact expert; None for one that has the rows of all epochs. UserError where it is none."""
     if "positions" not in arrays:
         return None
-    if (arrays["waypoints"].dtype, arrays["positions"].dtype) != (np.int64, np.float64):
+    if arrays["waypoints"].dtype != np.dtype(np.int64) or arrays["positions"].dtype != np.dtype(np.float64):
         raise artefact.damaged(file, MAKER, "its waypoints and positions are of other types than they should be")
     way = Way(arrays["waypoints"], arrays["positions"], _sizes(header.about))
     if problem := way.problem():
