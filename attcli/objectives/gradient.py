@@ -87,8 +87,8 @@ class GradientMatching:
         else:
             self.step_functions = self._steps(self._classes.set_batch, derivatives=True)
             self._real_steps = self._steps(self._classes.real_batch)
-        real = settings.network_images if settings.network_data == "real" else None
-        self._network = inner.InnerNetwork(inputs, real, settings.network_cutmix)
+        trained_on = self._classes.real if settings.network_data == "real" else None
+        self._network = inner.InnerNetwork(inputs, trained_on, settings.network_images, settings.network_cutmix)
 
     def _steps(self, batch: int, *, derivatives: bool = False) -> StepFunctions:
         seen = self._settings.iterations * self._classes.count * batch
