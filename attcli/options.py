@@ -1,4 +1,4 @@
-"""What choices declare of themselves: options, and the facts of a dataset. Free of torch.
+"""What choices declare of themselves: options, the facts of a dataset, the effort of an objective. Free of torch.
 
 A choice (a network, a trainer, …) that has options declares them beside itself, as `class Options(Section)` in its
 module; the settings' section takes their fields in.
@@ -55,6 +55,21 @@ class DatasetInfo:
     def values(self) -> int:
         """The numbers of one image."""
         return self.channels * self.resolution**2
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What an iteration of an objective takes, for estimates of time and memory.
+
+    images: how many go through a step's gradient g and its derivatives h; one of which only g is taken counts a
+    quarter. batch: how many a step takes together. vectors: how many vectors of all the network's parameters are held.
+    real: whether all training images are held, too.
+    """
+
+    images: float
+    batch: int
+    vectors: int
+    real: bool = False
 
 
 @dataclass(frozen=True)

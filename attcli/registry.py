@@ -116,6 +116,12 @@ def module(kind: str, name: str) -> ModuleType:
     return import_module(datasets_of_this_package()[name] if kind == "dataset" else _own(kind)[name])
 
 
+def answer(kind: str, name: str, question: str, default: Any, *given: Any) -> Any:
+    """What a choice says to a question, by a function of its module; the default where it has no such function."""
+    ask = getattr(module(kind, name), question, None)
+    return default if ask is None else ask(*given)
+
+
 def all_names(kind: str) -> str:
     """All names of a kind, as a message lists them."""
     return "there are: " + ", ".join([*names(kind), *(f"{family}:NAME" for family in KINDS[kind].families)])

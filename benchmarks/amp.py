@@ -96,7 +96,8 @@ def draw(file: Path, rows: dict[str, dict[str, Any]]) -> None:
     figure = Figure(figsize=(15, 4.4), layout="constrained")
     along, mismatches, course = figure.subplots(1, 3)
     for position, (method, found) in enumerate(rows.items()):
-        style: dict[str, Any] = {"color": f"C{position}", "label": method, "linewidth": 2}
+        dashes = (0, (4, 2)) if position % 2 else "-"  # so that lines on each other both show
+        style: dict[str, Any] = {"color": f"C{position}", "label": method, "linewidth": 2, "linestyle": dashes}
         along.plot(range(1, 1 + len(found["distance"])), found["distance"], **style)
         shares = [100 * share for share in found["share_of_mismatches"]]
         mismatches.plot(range(1, 1 + len(shares)), shares, **style)

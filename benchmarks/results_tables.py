@@ -229,6 +229,19 @@ def coded_tuning(records: Records) -> str:
     )
 
 
+def amp(records: Records) -> str:
+    """How far students pass the target, a line for each method."""
+    record = next(record for name, record in reversed(records.items()) if "-amp" in name)
+    steps = record["shared"]["distill.syn_steps"]
+    lines = [f"| method | nearest step of {steps}, on average | distance there | distance after step {steps} |"]
+    lines.append("|---|---|---|---|")
+    for method, found in record["methods"].items():
+        nearest, along = found["nearest_step"], found["distance"]
+        late = nearest[len(nearest) // 2 :]
+        lines.append(f"| {method.upper()} | {sum(late) / len(late):.0f} | {min(along):.2f} | {along[-1]:.2f} |")
+    return "\n".join(lines)
+
+
 def stability(records: Records) -> dict[str, str]:
     """The numbers that the page tells of the stability test, by marker."""
     (record,) = [record for name, record in records.items() if "-stability" in name]

@@ -4,15 +4,16 @@ An objective sees images, labels and the student's learning rate, and returns a 
 Where the images come from and how they are updated is not its business. Modules of objectives are imported without
 torch, which they import where they need it.
 
-Beside `make(inputs)` a module may have `reads_experts(distill)`, whether it reads experts (it does, where it does not
-say), `remembers(distill)`, whether it has a memory (it has none), and `check(distill)`, which raises a UserError for
-settings that do not go together. `check_counts(distill, classes, images_per_class)` does so for numbers of images.
-`LOSS` is what it minimises, in words ("loss", where it does not say). `has_rates(distill)` says whether each of the
-student's steps has a learning rate of its own. For estimates of time and memory, `seen_besides(distill, batch)` are the
-images of an iteration of which only the gradient is taken, and `by_adam(distill)` says whether Adam's moments are kept
-for each step. An objective without students has `work(distill, classes, per_class)`: for a set with so many images per
-class, how many images an iteration takes as long for as for the g and h of a student's step (a student's `syn_steps`
-batches).
+Beside `make(inputs)` a module may have:
+
+- `LOSS`: what it minimises, in words ("loss", where it does not say);
+- `reads_experts(distill)`: whether it reads experts (it does, where it does not say);
+- `remembers(distill)`: whether it has a memory (it has none);
+- `has_rates(distill)`: whether each of the student's steps has a learning rate of its own (they share one);
+- `check(distill)`, which raises a UserError for settings that do not go together, and `check_counts(distill, classes,
+  per_class)`, which does so for numbers of images;
+- `effort(distill, classes, per_class)`: what an iteration takes with so many images per class (`attcli.options.Effort`;
+  as much as students' steps on the set's batches).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from attcli import registry
 from attcli.errors import UserError
+from attcli.options import Effort
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +48,12 @@ stays, too, as it was before that iteration.
 """
 
 NOTHING: Memory = MappingProxyType({})
+
+
+def of_students(distill: Distill, classes: int, per_class: int) -> Effort:
+    """What students' steps on the set's batches take."""
+    batch = min(distill.batch_syn or classes * per_class, classes * per_class)
+    return Effort(images=batch * distill.syn_steps, batch=batch, vectors=distill.syn_steps + 1)
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,13 @@ def loss(name: str) -> str:
         return str(getattr(registry.module("objective", name), "LOSS", "loss"))
     except UserError:  # of another package, which is missing here
         return "loss"
+
+
+def effort(distill: Distill, classes: int, per_class: int) -> Effort:
+    """What an iteration of the settings' objective takes."""
+    as_students = of_students(distill, classes, per_class)
+    taken: Effort = registry.answer("objective", distill.objective, "effort", as_students, distill, classes, per_class)
+    return taken
 
 
 def load(name: str, inputs: Inputs) -> Objective:

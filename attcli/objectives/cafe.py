@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from attcli.objectives import NOTHING, Memory, classwise, inner, tapped
+from attcli.options import Effort
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -198,13 +199,13 @@ def check(distill: Distill) -> None:
     classwise.check_labels(distill)
 
 
-def work(distill: Distill, classes: int, per_class: int) -> float:
+def effort(distill: Distill, classes: int, per_class: int) -> Effort:
     """As for distribution matching, and the network's training: by the rules some ten passes, each with a reading."""
     compared = classwise.FORWARD * classes * (distill.real_per_class + 4 * per_class)
     if distill.stopping == "fixed":
-        return float(compared + inner.work(distill, classes * per_class))
+        return classwise.effort(distill, compared + inner.images(distill, classes * per_class))
     trained = classwise.GRADIENT * per_class + classwise.FORWARD * distill.query_per_class
-    return float(compared + READINGS * classes * trained)
+    return classwise.effort(distill, compared + READINGS * classes * trained)
 
 
 def make(inputs: Inputs) -> AlignedFeatures:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, PositiveInt
 
 from attcli.errors import UserError
-from attcli.options import Section
+from attcli.options import Effort, Section
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +35,11 @@ class OfClasses(Section):
     real_per_class: PositiveInt = Field(
         256, description="gradient, distribution, cafe: real images of each class in an iteration"
     )
+
+
+def effort(distill: Distill, images: float) -> Effort:
+    """What an iteration takes in which so many images go through g and h; it holds a network, and all real images."""
+    return Effort(images=images, batch=distill.real_per_class, vectors=1, real=True)
 
 
 def check_labels(distill: Distill) -> None:

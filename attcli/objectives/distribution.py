@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from attcli.objectives import NOTHING, Memory, classwise, tapped
+from attcli.options import Effort
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,9 +82,9 @@ def check(distill: Distill) -> None:
     classwise.check_labels(distill)
 
 
-def work(distill: Distill, classes: int, per_class: int) -> float:
+def effort(distill: Distill, classes: int, per_class: int) -> Effort:
     """A forward sweep over real images; two, and one backward that takes two, over the set's."""
-    return float(classwise.FORWARD * classes * (distill.real_per_class + 4 * per_class))
+    return classwise.effort(distill, classwise.FORWARD * classes * (distill.real_per_class + 4 * per_class))
 
 
 def make(inputs: Inputs) -> DistributionMatching:

@@ -18,6 +18,7 @@ from pydantic import Field, PositiveInt
 
 from attcli.errors import UserError
 from attcli.objectives import NOTHING, Memory, classwise, inner
+from attcli.options import Effort
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,8 +87,8 @@ class GradientMatching:
         else:
             self.step_functions = self._steps(self._classes.set_batch, derivatives=True)
             self._real_steps = self._steps(self._classes.real_batch)
-        real = settings.network_images if settings.network_data == "real" else None
-        self._network = inner.InnerNetwork(inputs, real, settings.network_cutmix)
+        trained_on = self._classes.real if settings.network_data == "real" else None
+        self._network = inner.InnerNetwork(inputs, trained_on, settings.network_images, settings.network_cutmix)
 
     def _steps(self, batch: int, *, derivatives: bool = False) -> StepFunctions:
         seen = self._settings.iterations * self._classes.count * batch
@@ -155,12 +156,12 @@ def reads_experts(distill: Distill) -> bool:
     return False
 
 
-def work(distill: Distill, classes: int, per_class: int) -> float:
+def effort(distill: Distill, classes: int, per_class: int) -> Effort:
     """The set's images in g and h, and once more in g; real images in g; and the network's training."""
     of_set = min(distill.set_per_class or per_class, per_class)
     matched = classes * ((1 + classwise.GRADIENT) * of_set + classwise.GRADIENT * distill.real_per_class)
     passes = distill.network_images if distill.network_data == "real" else classes * per_class
-    return float(matched + inner.work(distill, passes))
+    return classwise.effort(distill, matched + inner.images(distill, passes))
 
 
 def make(inputs: Inputs) -> GradientMatching:

@@ -50,25 +50,20 @@ class OfInnerTraining(Section):
     network_batch: PositiveInt = Field(256, description="gradient, cafe: images in a batch of the network's training")
 
 
-def work(distill: Distill, images: int) -> float:
-    """What its training takes in an iteration on average, as objectives say it; `images`: those of a pass."""
+def images(distill: Distill, of_pass: int) -> float:
+    """What its training takes in an iteration on average: so many images through g and h (`attcli.options.Effort`)."""
     trained = 1 - 1 / distill.outer_steps  # a fresh network is not
-    return float(classwise.GRADIENT * trained * distill.inner_epochs * images)
+    return float(classwise.GRADIENT * trained * distill.inner_epochs * of_pass)
 
 
 class InnerNetwork:
-    """The network, trained by SGD for `inner_epochs` passes: on the set, or on `real` images drawn for each pass."""
+    """The network, trained by SGD for `inner_epochs` passes: on the set, or on `real` images, `count` in each pass."""
 
-    def __init__(self, inputs: Inputs, real: int | None = None, cutmix: float = 0.0) -> None:
+    def __init__(self, inputs: Inputs, real: Images | None = None, count: int = 0, cutmix: float = 0.0) -> None:
         self._inputs, self._settings, self._cutmix = inputs, inputs.settings, cutmix
-        self._classes = inputs.architecture.classes
-        self._real: Images | None = None
-        count = len(inputs.images)
-        if real is not None:
-            self._real = inputs.data.network_inputs("train", inputs.images.device, inputs.images.dtype)
-            self._labels = inputs.data.labels["train"]
-            count = min(real, len(self._real))
-        self._count, self._batch = count, min(self._settings.network_batch, count)
+        self._classes, self._real = inputs.architecture.classes, real
+        self._count = len(inputs.images) if real is None else min(count, len(real))
+        self._batch = min(self._settings.network_batch, self._count)
 
     @cached_property
     def step_functions(self) -> StepFunctions:
@@ -156,4 +151,5 @@ class InnerNetwork:
         if self._real is None:
             return images, labels
         index = torch.randperm(len(self._real), generator=generator)[: self._count]
-        return self._real[index.to(self._real.device)], self._labels[index].to(images.device)
+        classes = self._inputs.data.labels["train"][index]
+        return self._real[index.to(self._real.device)], classes.to(images.device)

@@ -12,11 +12,12 @@ real images over some iterations has had no new minimum for as many, a new netwo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from attcli.objectives import NOTHING, Memory
+from attcli.objectives import NOTHING, Memory, of_students
 from attcli.objectives.real_images import RealImages, RealOptions, facts
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from attcli.matching.batches import Plan, SyntheticBatches
     from attcli.objectives import Inputs, Slope
     from attcli.objectives.real_images import Tested
+    from attcli.options import Effort
     from attcli.settings import Distill
 
 LOSS = "loss on real images"
@@ -156,9 +158,10 @@ def reads_experts(distill: Distill) -> bool:
     return False
 
 
-def seen_besides(distill: Distill, batch: int) -> int:
-    """The images of an iteration of which the gradient alone is taken: the network's own step, and real ones."""
-    return int(batch + distill.real_batch)
+def effort(distill: Distill, classes: int, per_class: int) -> Effort:
+    """A student's steps; besides, g of the network's own step and of real images."""
+    students = of_students(distill, classes, per_class)
+    return replace(students, images=students.images + (students.batch + distill.real_batch) / 4, real=True)
 
 
 def remembers(distill: Distill) -> bool:

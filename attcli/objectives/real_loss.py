@@ -12,12 +12,13 @@ are: the gradient does not go through them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt, PositiveFloat
 
 from attcli.errors import UserError
-from attcli.objectives import NOTHING, Memory, real_images
+from attcli.objectives import NOTHING, Memory, of_students, real_images
 from attcli.objectives.real_images import RealImages, RealOptions
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from attcli.matching.batches import Plan
     from attcli.objectives import Inputs, Slope
     from attcli.objectives.real_images import Tested
+    from attcli.options import Effort
     from attcli.settings import Distill
 
 
@@ -169,14 +171,12 @@ def reads_experts(distill: Distill) -> bool:
     return bool(distill.student_start == "expert")
 
 
-def seen_besides(distill: Distill, batch: int) -> int:
-    """The images of an iteration of which the gradient alone is taken: in steps before the window, and real ones."""
-    return int(batch * distill.steps_before // 2 + distill.real_batch)
-
-
-def by_adam(distill: Distill) -> bool:
-    """Whether the window's steps keep Adam's moments."""
-    return bool(distill.student_optimiser == "adam")
+def effort(distill: Distill, classes: int, per_class: int) -> Effort:
+    """A student's steps; besides, g in the steps before them, on average half of the most, and of real images."""
+    students = of_students(distill, classes, per_class)
+    besides = students.batch * distill.steps_before / 2 + distill.real_batch
+    vectors = students.vectors * (4 if distill.student_optimiser == "adam" else 1)  # its moments and gradients, too
+    return replace(students, images=students.images + besides / 4, vectors=vectors, real=True)
 
 
 def remembers(distill: Distill) -> bool:

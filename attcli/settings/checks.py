@@ -65,9 +65,7 @@ def _objective(settings: Settings) -> None:
             f"distill.spans {distill.spans}: the objective {distill.objective} goes on in each iteration with what it "
             f"has trained before, which is one thing; set distill.spans=1"
         )
-    of_objective = registry.module("objective", distill.objective)
-    if hasattr(of_objective, "check"):
-        of_objective.check(distill)
+    registry.answer("objective", distill.objective, "check", None, distill)
 
 
 def _spans(settings: Settings) -> None:
@@ -140,6 +138,4 @@ def _counts(settings: Settings, info: DatasetInfo) -> None:
             f"distill.batch_syn {distill.batch_syn} is more than the set's {images} images; "
             "lower it, or set it to null for all of them"
         )
-    objective = registry.module("objective", distill.objective)
-    if hasattr(objective, "check_counts"):
-        objective.check_counts(distill, info.classes, per_class)
+    registry.answer("objective", distill.objective, "check_counts", None, distill, info.classes, per_class)

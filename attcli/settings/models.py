@@ -369,14 +369,12 @@ class Settings(Section):
     @property
     def reads_experts(self) -> bool:
         """Whether distilling reads experts: for its objective, or to judge and label the initial images."""
-        says = getattr(registry.module("objective", self.distill.objective), "reads_experts", None)
-        return self.label_epoch is not None or says is None or bool(says(self.distill))
+        return self.label_epoch is not None or self._objective_says("reads_experts", default=True)
 
     @property
     def has_rates(self) -> bool:
         """Whether each of the student's steps has a learning rate of its own."""
-        says = getattr(registry.module("objective", self.distill.objective), "has_rates", None)
-        return says is not None and bool(says(self.distill))
+        return self._objective_says("has_rates", default=False)
 
     @property
     def remembers(self) -> bool:
@@ -384,8 +382,10 @@ class Settings(Section):
 
         It then sees one span in each iteration.
         """
-        says = getattr(registry.module("objective", self.distill.objective), "remembers", None)
-        return says is not None and bool(says(self.distill))
+        return self._objective_says("remembers", default=False)
+
+    def _objective_says(self, question: str, *, default: bool) -> bool:
+        return bool(registry.answer("objective", self.distill.objective, question, default, self.distill))
 
     @property
     def read_epochs(self) -> int:

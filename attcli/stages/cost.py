@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rich.filesize import decimal
 
-from attcli import coding, execution, registry, runtime
+from attcli import coding, execution, objectives, registry, runtime
 from attcli.data import readers, sources
 from attcli.data.decoding import DecodedFiles
 from attcli.data.inputs import held_bytes
@@ -161,23 +161,14 @@ def distill(settings: Settings, iterations: int) -> Cost:
     """What so many iterations take."""
     network, distilling = inputs.architecture(settings.network, images_about(settings)), settings.distill
     images = network.classes * coding.images_per_class(distilling, network.channels, network.resolution)
-    batch, steps = min(distilling.batch_syn or images, images), distilling.syn_steps
-    work_of = getattr(registry.module("objective", distilling.objective), "work", None)
-    if work_of is not None:  # there are no students, but real images are held
-        batch, steps = distilling.real_per_class, 0
-    of_iteration = work_of(distilling, network.classes, images // network.classes) if work_of else batch * steps
-    seen = round(of_iteration * distilling.spans * iterations)
+    effort = objectives.effort(distilling, network.classes, images // network.classes)
+    seen = round(effort.images * distilling.spans * iterations)
     if distilling.init == "ranked":
         seen += judging(settings) * _train(settings) // 4  # a step of theirs takes g alone, a quarter of g and h
-    objective = registry.module("objective", distilling.objective)
-    if hasattr(objective, "seen_besides"):  # by g alone, a quarter of g and h
-        seen += objective.seen_besides(distilling, batch) * distilling.spans * iterations // 4
-    work = Work(_shape(network), network.classes, batch, seen, derivatives=True)
-    size = _slice(settings, batch)
-    states = 4 * (steps + 1) * parameters(network)
-    if hasattr(objective, "by_adam") and objective.by_adam(distilling):
-        states *= 4  # moments and gradients, too
-    real = held_bytes((_train(settings), *_shape(network))) if work_of else 0
+    work = Work(_shape(network), network.classes, effort.batch, seen, derivatives=True)
+    size = _slice(settings, effort.batch)
+    states = coding.FLOAT32_BYTES * effort.vectors * parameters(network)
+    real = held_bytes((_train(settings), *_shape(network))) if effort.real else 0
     return Cost(
         memory=_held(settings) + real + states + _step_memory(network, size, True),
         operations=execution.flops(network.build, work),

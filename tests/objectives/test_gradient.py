@@ -240,3 +240,35 @@ def test_what_the_next_step_overwrites_is_copied_before(make_run: Callable[..., 
     objective._real_steps = objective.step_functions = Overwriting(objective.step_functions)
     slope = objective.slope(images, state.labels, state.lr, drawn)
     assert close(slope.images, wanted.images, 1e-5)
+
+
+def test_labels_are_learned_with_other_parameterisations_too(make_run: Callable[..., Run]) -> None:
+    learned = {"distill__labels": "learned", "distill__label_init": "classes", "distill__label_storage": "uint8"}
+    coded = {"distill__code_bits": 4, "distill__frequencies": 16, "distill__lr_img": 0.01, "distill__iterations": 2}
+    run = make_run(distill__method="dsa+fred+codes", distill__real_per_class=9, network__width=4, **learned, **coded)
+    pipeline.distill(run)
+    first, last = states_of(run)[0], synthetic.read(run.synthetic)
+    assert last.labels.shape == (len(last.variants["synthetic"]), 10)
+    assert last.labels.std() > 0
+    assert float(last.lr) == pytest.approx(run.settings.distill.lr_init)
+    assert first.moments["logits"]["velocity"].abs().max() > 0
+
+
+@pytest.mark.usefixtures("_float64")
+def test_the_network_is_trained_on_real_images_with_momentum_that_is_kept(make_run: Callable[..., Run]) -> None:
+    trained = {"distill__network_data": "real", "distill__network_images": 9999, "distill__network_batch": 9999}
+    slowed = {"distill__network_momentum": 0.9, "distill__network_weight_decay": 0.01, "distill__augment": "none"}
+    run = make_run(**SMALL, **PRECISE, **trained, **slowed, distill__outer_steps=4)
+    loop, objective, state, images = begun(run)
+    module = objective._inputs.student.module
+    theta = objective._network.fresh(0, images).clone()
+    leaf = torch.nn.Parameter(theta)
+    optimiser = torch.optim.SGD([leaf], lr=0.05, momentum=0.9, weight_decay=0.01)
+    for iteration in range(3):  # a batch holds all real images
+        if iteration:
+            optimiser.zero_grad()
+            logits = outputs_of(module)(named(module, leaf), objective._classes.real)
+            F.cross_entropy(logits, run_labels(objective)).backward()
+            optimiser.step()
+        state, _ = loop.iterate(state, loop.spans.ahead(iteration))
+        assert close(state.memory["theta"], leaf.detach())

@@ -149,7 +149,7 @@ def test_bad_params(text: str, message: str) -> None:
         ),
         ({"prepare.validation": 50_000}, r"prepare\.validation 50000 leaves too little of 50000"),
         ({"distill.ema_decay": 1.0}, r"distill\.ema_decay: input should be less than 1"),
-        ({"prepare.normalise": "pca"}, r"prepare\.normalise: input should be 'zca', 'contrast', 'standardise' or 'lit"),
+        ({"prepare.normalise": "pca"}, r"prepare\.normalise: input should be 'zca', 'contrast', 'standard"),
         (
             {"prepare.dataset": "digits", "prepare.normalise": "literature"},
             r"prepare\.normalise literature: there are no such figures for digits; set prepare\.normalise=standardise",

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -98,7 +99,8 @@ def _storm(ground: Ground, job: Job, number: int, exits: tuple[int, ...], seed: 
         running.wait_until(partial(_is_written, log))  # then its handlers are set
         time.sleep(float(draws.uniform(0, SOON)) * ground.measured[job.name][0])
         while running.process.is_alive():
-            os.kill(running.process.pid, number)
+            with suppress(ProcessLookupError):  # it may have ended since
+                os.kill(running.process.pid, number)
             time.sleep(float(draws.exponential(0.02)))
         ended = running.end()
         if ended.code != -number:  # of one that had nothing to save yet, which the signal ends at once
