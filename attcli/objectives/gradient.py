@@ -102,7 +102,7 @@ class GradientMatching:
 
         generator = runtime.stream(self._seed, "gradient", iteration, *([span] if span else []))
         batches = self._classes.draw(generator)
-        shown = batches.real[:, :STATISTICS].flatten()
+        shown = batches.real[:, :STATISTICS][batches.weights[:, :STATISTICS] > 0]  # without what fills up a class
         return Drawn(iteration, batches, shown[torch.randperm(len(shown), generator=generator)])
 
     def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: Drawn, memory: Memory = NOTHING) -> Slope:
