@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test lint fuzz bench results faults docs deps lock wheel image-check audit licences sbom clean
+.PHONY: repro test test-all lint fuzz bench results faults docs deps lock wheel image-check audit licences sbom clean
 
 # The environment is made anew whenever the lock or the project's metadata change.
 .venv/done: requirements.lock pyproject.toml
@@ -30,7 +30,11 @@ lint: .venv/done
 	$(BIN)/hadolint Dockerfile
 
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+
+# The tests with those that take longer: more networks, a killed process of several, and others.
+test-all: lint
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Cases of hostile input by hypothesis, some 10,000 in half an hour; SEED chooses others. Writes a record to FUZZ_RECORD.
 SEED ?= 0

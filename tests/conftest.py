@@ -11,6 +11,15 @@ from attcli import container, progress
 from attcli.settings import Settings, resolve
 from attcli.stages.run import Run
 
+LONGEST = ("test_ranks.py", "test_dvc.py", "test_engines.py", "test_coded_sets.py", "test_compiled_networks.py")
+"""Files that take longest; they begin first, so that two workers end at about the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 SMALL = {
     "prepare.dataset": "digits",
     "prepare.normalise": "standardise",

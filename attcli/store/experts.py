@@ -142,6 +142,8 @@ def _way(file: Path, header: artefact.Header, arrays: artefact.Arrays) -> Way | 
     """The way of a compact expert; None for one that has the rows of all epochs. UserError where it is none."""
     if "positions" not in arrays:
         return None
+    if arrays["waypoints"].dtype != np.dtype(np.int64) or arrays["positions"].dtype != np.dtype(np.float64):
+        raise artefact.damaged(file, MAKER, "its waypoints and positions are of other types than they should be")
     way = Way(arrays["waypoints"], arrays["positions"], _sizes(header.about))
     if problem := way.problem():
         raise artefact.damaged(file, MAKER, problem)

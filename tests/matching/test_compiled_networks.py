@@ -116,7 +116,17 @@ ALIKE = ("resnet18bn", "resnet18imagenet")
 """Networks of no other layers than others have, which take long."""
 
 
-@pytest.mark.parametrize("arch", [arch for arch in registry.names("network") if arch not in ALIKE])
+DEEP = ("vgg11", "vgg11bn", "resnet18", "resnet18ap", "resnet6imagenet")
+
+
+@pytest.mark.parametrize(
+    "arch",
+    [
+        pytest.param(arch, marks=[pytest.mark.slow] if arch in DEEP else [])
+        for arch in registry.names("network")
+        if arch not in ALIKE
+    ],
+)
 def test_every_networks_compiled_derivatives_are_right(arch: str) -> None:
     options = {"width": 4, "depth": 2} if arch == "convnet" else {}
     assert_right(Architecture(arch, 1, CLASSES, SIDE, options).build)

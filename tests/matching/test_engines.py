@@ -66,7 +66,10 @@ def test_gradients_are_those_of_the_full_unroll(name: str, k: int, batch: int, s
     assert_exact(found, found.student, name, k)
 
 
-@pytest.mark.parametrize("arch", ["vgg11", "mlp", "lenet", "alexnet", "resnet18"])
+SLOW = [pytest.param(arch, marks=pytest.mark.slow) for arch in ("vgg11", "resnet18")]
+
+
+@pytest.mark.parametrize("arch", ["mlp", "lenet", "alexnet", *SLOW])
 def test_gradients_for_every_network(arch: str) -> None:
     found = case(4, "scale_crop", arch=arch, steps=2)
     assert_exact(found, found.student, "adjoint", 2, 1e-8)

@@ -221,7 +221,12 @@ LEARNING = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+QUICK = ("convnet", "convnetbn", "lenet", "mlp")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in NAMES]
+)
 def test_every_network_learns_at_8x8(name: str) -> None:
     lr, epochs, count = LEARNING[name]
     digits = registry.source("digits").load(Path(), "digits").train

@@ -96,7 +96,7 @@ def _digits_of_32_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @with_timm
 @pytest.mark.usefixtures("_digits_of_32_pixels")
-@pytest.mark.parametrize("name", [RESNET, VIT])
+@pytest.mark.parametrize("name", [RESNET, pytest.param(VIT, marks=pytest.mark.slow)])
 def test_a_model_is_distilled_and_scored(name: str, make_run: Callable[..., Run]) -> None:
     run = make_run(
         network__arch=name,

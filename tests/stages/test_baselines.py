@@ -120,6 +120,7 @@ def test_a_time_limit_ends_the_trainings_that_select_too(
     assert [purpose for _, purpose in trainings].count("whole") == 3
 
 
+@pytest.mark.slow
 def test_training_images_are_held_once_however_many_trainings_read_them(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

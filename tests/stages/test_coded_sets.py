@@ -104,7 +104,7 @@ def test_the_file_holds_the_counted_bytes(shared: Path, name: str, kept_as: str)
         {"distill__init": "noise", "distill__optimiser": "adam", "distill__lr_img": 0.01},
         {"distill__init": "correct", "distill__batch_syn": 9},
         {"prepare__normalise": "zca"},
-        {"network__arch": "convnetbn", "network__depth": None},
+        pytest.param({"network__arch": "convnetbn", "network__depth": None}, marks=pytest.mark.slow),
         {"distill__precision": "float64"},
     ],
     ids=lambda changes: ",".join(f"{key.split('__')[1]}={value}" for key, value in changes.items()),

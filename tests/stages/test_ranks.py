@@ -138,6 +138,7 @@ def begun(folder: Path, process: "subprocess.Popen[str]") -> None:
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks processes up in /proc")
+@pytest.mark.slow
 def test_a_killed_process_is_restarted_and_nothing_is_lost(tmp_path: Path, alone: Path) -> None:
     slowed = {**CHANGES, "distill__save_every": 1, "distill__iterations": 4, "distill__syn_steps": 5}
     words = [*torchrun(2, "--max-restarts=1"), *arguments("distill", tmp_path, **slowed)]

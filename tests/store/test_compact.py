@@ -103,15 +103,25 @@ def test_the_digest_of_compact_experts_tells_their_ways_apart(tmp_path: Path) ->
     assert len(digests) == 3
 
 
-@pytest.mark.parametrize("spoilt", ["positions", "waypoints"])
-def test_a_way_that_is_none_is_refused(tmp_path: Path, spoilt: str) -> None:
+SPOILT = {
+    "in reverse": ("positions", lambda numbers: numbers[::-1].copy()),
+    "not finite": ("positions", lambda numbers: numbers * np.nan),
+    "short": ("positions", lambda numbers: numbers.astype(np.float32)),
+    "backwards": ("waypoints", lambda numbers: numbers[::-1].copy()),
+    "unsigned": ("waypoints", lambda numbers: np.array([0, 9, 5], np.uint64)),
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_way_that_is_none_is_refused(tmp_path: Path, how: str) -> None:
     rows = walk(5)
     way = compact.way_of(rows, (20, 5, 25), 3)
     arrays = {"waypoints": way.waypoints, "positions": way.positions}
-    arrays[spoilt] = arrays[spoilt][::-1].copy()
+    name, spoil = SPOILT[how]
+    arrays[name] = spoil(arrays[name])
     file = experts.path(tmp_path, 0)
     whole = experts.Trajectory(rows, [1.0] * 5, [50.0] * 5)
     experts._write(file, artefact.Header(experts.KIND, "e", {}, ABOUT), whole, [rows[0], rows[3], rows[5]], arrays)
     for read in (experts.read, lambda path: experts.Experts([path])):
-        with pytest.raises(UserError, match=r"its (positions|waypoints) are not.*run `attcli buffer`"):
+        with pytest.raises(UserError, match=r"its (positions|waypoints) .*are.*run `attcli buffer`"):
             read(file)
