@@ -14,7 +14,7 @@ from attcli.options import Section
 
 RESOLUTION = Field(
     None,
-    description="image files: side in pixels after resizing; default: the dataset's, or the one that all images have",
+    description="image files: side in pixels after resizing; default: the dataset's, or the size that all images have",
 )
 
 
@@ -25,7 +25,7 @@ class Options(Section):
         "squeeze", description="image files that are not square: squeeze both sides, crop the middle, or pad with black"
     )
     allow_unreadable: bool = Field(
-        False, description="image files: leave out those that cannot be read, however many they are"
+        False, description="image files: leave out those that cannot be read, even if they are many"
     )
 
 

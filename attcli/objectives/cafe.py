@@ -47,22 +47,28 @@ class Options(inner.OfInnerTraining, classwise.OfClasses):
     """The options of aligned features."""
 
     discrimination: NonNegativeFloat = Field(
-        0.01, description="cafe: weight of the term that tells real images apart by the set's mean features"
+        0.01,
+        description="cafe: weight of the term by which the set's mean features learn to tell the classes of real "
+        "images apart",
     )
     stopping: Literal["accuracy", "fixed"] = Field(
         "accuracy",
-        description="cafe: how long a network lives and is trained. accuracy: by its accuracy on training images; "
-        "fixed: outer_steps and inner_epochs say it",
+        description="cafe: what decides how long a network is trained, and when a fresh one replaces it. accuracy: "
+        "its accuracy on training images; fixed: outer_steps and inner_epochs",
     )
     settled_within: PositiveFloat = Field(
         0.04,
-        description="cafe: a fresh network follows where ten accuracies in a row are as near to each other as this",
+        description="cafe: a fresh network replaces the old one when ten accuracies in a row differ by less than this",
     )
     moved_beyond: PositiveFloat = Field(
-        0.03, description="cafe: the network is trained until ten accuracies in a row spread by more than this"
+        0.03, description="cafe: the network is trained until ten accuracies in a row differ by more than this"
     )
-    query_per_class: PositiveInt = Field(128, description="cafe: training images of each class in an accuracy")
-    most_epochs: PositiveInt = Field(100, description="cafe: at most so many passes train the network at a time")
+    query_per_class: PositiveInt = Field(
+        128, description="cafe: training images of each class on which an accuracy is measured"
+    )
+    most_epochs: PositiveInt = Field(
+        100, description="cafe: the network is trained for at most this many passes between two image steps"
+    )
 
 
 class Drawn(NamedTuple):

@@ -33,7 +33,7 @@ class OfClasses(Section):
     """The options that these objectives share."""
 
     real_per_class: PositiveInt = Field(
-        256, description="gradient, distribution, cafe: real images of each class in an iteration"
+        256, description="gradient, distribution, cafe: real images of each class that are drawn in an iteration"
     )
 
 

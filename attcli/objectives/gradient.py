@@ -37,22 +37,26 @@ class Options(inner.OfInnerTraining, classwise.OfClasses):
     """The options of gradient matching."""
 
     set_per_class: PositiveInt | None = Field(
-        None, description="gradient: at most so many of the set's images of a class in an iteration; default: all"
+        None,
+        description="gradient: at most this many of the set's images of a class are used in an iteration; default: all",
     )
     gradient_distance: Literal["cosine", "squares", "absolute"] = Field(
         "cosine",
-        description="gradient: how gradients are compared. cosine: by the angle of each output's weights, as DC; "
-        "squares or absolute: by their squared or absolute differences, as IDC",
+        description="gradient: how two gradients are compared. cosine: by the angle between them, for the weights of "
+        "each output alone, as in DC; squares or absolute: by their squared or absolute differences, as in IDC",
     )
     matched_layers: Literal["weights", "convolutions"] = Field(
-        "weights", description="gradient: weights of all layers are compared, or those of convolutions alone"
+        "weights",
+        description="gradient: whose gradients are compared: the weights of all layers, or those of convolutions alone",
     )
     network_data: Literal["set", "real"] = Field(
         "set", description="gradient: what the network is trained on: the set, or real images"
     )
-    network_images: PositiveInt = Field(2000, description="gradient: real images that train the network in a pass")
+    network_images: PositiveInt = Field(
+        2000, description="gradient: with network_data real, how many real images the network is trained on in a pass"
+    )
     network_cutmix: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0, description="gradient: how likely CutMix mixes a batch of the network's training"
+        0.0, description="gradient: probability that CutMix mixes a batch of the network's training"
     )
 
 

@@ -35,12 +35,12 @@ class OfInnerTraining(Section):
     """The options of such a network."""
 
     outer_steps: PositiveInt = Field(
-        1, description="gradient, cafe: image steps until a fresh network takes the place of the one that is trained"
+        1, description="gradient, cafe: for how many image steps a network is used before a fresh one replaces it"
     )
     inner_epochs: NonNegativeInt = Field(
-        1, description="gradient, cafe: passes over its images that train the network between two image steps"
+        1, description="gradient, cafe: for how many passes the network is trained between two image steps"
     )
-    network_lr: PositiveFloat = Field(0.01, description="gradient, cafe: learning rate of the network")
+    network_lr: PositiveFloat = Field(0.01, description="gradient, cafe: learning rate of the network's training")
     network_momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="gradient, cafe: momentum of the network's training"
     )

@@ -44,8 +44,8 @@ class Options(RealOptions):
     )
     along_patience: PositiveInt = Field(
         50,
-        description="label-distillation: a new network begins once the mean error over so many iterations has had no "
-        "new minimum for as many",
+        description="label-distillation: a new network replaces the old one when its error, averaged over this many "
+        "iterations, has reached no new minimum for this many iterations",
     )
 
 

@@ -20,8 +20,14 @@ if TYPE_CHECKING:
 class RealOptions(Section):
     """The options of objectives whose loss is taken on real images."""
 
-    real_batch: PositiveInt = Field(500, description="real-loss: real images on which the student's loss is taken")
-    real_augment: str = Field("none", description="real-loss: DSA for the real images, written as for buffer.augment")
+    real_batch: PositiveInt = Field(
+        500, description="real-loss, label-distillation: number of real images on which the loss is computed"
+    )
+    real_augment: str = Field(
+        "none",
+        description="real-loss, label-distillation: augmentation (DSA) of the real images, written as for "
+        "buffer.augment",
+    )
 
 
 class Tested(NamedTuple):

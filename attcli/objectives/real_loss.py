@@ -43,12 +43,13 @@ class Options(RealOptions):
 
     student_start: Literal["fresh", "fixed", "expert"] = Field(
         "fresh",
-        description="real-loss: where students start. fresh: at new initial parameters each time; fixed: always at the "
-        "same ones; expert: at an expert's (start epochs)",
+        description="real-loss: where students start. fresh: at new initial parameters each time; fixed: always at "
+        "the same ones; expert: at an expert's parameters after one of the start epochs",
     )
     student_optimiser: Literal["sgd", "adam"] = Field(
         "sgd",
-        description="real-loss: how students train: by sgd or adam, at the learning rate lr_init, which is learned",
+        description="real-loss: optimiser of the students: sgd or adam; the learning rate starts at lr_init, and is "
+        "learned",
     )
     student_rates: Literal["one", "each"] = Field(
         "one",
@@ -56,16 +57,18 @@ class Options(RealOptions):
     )
     student_batches: Literal["any", "balanced", "cyclic"] = Field(
         "any",
-        description="real-loss: the students' batches. any: drawn from all images; balanced: drawn, with equally many "
-        "of each class; cyclic: equally many of each class, always the same batches in the same order",
+        description="real-loss: the students' batches. any: drawn from all images; balanced: drawn, with equally many"
+        " images of each class; cyclic: the same, but always the same batches in the same order",
     )
     clip: PositiveFloat | None = Field(
         None,
-        description="real-loss: the images' gradient is at most so many times as long as on the average of late; "
-        "default: as it is",
+        description="real-loss: shorten the images' gradient to at most this many times the recent average of its "
+        "length; default: do not",
     )
     steps_before: NonNegativeInt = Field(
-        0, description="real-loss: at most so many steps are taken before the window; how many is drawn each time"
+        0,
+        description="real-loss: most steps that students train before the window begins; the number is drawn in each "
+        "iteration, from 0 to this",
     )
 
 

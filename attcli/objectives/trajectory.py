@@ -33,25 +33,30 @@ class Options(Section):
 
     compare: Literal["all", "deep", "far"] = Field(
         "all",
-        description="which of the network's numbers are compared with the expert's. all; deep: without those of the "
-        "first layers (PAD); far: without those that are nearest to the expert's (EDF)",
+        description="which of the network's parameters are compared with the expert's. all; deep: all but those of "
+        "the first layers (PAD); far: all but those that are nearest to the expert's (EDF)",
     )
     left_out: float = Field(
-        0.25, ge=0, lt=1, description="compare deep or far: the share of the numbers that is left out"
+        0.25, ge=0, lt=1, description="compare deep or far: the share of the parameters that is left out"
     )
     emphasis: Literal["none", "cam"] = Field(
         "none",
-        description="weights of the gradient in an image's pixels. none: all alike; cam: larger where an expert looks "
-        "for the image's class (EDF)",
+        description="how the gradient in an image's pixels is weighted. none: all alike; cam: more where an expert "
+        "looks to see the image's class (EDF)",
     )
-    emphasis_every: PositiveInt = Field(100, description="cam: iterations from one look of an expert to the next")
+    emphasis_every: PositiveInt = Field(
+        100, description="cam: after how many iterations the weights are computed anew, by an expert that is drawn"
+    )
     emphasis_added: NonNegativeFloat = Field(
-        1.0, description="cam: what is added to the weights, from 0 to 1, of pixels that an expert looks at"
+        1.0,
+        description="cam: number that is added to the weights of pixels where an expert looks (they are 0 to 1 "
+        "without it)",
     )
     mirror: Literal["none", "pairs", "random", "both"] = Field(
         "none",
-        description="mirror images in the student's batches. none; pairs: half as many images, each also mirrored "
-        "(FYI); random: each mirrored with probability 1/2; both. All but none leave out the augmentation's flip",
+        description="mirror images in the student's batches. none; pairs: a batch has half as many images, each once "
+        "as it is and once mirrored (FYI); random: each image is mirrored with probability 1/2; both: pairs, then "
+        "random. All but none leave out the augmentation's flip",
     )
 
 

@@ -29,7 +29,7 @@ class Options(Section):
     """The options of frequencies."""
 
     frequencies: int = Field(
-        64, ge=1, le=65_536, description="frequency: coefficients that are kept of each channel of an image"
+        64, ge=1, le=65_536, description="frequency: how many frequencies of each channel of an image are kept"
     )
 
 

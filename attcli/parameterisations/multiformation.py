@@ -26,7 +26,9 @@ GREY = 0.5
 class Options(Section):
     """The options of multi-formation."""
 
-    factor: int = Field(2, ge=1, le=4, description="multiformation: an image holds factor x factor smaller ones")
+    factor: int = Field(
+        2, ge=1, le=4, description="multiformation: a stored picture holds factor x factor smaller images"
+    )
 
 
 class Multiformation:

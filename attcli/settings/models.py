@@ -34,7 +34,8 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
 Precision = Annotated[
     Literal["float64", "float32", "tf32", "bfloat16"],
     Field(
-        description="computed in float64, float32, tf32 or bfloat16; the last two keep parameters and sums in float32"
+        description="number format of the computation: float64, float32, tf32 or bfloat16; with the last two, "
+        "parameters and sums stay float32"
     ),
 ]
 SeedOfTraining = Annotated[
@@ -64,20 +65,30 @@ def _options_last(section: type[S]) -> type[S]:
 class Prepare(_with_options("dataset")):  # type: ignore[misc]
     """Which images, and how they are normalised."""
 
-    dataset: str = Field("cifar10", description="dataset by name; folder: images of your own in runtime.data_dir")
+    dataset: str = Field(
+        "cifar10", description="dataset by name; folder: your own images, which lie in runtime.data_dir"
+    )
     normalise: Literal["zca", "contrast", "standardise", "literature"] = Field(
         "zca",
-        description="zca: ZCA whitening; contrast: each image at mean 0 and length 1, then ZCA; standardise: the "
-        "images' own mean and deviation; literature: those that the literature's codes use; default: the recipe's, or "
-        "what suits the dataset",
+        description="how images become what networks see. standardise: by the mean and deviation of each channel; "
+        "literature: by those that published codes use; zca: ZCA whitening; contrast: each image at mean 0 and length"
+        " 1, then ZCA; default: the recipe's, or what suits the dataset",
     )
     zca_eps: PositiveFloat = Field(
         0.1,
-        description="number that ZCA adds to the covariance's eigenvalues; for contrast, a part of their mean",
+        description="number that ZCA adds to the eigenvalues of the covariance; for contrast, as a multiple of their "
+        "mean",
     )
-    validation: NonNegativeInt = Field(0, description="training images of all classes set aside for validation")
-    limit_per_class: PositiveInt | None = Field(None, description="keep only so many training images of each class")
-    seed: NonNegativeInt | None = Field(None, description="seed of the splits and the limit; default: the setting seed")
+    validation: NonNegativeInt = Field(
+        0, description="how many training images, of all classes together, are set aside for validation"
+    )
+    limit_per_class: PositiveInt | None = Field(
+        None, description="keep at most this many training images of each class; default: all"
+    )
+    seed: NonNegativeInt | None = Field(
+        None,
+        description="seed for drawing the splits and the images that limit_per_class keeps; default: the setting seed",
+    )
 
 
 @_options_last
@@ -94,37 +105,48 @@ class Buffer(_with_options("trainer")):  # type: ignore[misc]
     trainer: str = Field("sgd", description="how an expert is trained: sgd, or ftd for flat trajectories")
     experts: Annotated[int, Field(ge=1, le=100_000)] = Field(100, description="number of experts")
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] = Field(
-        "auto", description="epochs per expert; auto: as many as matching reads"
+        "auto",
+        description="epochs per expert; auto: as many as distilling needs (the last start epoch plus "
+        "distill.expert_epochs)",
     )
-    imported: str | None = Field(None, pattern="^sha256:[0-9a-f]{16}$", description="imported experts, by their name")
+    imported: str | None = Field(
+        None,
+        pattern="^sha256:[0-9a-f]{16}$",
+        description="imported experts to use, by their name, which is a hash of their files (attcli import says it)",
+    )
     waypoints: Annotated[int, Field(ge=2, le=10_000)] | None = Field(
         None,
-        description="compact experts: so many networks of each are kept, and how far it was on the way between them "
-        "after every epoch; default: a network per epoch",
+        description="compact experts: how many networks of each expert are kept (its waypoints); for each epoch, only"
+        " its position between two of them is kept; default: the network of every epoch",
     )
     lr: PositiveFloat = Field(0.01, description="SGD learning rate")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD momentum")
     weight_decay: NonNegativeFloat = Field(0.0, description="SGD weight decay")
     batch: PositiveInt = Field(512, description="images per batch")
-    augment: str = Field(DSA, description="DSA: color, crop, cutout, flip, scale, rotate, joined by _; or none")
+    augment: str = Field(
+        DSA, description="augmentation (DSA): color, crop, cutout, flip, scale, rotate, joined by _; or none"
+    )
     curriculum: Literal["none", "easy-first"] = Field(
         "none",
-        description="which images experts meet when. none: all in every epoch; easy-first: at first the easy ones of "
-        "each class, after many epochs no longer the easiest (PAD)",
+        description="which images experts are trained on in which epoch. none: all in every epoch; easy-first: at "
+        "first the easy ones of each class, then all, and after many epochs all but the easiest (PAD)",
     )
     curriculum_start: float = Field(
-        0.75, gt=0, le=1, description="easy-first: the share of each class's images that the first epoch takes"
+        0.75, gt=0, le=1, description="easy-first: the share of each class's images that is used in the first epoch"
     )
-    curriculum_growth: NonNegativeInt = Field(20, description="easy-first: the epoch from which on all images are met")
+    curriculum_growth: NonNegativeInt = Field(20, description="easy-first: the epoch from which on all images are used")
     difficulty: str = Field(
         "el2n",
-        description="how hard training images are, for easy-first and distill.init ranked: el2n, grand or forgetting, "
-        "by networks that are trained for it; or a file with a number per training image, higher for harder",
+        description="how hard each training image is, for buffer.curriculum easy-first and distill.init ranked. el2n,"
+        " grand or forgetting: measured by networks that are trained for this; or the name of a file with a number "
+        "for each training image, higher for harder",
     )
     difficulty_networks: Annotated[int, Field(ge=1, le=1000)] = Field(
-        10, description="el2n, grand, forgetting: how many networks are trained to find it out"
+        10, description="el2n, grand, forgetting: how many networks are trained to measure the difficulty"
     )
-    difficulty_epochs: PositiveInt = Field(10, description="el2n, grand, forgetting: epochs of each of them")
+    difficulty_epochs: PositiveInt = Field(
+        10, description="el2n, grand, forgetting: for how many epochs each of these networks is trained"
+    )
     precision: Precision = "float32"
     seed: SeedOfTraining = None
 
@@ -133,33 +155,44 @@ class Buffer(_with_options("trainer")):  # type: ignore[misc]
 class Distill(_with_options("objective", "parameterisation", "storage")):  # type: ignore[misc]
     """The method, and how the synthetic set is initialised and optimised."""
 
-    method: str = Field("att", description="method, such as att, or several joined by +, as att+datm")
+    method: str = Field("att", description="method, such as att, or several joined by +, such as att+datm")
     ipc: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         1,
-        description="size of the set: the bytes of so many float32 images per class; float32 pixels: so many images",
+        description="images per class; more exactly, the size of the set: the bytes of this many float32 images per "
+        "class",
     )
-    iterations: Annotated[int, Field(ge=1, le=10**9)] = Field(6000, description="updates of the synthetic set")
+    iterations: Annotated[int, Field(ge=1, le=10**9)] = Field(
+        6000, description="how many times the synthetic set is updated"
+    )
     syn_steps: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        80, description="how many steps the student trains (N_S in the papers); select says which one is matched"
+        80, description="how many steps the student trains (N_S in papers); distill.select says which step is matched"
     )
     spans: Annotated[int, Field(ge=1, le=1024)] = Field(
-        1, description="how many stretches of experts an iteration matches; their gradients are averaged"
+        1,
+        description="how many students an iteration trains, each with its own expert and start epoch; their gradients"
+        " are averaged",
     )
-    expert_epochs: PositiveInt = Field(4, description="epochs of the expert that the student imitates (M in papers)")
-    min_start_epoch: NonNegativeInt = Field(0, description="start epochs are drawn from this one on")
-    max_start_epoch: PositiveInt = Field(2, description="start epochs are drawn below this (T+ in the papers)")
+    expert_epochs: PositiveInt = Field(
+        4, description="how many epochs of the expert the student imitates (M in papers)"
+    )
+    min_start_epoch: NonNegativeInt = Field(0, description="the earliest start epoch that can be drawn")
+    max_start_epoch: PositiveInt = Field(2, description="start epochs that are drawn lie below this (T+ in papers)")
     start_epochs: Literal["whole", "real"] = Field(
         "whole",
-        description="start epochs are whole, or real: between two epochs the expert is on the straight line",
+        description="start epochs are whole numbers, or real ones; between two epochs, the expert's parameters are "
+        "interpolated",
     )
     window: Literal["fixed", "expanding"] = Field(
         "fixed",
-        description="the range of start epochs. fixed: always the same; expanding: it grows up to max_start_epoch",
+        description="the range of start epochs. fixed: always the same; expanding: its end grows up to "
+        "max_start_epoch (DATM)",
     )
     current_max_start_epoch: PositiveInt | None = Field(
-        None, description="expanding window: at first, start epochs are drawn below this; default: only min_start_epoch"
+        None, description="expanding window: at first, start epochs lie below this; default: all are min_start_epoch"
     )
-    expansion_end: PositiveInt = Field(3000, description="expanding window: the iteration at which it has grown")
+    expansion_end: PositiveInt = Field(
+        3000, description="expanding window: the iteration at which its end reaches max_start_epoch"
+    )
     engine: Literal["adjoint", "unroll", "tesla"] = Field(
         "adjoint",
         description="how the gradient is computed. adjoint: exactly, with the graph of one step in memory; unroll: "
@@ -174,8 +207,8 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
     )
     patience: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         None,
-        description="nearest step: the student's training ends after so many steps in a row that are farther away than "
-        "the nearest so far, which saves time; default: it takes all steps",
+        description="nearest step: to save time, the student's training ends after this many steps in a row that are "
+        "farther from the expert than the nearest step so far; default: it takes all steps",
     )
     labels: Literal["hard", "learned", "teacher"] = Field(
         "hard",
@@ -193,57 +226,79 @@ class Distill(_with_options("objective", "parameterisation", "storage")):  # typ
         "class; uniform: the same for all classes",
     )
     start_from: Path | None = Field(
-        None, description="file of a finished set or snapshot that the images, labels and learning rate start from"
+        None,
+        description="file of a finished set or of a snapshot, from whose images, labels and learning rate distilling "
+        "starts",
     )
     init: Literal["real", "noise", "correct", "ranked"] = Field(
         "real",
         description="what images start from. real: random real images; noise: random numbers; correct: real images "
-        "that experts classify correctly; ranked: each class's hardest images from a rank on (SelMatch)",
+        "that experts classify correctly; ranked: hard real images of each class, but not the very hardest (SelMatch)",
     )
     rank_offset: NonNegativeFloat = Field(
-        0.5, description="ranked: how many of the hardest images are passed over, in units of the images per class"
+        0.5,
+        description="ranked: how many of the hardest images of each class are passed over, as a multiple of the "
+        "images per class",
     )
     distilled_share: float = Field(
         1.0,
         gt=0,
         le=1,
-        description="share of each class's images that are distilled; the others, the hardest for ranked, train "
-        "students too, and stay as they were",
+        description="share of each class's images that are distilled; the others (with ranked, the hardest) train "
+        "students too, but never change",
     )
     label_epoch: NonNegativeInt | None = Field(
-        None, description="epoch of the experts that judge and label initial images; default: their last"
+        None, description="the experts' epoch whose networks judge and label the initial images; default: the last"
     )
-    max_loss: PositiveFloat | None = Field(None, description="an update whose matching loss is above this is rejected")
+    max_loss: PositiveFloat | None = Field(
+        None, description="reject updates whose matching loss is above this; default: none is rejected"
+    )
     objective: str = Field(
         "trajectory",
-        description="what is minimised. trajectory: how far a student ends from the expert; real-loss: the loss of "
-        "trained students on real images; label-distillation: that of a network which learns along with the set; "
-        "gradient: how far gradients are from those of real images; distribution: how far mean features are from "
-        "theirs; cafe: how far those of several layers are",
+        description="what is minimised. trajectory: the distance of a student from the expert; real-loss: the loss on"
+        " real images of students that were trained on the set; label-distillation: the loss on real images of one "
+        "network that is trained along with the set; gradient: the distance between the gradients of the set and "
+        "those of real images; distribution: the distance between their mean features; cafe: the same for the mean "
+        "features of several layers",
     )
     parameterisation: str = Field(
         "pixels", description="what is learned: pixels, multiformation (small images that are enlarged) or frequency"
     )
     storage: str = Field(
-        "float32", description="how each number is kept: float32, float16, bfloat16, uint8, codes or float64"
+        "float32",
+        description="how each learned number is kept in the file: float32, float16, bfloat16, uint8, codes or float64",
     )
-    optimiser: Literal["sgd", "adam"] = Field("sgd", description="what updates all that is learned: sgd or adam")
+    optimiser: Literal["sgd", "adam"] = Field(
+        "sgd", description="optimiser of the images, the labels and the student's learning rate: sgd or adam"
+    )
     halve_every: PositiveInt | None = Field(
-        None, description="after every so many iterations all learning rates of what is learned are halved"
+        None,
+        description="halve the learning rates of the images, the labels and the student's learning rate each time "
+        "after this many iterations; default: never",
     )
     lr_img: NonNegativeFloat = Field(100.0, description="learning rate of the images")
     momentum_img: float = Field(0.5, ge=0, lt=1, description="momentum of the images")
-    lr_init: PositiveFloat = Field(0.01, description="the student's initial learning rate; it is learned too")
-    lr_lr: NonNegativeFloat = Field(1e-7, description="learning rate for the student's learning rate")
+    lr_init: PositiveFloat = Field(
+        0.01,
+        description="the student's learning rate at the start; it is learned too, except by the objectives gradient, "
+        "distribution and cafe",
+    )
+    lr_lr: NonNegativeFloat = Field(1e-7, description="learning rate of the student's learning rate")
     momentum_lr: float = Field(0.5, ge=0, lt=1, description="momentum of the student's learning rate")
-    min_lr: PositiveFloat = Field(1e-6, description="the student's learning rate is kept above this")
-    batch_syn: PositiveInt | None = Field(None, description="synthetic images in a step of the student; default: all")
-    augment: str = Field(DSA, description="DSA in the student's training, written as for buffer.augment")
-    ema_decay: float = Field(0.9999, ge=0, lt=1, description="decay of the images' moving average")
+    min_lr: PositiveFloat = Field(1e-6, description="smallest value of the student's learning rate")
+    batch_syn: PositiveInt | None = Field(
+        None, description="synthetic images in the batch of a student's step; default: all"
+    )
+    augment: str = Field(DSA, description="augmentation (DSA) while the student trains, written as for buffer.augment")
+    ema_decay: float = Field(0.9999, ge=0, lt=1, description="decay of the images' moving average, per iteration")
     precision: Precision = "float32"
     save_every: PositiveInt = Field(100, description="iterations from one snapshot to the next")
-    max_bad_updates: PositiveInt = Field(10, description="give up after so many updates in a row that are not finite")
-    seed: NonNegativeInt | None = Field(None, description="seed of all its random draws; default: the setting seed")
+    max_bad_updates: PositiveInt = Field(
+        10, description="stop with an error after this many updates in a row that are NaN or infinite"
+    )
+    seed: NonNegativeInt | None = Field(
+        None, description="seed of all random draws of distilling; default: the setting seed"
+    )
 
 
 class Evaluate(Section):
@@ -260,18 +315,25 @@ class Evaluate(Section):
         Literal["exact", "released", "adam", "replay", "mtt", "datm", "idc", "selmatch", "ncfm", "honest"] | None
     ) = Field(
         None,
-        description="how networks are trained and tested. exact: epochs passes; released: one more and an optimiser "
-        "reset; adam: by Adam at a constant rate; replay: a set's own steps; mtt, datm, idc, selmatch, ncfm: as these "
-        "papers do; honest: 1000 passes; default: the set's own, or exact",
+        description="how networks are trained and tested. exact: for evaluate.epochs passes; released: for one more, "
+        "with a reset of the momentum, as released codes do; adam: by Adam at a constant learning rate; replay: by "
+        "the very steps that the set was distilled for (DD); mtt, datm, idc, selmatch, ncfm: as in these papers; "
+        "honest: for 1000 passes; default: the set's own, or exact",
     )
     batch: PositiveInt | None = Field(None, description="images per batch; default: the set's own, or 256")
     lr: PositiveFloat | None = Field(None, description="learning rate on the set; default: the one learned with it")
     momentum: float | None = Field(None, ge=0, lt=1, description="SGD momentum; default: the set's own, or 0.9")
     weight_decay: NonNegativeFloat | None = Field(None, description="SGD weight decay; default: the set's own, or 5e-4")
-    augment: str | None = Field(None, description="DSA, as buffer.augment; default: as in the set's distillation")
+    augment: str | None = Field(
+        None,
+        description="augmentation (DSA), written as for buffer.augment; default: the one that the set was distilled "
+        "with",
+    )
     precision: Precision = "float32"
     random_lrs: tuple[PositiveFloat, ...] = Field(
-        (0.01, 0.03), description="learning rates tried for random or selected images, beside the learned one"
+        (0.01, 0.03),
+        description="learning rates that are tried for random or selected real images, besides the one learned with "
+        "the set",
     )
     baselines: Annotated[Names, AfterValidator(_each_once)] | None = Field(
         None,
@@ -280,14 +342,17 @@ class Evaluate(Section):
         "default: random, and for a set that is not float32 pixels also random-kept and random-webp",
     )
     whole_epochs: PositiveInt = Field(
-        200, description="passes over all training images, for whole and for the networks that images are selected by"
+        200, description="passes over all training images, for the baseline whole and for networks that select images"
     )
     whole_lr: PositiveFloat = Field(0.01, description="learning rate on all training images")
     whole_arch: str | None = Field(
-        None, description="network that images are selected by, trained on all of them; default: the set's own"
+        None,
+        description="architecture of networks that are trained on all images to select some; default: the set's own",
     )
     forgetting_runs: Annotated[int, Field(ge=1, le=1000)] = Field(
-        1, description="forgetting: on how many trainings on all images it is counted; its authors use 5"
+        1,
+        description="forgetting: how many networks are trained to count how often each image is forgotten; its "
+        "authors use 5",
     )
     seed: SeedOfTraining = None
 
@@ -302,26 +367,33 @@ class Runtime(Section):
     workers: Annotated[int, Field(ge=1, le=1024)] = Field(
         1, description="processes on this machine that share the work of buffer, distill and evaluate"
     )
-    deterministic: bool = Field(True, description="reproducible kernels only")
+    deterministic: bool = Field(True, description="use only kernels that give the same result each time")
     execution: Literal["auto", "eager", "graph", "compiled"] = Field(
         "auto",
-        description="how steps run: eager, graph (CUDA graphs) or compiled; auto: compiled where that pays back, else "
-        "CUDA graphs on a GPU",
+        description="how steps run: eager (plain PyTorch), graph (CUDA graphs) or compiled; auto: compiled where that"
+        " saves time in all, else CUDA graphs on a GPU",
     )
-    micro_batch: PositiveInt | None = Field(None, description="images a step takes at a time; default: by device")
-    data_dir: Path = Field(Path("data"), description="folder where datasets are stored, or downloaded to")
+    micro_batch: PositiveInt | None = Field(
+        None,
+        description="how many images a step computes at a time; fewer need less memory; default: depends on the device",
+    )
+    data_dir: Path = Field(Path("data"), description="folder that datasets are read from, and downloaded to")
     artifacts: Path = Field(Path("artifacts"), description="where results are written")
     work_dir: Path = Field(Path(".attcli"), description="where unfinished and reusable work is kept")
     trackers: Annotated[Names, AfterValidator(_each_once)] = Field(
-        (), description="where numbers are sent, too: tensorboard, dvclive, wandb, mlflow; default: nowhere"
+        (),
+        description="trackers to which losses and scores are sent as well: tensorboard, dvclive, wandb, mlflow; "
+        "default: none",
     )
-    verbosity: Literal["quiet", "normal", "debug"] = Field("normal", description="log: quiet, normal or debug")
+    verbosity: Literal["quiet", "normal", "debug"] = Field(
+        "normal", description="how much is logged: quiet, normal or debug"
+    )
 
 
 class Settings(Section):
     """All settings. `seed` is the default of each stage's own seed."""
 
-    seed: NonNegativeInt = Field(0, description="default of every stage's seed")
+    seed: NonNegativeInt = Field(0, description="seed of every stage that has none of its own")
     prepare: Prepare = Prepare.model_construct()
     network: Network = Network.model_construct()
     buffer: Buffer = Buffer.model_construct()

@@ -18,9 +18,14 @@ if TYPE_CHECKING:
 class Options(Section):
     """When scales are fitted anew."""
 
-    scales_every: int = Field(50, ge=1, description="uint8, codes: scales are fitted anew every so many iterations")
+    scales_every: int = Field(
+        50, ge=1, description="uint8, codes: after how many iterations scales are fitted anew, again and again"
+    )
     scales_until: int = Field(
-        4000, ge=0, description="uint8, codes: after so many iterations scales stay as they are; two thirds are usual"
+        4000,
+        ge=0,
+        description="uint8, codes: the iteration after which scales stay as they are; usually two thirds of all "
+        "iterations",
     )
 
 

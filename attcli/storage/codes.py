@@ -45,9 +45,14 @@ class Options(affine.Options):
     """The options of codes."""
 
     code_bits: int = Field(4, ge=1, le=6, description="codes: bits per number")
-    code_patch: int = Field(5, ge=1, le=256, description="codes: pixels a side of the patches that have one scale")
+    code_patch: int = Field(
+        5, ge=1, le=256, description="codes: side of a patch in pixels; all numbers of a patch have the same scale"
+    )
     code_groups: int = Field(
-        64, ge=0, le=4096, description="codes: how many scales the patches share; 0: each has its own"
+        64,
+        ge=0,
+        le=4096,
+        description="codes: how many scales there are, shared by the patches; 0: each patch has its own",
     )
 
 

@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 class Options(Section):
     """FTD's options, which are settings of `buffer`."""
 
-    rho: PositiveFloat = Field(0.01, description="ftd: radius of the ascent step")
-    alpha: NonNegativeFloat = Field(0.3, description="ftd: weight of the surrogate gap")
-    adaptive: bool = Field(True, description="ftd: the ascent is scaled by the parameters")
+    rho: PositiveFloat = Field(
+        0.01, description="ftd: how far each step climbs before it takes its gradient (rho of GSAM)"
+    )
+    alpha: NonNegativeFloat = Field(
+        0.3, description="ftd: weight of GSAM's surrogate gap, by which flat places are preferred (its alpha)"
+    )
+    adaptive: bool = Field(True, description="ftd: larger parameters climb farther")
 
 
 GRADIENTS = 2
