@@ -75,4 +75,4 @@ class Emphasis:
             noise = torch.randn((cam.COPIES, *x.shape), generator=generator, dtype=torch.float32)
             attention.append(cam.maps(student, theta, x, y, noise.to(images)))
         made = cam.weights(torch.cat(attention), distill.emphasis_added)
-        return {WEIGHTS: made, SINCE: torch.tensor(iteration)}
+        return {WEIGHTS: made, SINCE: torch.tensor(iteration, device=images.device)}

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from attcli.errors import UserError
+from attcli.matching import cam
 from attcli.stages import distill, inputs, pipeline
 from attcli.stages.emphasis import SINCE, WEIGHTS
 from attcli.stages.run import Run
@@ -93,3 +94,15 @@ def test_all_axes_combine(make_run: Callable[..., Run], engine: str, parameteris
     for name, gradient in by_numbers.items():
         velocity = after.moments[name]["velocity"]
         assert torch.allclose(velocity, gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))
+
+
+def test_the_weights_are_where_the_images_are(make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(**LOOKING)
+    pipeline.buffer(run)
+    loop, _ = begun(run)
+    assert loop.emphasis is not None
+    monkeypatch.setattr(cam, "maps", lambda student, theta, x, classes, noise: x[:, 0] + noise[0, :, 0])
+    elsewhere = torch.device("meta")  # a device that every machine has, beside the CPU
+    images, labels = torch.empty(10, 1, 8, 8, device=elsewhere), torch.empty(10, dtype=torch.long, device=elsewhere)
+    made = loop.emphasis._made(images, labels, 0)
+    assert {name: x.device for name, x in made.items()} == {WEIGHTS: elsewhere, SINCE: elsewhere}
