@@ -168,6 +168,9 @@ def _replay(distilled: synthetic.SyntheticSet) -> Protocol:
 
 
 def rates_for(settings: Evaluate, protocol: Protocol, learned_lr: float) -> tuple[float, tuple[float, ...]]:
-    """The learning rate that a set is scored at, and those that are tried on real images besides."""
+    """The learning rate that a set is scored at, and those that are tried on real images besides.
+
+    None is tried besides where the protocol has a rate, or a set's steps are made again, which have their own.
+    """
     lr = settings.lr or protocol.rate or learned_lr
-    return lr, (() if protocol.rate else settings.random_lrs)
+    return lr, (() if protocol.rate or protocol.rates else settings.random_lrs)
