@@ -26,6 +26,7 @@ class Tapped:
 
         from attcli.execution import Work, slices
         from attcli.matching.features import NoFeaturesError, Taps
+        from attcli.matching.parameters import vector
         from attcli.matching.student import has_batch_statistics
 
         self._classes, self._team = classes, inputs.team
@@ -42,7 +43,8 @@ class Tapped:
                 f"the network {inputs.architecture.name} does not end in a linear layer, whose inputs are its "
                 f"features; choose another one, such as --set network.arch=convnet"
             ) from None
-        self.layers = len(self._taps.layers)
+        theta, two = vector(student.module).to(like), torch.zeros_like(like[:2])
+        self.layers = len(self._taps.read(theta, two, 2)) - 1  # a layer counts whenever it is met, if it is
 
     def _sized(self, x: Tensor) -> int:
         return len(x) if self._together else self._slice
