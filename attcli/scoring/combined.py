@@ -4,12 +4,15 @@ A real image is shifted by up to 4 pixels in each direction, filled up with zero
 distilled one undergoes one operation of DSA, which is drawn for each image alone, not for a batch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from attcli import augment
+from attcli.data.inputs import Inputs
+from attcli.scoring.protocol import Protocol
 
 SHIFT = 4
 """Pixels by which a real image is shifted at most."""
@@ -19,7 +22,7 @@ SHIFT = 4
 class Combined:
     """Images (n, C, H, W) that are augmented whenever they are read; which ones are real is `real` (n,)."""
 
-    images: Tensor
+    images: Inputs
     real: Tensor
     strategy: str
     generator: torch.Generator
@@ -48,6 +51,16 @@ class Combined:
             (rows,) = torch.nonzero((picked == number) & ~real, as_tuple=True)
             seen[rows] = augment.apply(augment.Draw(name, uniform[rows]), x[rows])
         return seen
+
+
+def as_met(images: Inputs, real: Tensor, protocol: Protocol, generator: torch.Generator) -> tuple[Inputs, Protocol]:
+    """Images as networks meet them, and the protocol that augments them if they are not augmented already.
+
+    `real` (n,) says which of them were not distilled.
+    """
+    if not protocol.combined:
+        return images, protocol
+    return cast(Inputs, Combined(images, real, protocol.augment, generator)), replace(protocol, augment="none")
 
 
 def _as_real(x: Tensor, uniform: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from attcli import baselines, runtime
 from attcli.data.inputs import Inputs
 from attcli.networks import Architecture
 from attcli.progress import Track
-from attcli.scoring.combined import Combined
+from attcli.scoring.combined import as_met
 from attcli.scoring.coresets import Coresets
 from attcli.scoring.networks import Networks
 from attcli.scoring.parallel import trained_apart
@@ -233,12 +233,9 @@ class Scorer:
 
     def _seen(self, images: Tensor, real: Tensor | None, repeat: int) -> tuple[Inputs, Protocol]:
         """Images as a network meets them, and the protocol that augments them if they are not augmented already."""
-        if not self.protocol.combined:
-            return images, self.protocol
         where = torch.zeros(len(images), dtype=torch.bool, device=images.device) if real is None else real
         generator = runtime.stream(self.seed, "evaluate-combined", repeat)
-        seen = Combined(images, where, self.protocol.augment, generator)
-        return cast(Inputs, seen), replace(self.protocol, augment="none")
+        return as_met(images, where, self.protocol, generator)
 
     def _result(self, architecture: Architecture, theta: Tensor, images: Tensor, tests: list[Result]) -> Result:
         """The test of a network that was trained on images; of several tests, the one that is largest."""

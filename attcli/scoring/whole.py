@@ -16,10 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attcli import runtime
 from attcli.data.inputs import Inputs
 from attcli.data.normalise import chunk_size
 from attcli.errors import DivergedError
 from attcli.networks import Architecture
+from attcli.scoring.combined import as_met
 from attcli.scoring.forgetting import Presentations
 from attcli.scoring.networks import Networks
 from attcli.scoring.protocol import Protocol
@@ -80,9 +82,9 @@ class Whole:
         labels = real.train_labels.to(images.device)
         presentations = Presentations.of(len(labels), images.device)
         key = (self.seed, PURPOSE, repeat)
-        theta = self.networks.trained(
-            architecture, images, labels, self.lr, self.protocol, key, stop, presentations.met
-        )
+        every = torch.ones(len(labels), dtype=torch.bool, device=images.device)
+        seen, protocol = as_met(images, every, self.protocol, runtime.stream(self.seed, f"{PURPOSE}-combined", repeat))
+        theta = self.networks.trained(architecture, seen, labels, self.lr, protocol, key, stop, presentations.met)
         if not bool(theta.isfinite().all()):
             raise DivergedError("a training on all training images diverged; lower evaluate.whole_lr")
         result = Trained(theta, presentations.counts().cpu())

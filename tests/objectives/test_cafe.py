@@ -1,6 +1,7 @@
 """CAFE: its loss and gradient against plain autograd in float64, and its two rules."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from attcli.objectives import cafe
+from attcli.matching.parameters import vector
+from attcli.matching.student import Student
+from attcli.objectives import cafe, tapped
 from attcli.stages import pipeline
 from attcli.stages.run import Run
 from tests.objectives.cases import PRECISE, begun, close, named
@@ -69,6 +72,28 @@ def test_its_gradient_is_that_of_the_plain_graph(strategy: str, make_run: Callab
     (wanted,) = torch.autograd.grad(total, images)
     assert torch.allclose(slope.loss, total, rtol=1e-9)
     assert close(slope.images, wanted)
+
+
+class Twice(nn.Module):
+    """A network that uses one activation twice, and others never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(1, 3, 3), nn.Linear(3, 10)
+        self.activate, self.unused = nn.ReLU(), nn.Sequential(nn.Tanh(), nn.GELU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.linear(self.activate(self.activate(self.conv(x)).mean(dim=(2, 3))))
+        return logits
+
+
+def test_a_layer_counts_whenever_it_is_met(make_run: Callable[..., Run]) -> None:
+    _, objective, _, images = begun(make_run(**SMALL))
+    module = Twice()
+    others = replace(objective._inputs, student=Student.of(module))
+    taps = tapped.Tapped(others, objective._classes, activations=True)
+    assert [mean.shape for mean in taps.of_set(vector(module), images)] == [(10, 108), (10, 3), (10, 3)]
+    assert taps.layers == 2
 
 
 def test_the_rules_look_at_ten_accuracies() -> None:

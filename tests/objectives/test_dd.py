@@ -17,9 +17,9 @@ from attcli.objectives import Slope
 from attcli.objectives.real_images import facts
 from attcli.ranks import ALONE
 from attcli.runtime import seeded
-from attcli.scoring.protocol import FIXED_STUDENT
+from attcli.scoring.protocol import FIXED_STUDENT, NAMED
 from attcli.stages import distill, inputs, pipeline
-from attcli.stages.of_a_set import own_protocol
+from attcli.stages.of_a_set import own_protocol, rates_for
 from attcli.stages.run import Run
 from attcli.stages.spans import Spans
 from attcli.store import artefact, experts, states, synthetic
@@ -96,6 +96,12 @@ def test_a_distillation_that_is_resumed_or_started_from_goes_on_with_its_rates(m
     one = make_run(apart / "one", **{**CHANGES, "distill__student_rates": "one"}, distill__start_from=path)
     _, state = distill.begin(one, data, experts.Experts([]))
     assert float(state.rates) == pytest.approx(first.lr)
+
+
+def test_real_images_are_trained_on_once_where_steps_have_rates_of_their_own(make_run: Callable[..., Run]) -> None:
+    settings = make_run(**CHANGES, evaluate__random_lrs=(0.01, 0.03)).settings.evaluate
+    assert rates_for(settings, replace(NAMED["replay"], rates=(0.1, 0.2)), 0.15) == (0.15, ())
+    assert rates_for(settings, NAMED["exact"], 0.15) == (0.15, (0.01, 0.03))
 
 
 def test_other_sets_have_no_steps_to_make_again(make_run: Callable[..., Run]) -> None:

@@ -7,10 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from attcli.runtime import stream
-from attcli.scoring import scorer
+from attcli.scoring import combined as module
 from attcli.scoring.combined import Combined
 from attcli.stages import pipeline
 from attcli.stages.run import Run
+from attcli.store import dataset
 
 
 def test_real_images_are_shifted_and_mirrored_and_others_are_not() -> None:
@@ -49,12 +50,13 @@ def test_a_set_says_which_of_its_images_are_real(make_run: Callable[..., Run], m
         made.append(real.tolist())
         return Combined(images, real, *how)
 
-    monkeypatch.setattr(scorer, "Combined", noted)
+    monkeypatch.setattr(module, "Combined", noted)
     part: dict[str, object] = {"distill__ipc": 2, "distill__distilled_share": 0.5, "distill__iterations": 1}
     scored: dict[str, object] = {"evaluate__protocol": "selmatch", "evaluate__epochs": 1, "evaluate__repeats": 1}
-    run = make_run(**part, **scored, evaluate__baselines="random")
+    run = make_run(**part, **scored, evaluate__baselines="random,whole", evaluate__whole_epochs=1)
     report = pipeline.evaluate(run)
     assert report["protocol"]["combined"]
     assert report["protocol"]["lr"] == 0.1
     assert [True, False] * 10 in made  # the set and its moving average
     assert [True] * 20 in made  # random real images
+    assert [True] * len(dataset.read(run.dataset).labels["train"]) in made  # all of them
