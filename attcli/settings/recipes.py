@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from attcli import registry
 from attcli.errors import UserError, brief
+from attcli.settings.distill import Distill
 from attcli.settings.files import read_yaml
-from attcli.settings.models import Distill
 from attcli.settings.spelling import canonical
 
 FOLDER = Path(__file__).parent.parent / "recipes"
