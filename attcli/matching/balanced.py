@@ -20,7 +20,7 @@ def balanced(images: int, classes: int, batch: int, n_steps: int, strategy: str,
     per_class, length = images // classes, n_steps * max(1, batch // classes)
     if batch < classes:
         length = n_steps * batch
-        of_class = _turns(classes, length, generator)  # of each image of each batch
+        of_class = _turns(classes, length, generator, batch)  # of each image of each batch
     else:
         of_class = torch.arange(classes).repeat_interleave(batch // classes).repeat(n_steps)
     members = torch.stack([_turns(per_class, length, generator) for _ in range(classes)])
@@ -42,10 +42,19 @@ def cyclic(
     return _plan(indices.reshape(n_steps, batch), strategy, generator)
 
 
-def _turns(count: int, length: int, generator: torch.Generator) -> Tensor:
-    """`length` numbers below `count` (length,): every pass over all of them is a new permutation."""
-    passes = max(1, -(-length // count))
-    return torch.cat([torch.randperm(count, generator=generator) for _ in range(passes)])[:length]
+def _turns(count: int, length: int, generator: torch.Generator, batch: int = 1) -> Tensor:
+    """`length` numbers below `count` (length,): every pass over all of them is a new permutation.
+
+    Those of a batch are different ones, also where it begins in one pass and ends in the next.
+    """
+    passes: list[Tensor] = []
+    for number in range(max(1, -(-length // count))):
+        order = torch.randperm(count, generator=generator)
+        if begun := number * count % batch:  # so many of a batch that ends in this pass
+            again = torch.isin(order, passes[-1][-begun:])
+            order = torch.cat([order[~again], order[again]])
+        passes.append(order)
+    return torch.cat(passes)[:length]
 
 
 def _plan(indices: Tensor, strategy: str, generator: torch.Generator) -> Plan:
