@@ -172,6 +172,13 @@ def test_each_span_has_a_network_of_its_own(make_run: Callable[..., Run]) -> Non
     assert losses[0] == losses[1] != losses[2]
 
 
+def test_weights_are_as_exact_as_the_precision(make_run: Callable[..., Run]) -> None:
+    _, objective, state, images = begun(make_run(**{**SMALL, "distill__ipc": 3}, **PRECISE))
+    drawn = objective.ahead(0, 0)
+    own = objective._classes.of_set(drawn.batches, images, state.labels)[0].w
+    assert [*own.tolist(), *objective._classes.of_real(drawn.batches, 0).w.tolist()] == [1 / 3] * 3 + [1 / 9] * 9
+
+
 def test_a_network_without_convolutions_is_refused(make_run: Callable[..., Run]) -> None:
     run = make_run(**SMALL, network__arch="mlp", distill__matched_layers="convolutions")
     with pytest.raises(UserError, match=r"the network mlp has none; set distill.matched_layers=weights"):
