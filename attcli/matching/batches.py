@@ -132,7 +132,8 @@ class SyntheticBatches:
         if step not in self._augmented:
             first = step - step % self._group_steps
             self._augmented = self._augment(range(first, min(first + self._group_steps, len(self))))
-        return Batch(self._augmented[step], self.targets[self.plan.indices[step]], self.plan.weights[step])
+        weights = self.plan.weights[step].to(self.images.dtype)
+        return Batch(self._augmented[step], self.targets[self.plan.indices[step]], weights)
 
     def pull_back(self, step: int, dx: Tensor, dp: Tensor | None) -> None:
         """Take note of the derivatives (B, C, H, W) in a step's x and (B, K) in its p."""

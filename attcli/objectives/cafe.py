@@ -76,10 +76,11 @@ class Drawn(NamedTuple):
 
     iteration: int
     batches: classwise.Drawn
+    span: int = 0
 
 
 class AlignedFeatures:
-    """The objective. All its draws follow from (seed, iteration)."""
+    """The objective. All its draws follow from (seed, iteration, span)."""
 
     def __init__(self, inputs: Inputs) -> None:
         self._inputs, self._settings, self._seed = inputs, inputs.settings, inputs.seed
@@ -94,7 +95,7 @@ class AlignedFeatures:
         from attcli import runtime
 
         generator = runtime.stream(self._seed, "cafe", iteration, *([span] if span else []))
-        return Drawn(iteration, self._classes.draw(generator))
+        return Drawn(iteration, self._classes.draw(generator), span)
 
     def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: Drawn, memory: Memory = NOTHING) -> Slope:
         """The loss above, and its derivative in the images."""
@@ -102,7 +103,7 @@ class AlignedFeatures:
 
         from attcli.objectives import Slope
 
-        network, step = self._network_at(drawn.iteration, memory, images, labels)
+        network, step = self._network_at(drawn, memory, images, labels)
         theta = network[inner.THETA]
         batches = self._classes.of_set(drawn.batches, images, labels)
         x = torch.cat([batches[c].x for c in range(len(batches))])
@@ -121,12 +122,14 @@ class AlignedFeatures:
             kept = self._network.remembered(drawn.iteration, network)
         return Slope(loss, batches.gradients()[0], None, torch.zeros_like(lr), labels, classwise.facts(step), kept)
 
-    def _network_at(self, iteration: int, memory: Memory, images: Tensor, labels: Tensor) -> tuple[Memory, int]:
+    def _network_at(self, drawn: Drawn, memory: Memory, images: Tensor, labels: Tensor) -> tuple[Memory, int]:
         """The network of an iteration, and which of its image steps this one is, from 1."""
         import torch
 
+        iteration = drawn.iteration
         if self._settings.stopping == "fixed":
-            return self._network.at(iteration, memory, images, labels), self._network.position(iteration) + 1
+            network = self._network.at(iteration, memory, images, labels, drawn.span)
+            return network, self._network.position(iteration) + 1
         if inner.THETA in memory:
             before = memory[ACCURACIES].tolist() if ACCURACIES in memory else []
             accuracies = [*before, self._accuracy(memory[inner.THETA], iteration, 0)][-READINGS:]

@@ -86,7 +86,7 @@ class Classes:
         from attcli.matching.batches import Plan
 
         real = torch.zeros((self.count, self.real_batch), dtype=torch.long)
-        weights = torch.zeros((self.count, self.real_batch))
+        weights = torch.zeros((self.count, self.real_batch), dtype=torch.float64)
         for c, members in enumerate(self._members):
             taken = members[torch.randperm(len(members), generator=generator)[: self.real_batch]]
             real[c, : len(taken)] = taken
@@ -98,7 +98,8 @@ class Classes:
         drawn = augment.draw(self._strategy, self.count, 1, generator)
         if drawn.uniform.numel():
             drawn = replace(drawn, uniform=drawn.uniform.expand(-1, self.set_batch, -1))
-        return Drawn(real, weights, Plan(own, torch.full(own.shape, 1 / self.set_batch), drawn))
+        even = torch.full(own.shape, 1 / self.set_batch, dtype=torch.float64)
+        return Drawn(real, weights, Plan(own, even, drawn))
 
     def some(self, per_class: int, generator: torch.Generator) -> Tensor:
         """Indices of so many different real images of each class, or of all where there are fewer."""

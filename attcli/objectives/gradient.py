@@ -66,10 +66,11 @@ class Drawn(NamedTuple):
     iteration: int
     batches: classwise.Drawn
     statistics: Tensor
+    span: int = 0
 
 
 class GradientMatching:
-    """The objective. All its draws follow from (seed, iteration)."""
+    """The objective. All its draws follow from (seed, iteration, span)."""
 
     def __init__(self, inputs: Inputs) -> None:
         from attcli.matching.distances import MATCHED
@@ -107,7 +108,7 @@ class GradientMatching:
         generator = runtime.stream(self._seed, "gradient", iteration, *([span] if span else []))
         batches = self._classes.draw(generator)
         shown = batches.real[:, :STATISTICS][batches.weights[:, :STATISTICS] > 0]  # without what fills up a class
-        return Drawn(iteration, batches, shown[torch.randperm(len(shown), generator=generator)])
+        return Drawn(iteration, batches, shown[torch.randperm(len(shown), generator=generator)], span)
 
     def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: Drawn, memory: Memory = NOTHING) -> Slope:
         """The distance of the gradients, summed over the classes, and its derivative in images and labels."""
@@ -117,7 +118,7 @@ class GradientMatching:
         from attcli.objectives import Slope
 
         settings, layout = self._settings, self._inputs.student.layout
-        network = self._network.at(drawn.iteration, memory, images, labels)
+        network = self._network.at(drawn.iteration, memory, images, labels, drawn.span)
         theta = network[inner.THETA]
         of_real, of_set = self._at(theta, drawn)
         distance = distances.DISTANCES[settings.gradient_distance]

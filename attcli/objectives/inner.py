@@ -71,20 +71,21 @@ class InnerNetwork:
         seen = self._count * self._settings.inner_epochs * self._settings.iterations
         return classwise.steps(self._inputs, self._batch, seen, short=self._count % self._batch)
 
-    def fresh(self, number: int, like: Tensor) -> Tensor:
-        """The initial parameters (P,) of the network of that number."""
+    def fresh(self, number: int, like: Tensor, span: int = 0) -> Tensor:
+        """The initial parameters (P,) of the network of that number, of which each span has one."""
         from attcli import runtime
         from attcli.matching.parameters import vector
 
-        network = runtime.seeded(self._inputs.architecture.build, self._inputs.seed, "inner-network", number)
+        key = (number, *([span] if span else []))
+        network = runtime.seeded(self._inputs.architecture.build, self._inputs.seed, "inner-network", *key)
         return vector(network).to(like)
 
     def position(self, iteration: int) -> int:
         """Which image step of its network an iteration makes, from 0."""
         return int(iteration % self._settings.outer_steps)
 
-    def at(self, iteration: int, memory: Memory, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """The network of an iteration, under its names: fresh, or the one that is remembered, trained on.
+    def at(self, iteration: int, memory: Memory, images: Tensor, labels: Tensor, span: int = 0) -> dict[str, Tensor]:
+        """The network of an iteration's span, under its names: fresh, or the one that is remembered, trained on.
 
         Where an update was not made, what is remembered may be an earlier network: then a fresh one begins.
         """
@@ -94,7 +95,7 @@ class InnerNetwork:
         if self.position(iteration) and LIFE in memory and int(memory[LIFE]) == life:
             network = self.trained(memory, images, labels, iteration)
         else:
-            network = {THETA: self.fresh(life, images)}
+            network = {THETA: self.fresh(life, images, span)}
         return {**network, LIFE: torch.tensor(life, device=images.device)}
 
     def remembered(self, iteration: int, network: Memory) -> Memory:

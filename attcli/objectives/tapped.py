@@ -71,8 +71,8 @@ class Tapped:
         return torch.stack([gathered[c % size][c // size] for c in range(count)])
 
     def _real(self, drawn: classwise.Drawn, c: int) -> Tensor:
-        x, _, w = self._classes.of_real(drawn, c)
-        return x[w > 0]
+        count = int(drawn.weights[c].count_nonzero())  # those that fill a class up come last; no GPU is waited for
+        return self._classes.of_real(drawn, c).x[:count]
 
     def of_set(self, theta: Tensor, x: Tensor) -> list[Tensor]:
         """The means (K, D) of each tap over the set's images x (K S, C, H, W) of each class."""

@@ -31,6 +31,12 @@ def test_fewer_images_than_classes_come_from_different_classes_that_take_turns()
         assert sorted(of_class[:3].tolist()) == [3 * c, 3 * c + 1, 3 * c + 2]
 
 
+def test_classes_of_a_batch_are_different_where_turns_end_within_it() -> None:
+    plan = balanced(images=12, classes=4, batch=3, n_steps=40, strategy="none", generator=stream(0, "plan"))
+    assert all(len({*batch}) == 3 for batch in (plan.indices // 3).tolist())
+    assert all(len({*turn}) == 4 for turn in (plan.indices // 3).view(30, 4).tolist())
+
+
 def test_batches_of_a_cycle_are_always_the_same() -> None:
     plan = cyclic(images=12, classes=2, batch=4, n_steps=5, strategy="none", generator=stream(0, "plan"))
     assert plan.indices[:3].tolist() == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]

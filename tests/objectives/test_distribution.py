@@ -63,6 +63,16 @@ def test_its_gradient_is_that_of_the_plain_graph(strategy: str, arch: str, make_
     assert (float(slope.lr), slope.logits, slope.memory) == (0, None, {})
 
 
+def test_no_device_is_asked_which_real_images_there_are(make_run: Callable[..., Run]) -> None:
+    _, objective, _, _ = begun(make_run(**SMALL))
+    members = objective._classes._members
+    members[3] = members[3][:4]
+    batches = objective.ahead(0, 0).batches
+    objective._classes.real = objective._classes.real.to("meta")  # of which nothing can be asked
+    counts = [len(objective._taps._real(batches, c)) for c in range(10)]
+    assert counts == [9, 9, 9, 4, 9, 9, 9, 9, 9, 9]
+
+
 @pytest.mark.parametrize("arch", registry.names("network"))
 def test_the_last_layer_of_every_network_is_found(arch: str) -> None:
     module = Architecture(arch, 1, 10, 16, {}).build()

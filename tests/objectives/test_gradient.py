@@ -156,6 +156,29 @@ def test_batch_norms_have_the_statistics_of_real_images(make_run: Callable[..., 
     assert torch.equal(both.images[2:], other.images[2:])
 
 
+def test_statistics_are_those_of_each_class_though_it_has_few_images(make_run: Callable[..., Run]) -> None:
+    _, objective, _, _ = begun(make_run(**SMALL))
+    few = objective._classes._members
+    few[3] = few[3][few[3] > 0][:4]
+    shown = objective.ahead(0, 0).statistics
+    assert run_labels(objective)[shown].bincount().tolist() == [9, 9, 9, 4, 9, 9, 9, 9, 9, 9]
+
+
+def test_each_span_has_a_network_of_its_own(make_run: Callable[..., Run]) -> None:
+    _, objective, state, images = begun(make_run(**SMALL, distill__spans=2))
+    first, second = (objective.ahead(0, span) for span in range(2))
+    alike = second._replace(batches=first.batches)
+    losses = [float(objective.slope(images, state.labels, state.lr, drawn).loss) for drawn in (first, first, alike)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_weights_are_as_exact_as_the_precision(make_run: Callable[..., Run]) -> None:
+    _, objective, state, images = begun(make_run(**{**SMALL, "distill__ipc": 3}, **PRECISE))
+    drawn = objective.ahead(0, 0)
+    own = objective._classes.of_set(drawn.batches, images, state.labels)[0].w
+    assert [*own.tolist(), *objective._classes.of_real(drawn.batches, 0).w.tolist()] == [1 / 3] * 3 + [1 / 9] * 9
+
+
 def test_a_network_without_convolutions_is_refused(make_run: Callable[..., Run]) -> None:
     run = make_run(**SMALL, network__arch="mlp", distill__matched_layers="convolutions")
     with pytest.raises(UserError, match=r"the network mlp has none; set distill.matched_layers=weights"):
