@@ -18,7 +18,8 @@ PIPELINE: dict[str, dict[str, Any]] = {
     "buffer": {
         "params": [
             *("seed", "prepare", "network", "buffer", "distill.expert_epochs", "distill.max_start_epoch"),
-            "distill.start_epochs",
+            *("distill.start_epochs", "distill.objective", "distill.student_start", "distill.init", "distill.labels"),
+            "distill.label_init",
         ],
         "deps": ["artifacts/dataset.h5"],
         "outs": ["artifacts/experts"],
