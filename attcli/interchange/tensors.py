@@ -13,7 +13,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from attcli.errors import UserError
 from attcli.interchange import details
@@ -133,14 +133,38 @@ def digest(path: Path) -> bytes:
     return total.digest()
 
 
+class _Watched:
+    """A file that remembers why a write failed: torch.save says only that it did."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
 def save(path: Path, content: Any) -> None:
-    """Write what others read with torch.load; whole, or not at all."""
+    """Write what others read with torch.load; whole, or not at all. OSError where it cannot be written."""
     import torch
 
     from attcli.store.files import atomic
 
     with atomic(path) as temporary, temporary.open("wb") as file:
-        torch.save(content, file)  # which would put the name of a file into it
+        watched = _Watched(file)  # not a path, whose name torch.save would put into the file
+        try:
+            torch.save(content, cast("IO[bytes]", watched))
+        except RuntimeError:
+            if watched.error is None:
+                raise
+            raise watched.error from None
 
 
 def every(values: Any, kind: type | tuple[type, ...], problem: Callable[[], UserError]) -> list[Any]:
