@@ -3,6 +3,7 @@
 import errno
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,12 +11,18 @@ import torch
 from attcli.interchange import tensors
 
 
-def test_why_a_write_failed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch.save itself raises a RuntimeError, which says nothing of the disk."""
+@pytest.mark.parametrize("fine", range(8))
+def test_why_a_write_failed_is_told(fine: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.save itself mostly raises a RuntimeError, which says nothing of the disk."""
 
     class ReadOnly(io.BytesIO):
-        def write(self, data: object) -> int:
-            raise OSError(errno.EROFS, "Read-only file system")
+        written = 0
+
+        def write(self, data: Any) -> int:
+            self.written += 1
+            if self.written > fine:
+                raise OSError(errno.EROFS, "Read-only file system")
+            return super().write(data)
 
     content = [torch.zeros(3)]
     with monkeypatch.context() as patched:
