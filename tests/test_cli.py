@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import h5py
 import pytest
 
 from attcli import __version__
+from attcli.cli import main, raise_interrupts
 from attcli.cli.command import seconds
 from attcli.settings.layers import names
 from attcli.settings.recipes import get
@@ -331,3 +333,19 @@ def test_under_dvc_every_content_setting_must_be_in_params(cli: Cli, monkeypatch
     line = refused(cli, "prepare", "--no-auto")
     assert "params.yaml lacks" in line
     assert "attcli recipes use" in line
+
+
+def test_ctrl_c_while_a_command_ends_leaves_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> int:
+        raise_interrupts()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        monkeypatch.setattr("attcli.cli._command", interrupted)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 130
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # there is nothing left to interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -29,7 +29,13 @@ def main() -> None:
         from attcli.cli.several import among_others
 
         sys.exit(_flushed(among_others(_command)))
-    sys.exit(_flushed(_command()))
+    try:
+        code = _command()
+    except KeyboardInterrupt:  # another Ctrl-C while the command ends
+        code = INTERRUPTED
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # there is nothing left to interrupt
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(_flushed(code))
 
 
 def _command() -> Any:
