@@ -108,7 +108,7 @@ def _legend(history: History) -> str:
 
 
 def _moves(course: Course) -> bool:
-    """Whether a number is another one in some iterations."""
+    """Whether a number changes over the iterations."""
     values = numbers([*course.low, *course.high])
     values = values[np.isfinite(values)]
     return len(values) > 0 and bool(values.max() > values.min() or len(course.mean) == 1)
