@@ -31,6 +31,7 @@ LISTED = {
     "-coded": "`python -m benchmarks.coded`, above",
     "-image-check": "`make image-check`, in [containers](running/containers.md)",
     "-faults": "`make faults`, in [reliability.md](reliability.md)",
+    "-fuzz-": "`make fuzz`, in [SECURITY.md](../SECURITY.md)",
     "-own-images": "in [your own images](tutorials/own-images.md)",
     "-ranks-": "`python -m benchmarks.ranks`, in [several processes](running/several.md)",
     "-patience-": "`python -m benchmarks.patience`, in [performance.md](performance.md)",

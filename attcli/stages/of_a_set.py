@@ -114,7 +114,21 @@ def protocol_for(run: Run, distilled: synthetic.SyntheticSet) -> Protocol:
     settings = run.settings.evaluate
     asked = {name: getattr(settings, name) for name in (*NUMBERS, "protocol") if name != "name"}
     asked = {name: value for name, value in asked.items() if run.asked(f"evaluate.{name}", files=True)}
-    return own_protocol(distilled, **asked)
+    protocol = own_protocol(distilled, **asked)
+    if protocol.name == "replay":
+        _check_nothing_else(run)
+    return protocol
+
+
+def _check_nothing_else(run: Run) -> None:
+    """UserError where a flag changes the steps of a replay."""
+    names = ("lr", *(name for name in NUMBERS if name != "name"))
+    changed = [f"evaluate.{name}" for name in names if run.origin.get(f"evaluate.{name}") == "flag"]
+    if changed:
+        raise UserError(
+            f"the protocol replay makes the set's own steps again, which {', '.join(changed)} can't change; leave it "
+            f"out, or score by another protocol"
+        )
 
 
 def own_protocol(distilled: synthetic.SyntheticSet, protocol: str | None = None, **asked: Any) -> Protocol:

@@ -19,7 +19,7 @@ from attcli.ranks import ALONE
 from attcli.runtime import seeded
 from attcli.scoring.protocol import FIXED_STUDENT, NAMED
 from attcli.stages import distill, inputs, pipeline
-from attcli.stages.of_a_set import own_protocol, rates_for
+from attcli.stages.of_a_set import own_protocol, protocol_for, rates_for
 from attcli.stages.run import Run
 from attcli.stages.spans import Spans
 from attcli.store import artefact, experts, states, synthetic
@@ -108,6 +108,16 @@ def test_other_sets_have_no_steps_to_make_again(make_run: Callable[..., Run]) ->
     run = make_run(**{**CHANGES, "distill__student_batches": "any"}, evaluate__protocol="replay")
     with pytest.raises(UserError, match="not the same each time"):
         pipeline.evaluate(run)
+
+
+def test_a_flag_that_would_change_the_steps_made_again_is_refused(make_run: Callable[..., Run]) -> None:
+    run = make_run(**{**CHANGES, "distill__iterations": 1}, evaluate__protocol="replay")
+    pipeline.distill(run)
+    kept = synthetic.read(run.synthetic)
+    asked = replace(run, origin={"evaluate.protocol": "flag", "evaluate.lr": "flag", "evaluate.batch": "flag"})
+    with pytest.raises(UserError, match=r"which evaluate\.lr, evaluate\.batch can't change; leave it out"):
+        protocol_for(asked, kept)
+    assert protocol_for(replace(run, origin={"evaluate.batch": "params.yaml"}), kept).name == "replay"
 
 
 @pytest.mark.parametrize(
