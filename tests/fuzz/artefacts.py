@@ -19,6 +19,7 @@ from tests.fuzz.values import changed, damaged
 KINDS = {
     "dataset": dataset.KIND,
     "expert": experts.KIND,
+    "compact expert": experts.KIND,
     "set": synthetic.KIND,
     "snapshot": states.KIND,
     "history": history.KIND,
@@ -34,7 +35,7 @@ def read(name: str, path: Path, folder: Path) -> None:
     if name == "dataset":
         dataset.read(path)
         dataset.facts(path)
-    elif name == "expert":
+    elif KINDS[name] == experts.KIND:
         experts.read(path)
         beside = folder / "of-experts"
         beside.mkdir(exist_ok=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from attcli.stages import exporting, pipeline
+from attcli.stages import compacting, exporting, pipeline
 from attcli.stages.run import Run
 from tests.conftest import settings_in
 
@@ -48,6 +48,9 @@ def make(folder: Path) -> Bases:
         "history": run.history,
         "normaliser": run.normaliser,
     }
+    compact = Run(settings_in(folder, runtime__artifacts=str(folder / "compact"), **TINY))
+    compacting.run(compact, run.experts, waypoints=2)
+    artefacts["compact expert"] = compact.experts / "expert-0000.h5"
     for name, choice in SETS.items():
         coded = Run(settings_in(folder, runtime__artifacts=str(folder / name), **TINY, **CODED, **choice))
         pipeline.distill(coded)

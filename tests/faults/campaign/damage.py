@@ -31,6 +31,10 @@ def readers(ground: Ground) -> dict[str, tuple[Path, Callable[[Path], Any]]]:
     return {
         "dataset.h5": (folder / "dataset.h5", dataset.read),
         "expert": (experts.path(folder / "experts", 0), experts.read),
+        "compact expert": (
+            experts.path(ground.state("compact experts") / "exported" / "compact" / "experts", 0),
+            experts.read,
+        ),
         "snapshot": (states.snapshots(folder / "snapshots")[0], lambda path: states.read(path, data.normaliser)),
         "synthetic.h5": (folder / "synthetic.h5", synthetic.read),
         "history.h5": (folder / "history.h5", lambda path: artefact.read(path, history.KIND, history.MAKER)),

@@ -58,7 +58,7 @@ STAGES = (
 
 
 def exchanges(root: Path) -> list[Job]:
-    """Commands that take in and hand on sets and experts, and those whose sets are packed."""
+    """Commands that take in, hand on and shrink sets and experts, and those whose sets are packed."""
     exported = root / "export-safetensors" / "exported" / "safetensors"
     return [
         *(
@@ -66,6 +66,7 @@ def exchanges(root: Path) -> list[Job]:
             for form in FORMS
             if form != "huggingface" or find_spec("datasets")
         ),
+        Job("compact experts", ["experts", "compact", "--to", "exported/compact", "--waypoints", "2"], "buffer"),
         Job("import experts", ["import", str(root / "buffers"), "--no-auto", *flags(SETS)], "prepare"),
         Job("import set", ["import", str(exported), "--no-auto", *flags(SETS)], "prepare", needs="export safetensors"),
         *(
