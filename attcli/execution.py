@@ -19,7 +19,7 @@ from attcli import runtime
 from attcli.errors import UserError
 from attcli.matching.compiled import Compiled, agree
 from attcli.matching.graphed import Graphed
-from attcli.matching.halving import Halving, is_out_of_memory
+from attcli.matching.halving import Halving, Room, is_out_of_memory
 from attcli.matching.microbatch import MicroBatched, sliced
 from attcli.matching.parameters import vector
 from attcli.matching.statistics import unfilled
@@ -163,6 +163,12 @@ def slices(student: Student, asked: int | None, device: torch.device, work: Work
     return sliced(batch, min(asked, batch))
 
 
+def room(student: Student, asked: int | None, device: torch.device, work: Work) -> Room:
+    """The slices of `slices`, which are halved where the memory is too small for them, with a warning."""
+    least = work.batch if has_batch_statistics(student.module) else 1
+    return Room(slices(student, asked, device, work), work.batch, least, str(device), logger.warning)
+
+
 @dataclass(frozen=True)
 class Point:
     """Random parameters, images, targets, weights and lambda, such as the step functions will be called with."""
@@ -257,7 +263,7 @@ def step_functions(
     with a warning. Where the memory is too small, slices are halved until they fit, also later, unless `halving` is
     off; UserError where they can't be.
     """
-    size = slices(student, micro_batch, device, work)
+    there = room(student, micro_batch, device, work)
     name = choose(asked, device, flops(build, work), student.layout.size)
     reverse = name == "compiled" and work.derivatives and not _forward_mode_is_exact(student, build, work)
     if reverse:
@@ -270,9 +276,8 @@ def step_functions(
         return unfilled(tried, student.module) if work.short else tried
 
     if not halving:
-        return of_slices(size)
-    least = work.batch if has_batch_statistics(student.module) else 1
-    return Halving(of_slices, size, work.batch, least, str(device), logger.warning)
+        return of_slices(there.size)
+    return Halving(of_slices, there)
 
 
 def _first_that_works(

@@ -242,6 +242,44 @@ def amp(records: Records) -> str:
     return "\n".join(lines)
 
 
+def field(records: Records) -> str:
+    """The methods of the field: a table for each problem; in brackets the spread over distillations."""
+    tables = []
+    for name, record in records.items():
+        if "-field-" not in name:
+            continue
+        problem = record["about"]["settings"]
+        excerpt = ", 500 images per class" if "prepare.limit_per_class" in problem else ""
+        images = "one image" if problem["distill.ipc"] == 1 else f"{problem['distill.ipc']} images"
+        tables.append(f"### {shown(problem['prepare.dataset'])}{excerpt}: the bytes of {images} per class")
+        tables.append(_field(record["rows"]))
+    return "\n\n".join(tables)
+
+
+def _field(rows: dict[str, Any]) -> str:
+    """The table of one problem: real images first, then a row for each method in the order of the record."""
+    heading = ["", "iterations", "images per class", "ConvNet", "ConvNet, ema", "VGG11", "CPU seconds", "memory, MB"]
+
+    def cells(scores: dict[str, Any], kinds: Iterable[tuple[str, str]]) -> list[str]:
+        found = [scores[arch].get(kind) for arch, kind in kinds]
+        return [number(entry["mean"], entry["sd_distillations"]) if entry else "–" for entry in found]
+
+    real = next(row["scores"] for row in rows.values() if "random" in row["scores"]["convnet"])
+    lines = [
+        [f"{name} real images", "–", "–", *cells(real, [("convnet", name)]), "–", *cells(real, [("vgg11", name)])]
+        for name in ("random", "herding")
+    ]
+    lines = [[*line, "–", "–"] for line in lines]
+    for name, row in rows.items():
+        kinds = [("convnet", "synthetic"), ("convnet", "ema"), ("vgg11", "synthetic")]
+        sizes = [f"{row['iterations']:,}", f"{row['images_per_class']:,}"]
+        effort = [f"{row['cpu_s']:,.0f}", f"{row['memory_mb']:,.0f}"]
+        method, *after = name.split(" after ")
+        title = f"`{method}`" + "".join(f" after `{first}`" for first in after)
+        lines.append([title, *sizes, *cells(row["scores"], kinds), *effort])
+    return table(heading, lines)
+
+
 def stability(records: Records) -> dict[str, str]:
     """The numbers that the page tells of the stability test, by marker."""
     (record,) = [record for name, record in records.items() if "-stability" in name]

@@ -1,6 +1,6 @@
-"""Step functions that go on with smaller slices where the device's memory is too small for those they began with.
+"""Going on with fewer images at a time where the device's memory is too small for as many as were taken.
 
-Both functions are pure, so that a call that failed is made again. Slices change a result by rounding alone.
+What is computed is pure, so that a call that failed is made again. Slices change a result by rounding alone.
 """
 
 from collections.abc import Callable
@@ -39,43 +39,30 @@ def told(error: BaseException) -> str:
 
 
 @dataclass
-class Halving:
-    """Steps in slices of `size` images, which is halved for good whenever the memory of `device` is too small for them.
+class Room:
+    """How many images fit into the memory of `device`: `size`, which is halved for good whenever they turn out not to.
 
-    of_slices: makes the steps for a size. batch: images in a batch; least: as few as may be taken at a time, the whole
-    batch where a network normalises over it. warn: told of each halving, in a line. UserError where none is possible.
+    batch: images in a batch; least: as few as may be taken at a time, the whole batch where a network normalises over
+    it. warn: told of each halving, in a line.
     """
 
-    of_slices: Callable[[int], StepFunctions]
     size: int
     batch: int
     least: int
     device: str
     warn: Callable[[str], None]
-    _made: StepFunctions | None = None
 
-    def __post_init__(self) -> None:
-        self._fitting(lambda step_functions: None)
-
-    @property
-    def step_functions(self) -> StepFunctions:
-        """The steps for the size at present."""
-        if self._made is None:
-            self._made = self.of_slices(self.size)
-        return self._made
-
-    def _fitting(self, act: Callable[[StepFunctions], T]) -> T:
-        """What `act` returns, with slices for which the memory is large enough."""
+    def fitting(self, act: Callable[[int], T]) -> T:
+        """What `act` returns for a number of images that fit. UserError where not even the fewest do."""
         while True:
             try:
-                return act(self.step_functions)
+                return act(self.size)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 reason = told(error)
-            # The handler is left before anything is made anew: its traceback holds the tensors of the failed call.
+            # The handler is left before anything is tried anew: its traceback holds the tensors of the failed call.
             self.size = self._half(reason)
-            self._made = None
 
     def _half(self, reason: str) -> int:
         images = "one image" if self.size == 1 else f"{self.size} images"
@@ -94,6 +81,40 @@ class Halving:
         )
         return half
 
+
+@dataclass
+class Halving:
+    """Steps in slices of as many images as there is room for.
+
+    of_slices: makes the steps for a size. UserError where there is no room for the fewest that may be.
+    """
+
+    of_slices: Callable[[int], StepFunctions]
+    room: Room
+    _made: tuple[int, StepFunctions] | None = None
+
+    def __post_init__(self) -> None:
+        self._fitting(lambda step_functions: None)
+
+    @property
+    def size(self) -> int:
+        """The images of a slice, at present."""
+        return self.room.size
+
+    @property
+    def step_functions(self) -> StepFunctions:
+        """The steps for the size at present."""
+        return self._of(self.room.size)
+
+    def _of(self, size: int) -> StepFunctions:
+        if self._made is None or self._made[0] != size:
+            self._made = None  # those of another size are let go first
+            self._made = size, self.of_slices(size)
+        return self._made[1]
+
+    def _fitting(self, act: Callable[[StepFunctions], T]) -> T:
+        return self.room.fitting(lambda size: act(self._of(size)))
+
     def apart(self) -> "Halving":
         """The same for another thread, which halves by itself; what it makes anew is its own too."""
 
@@ -102,8 +123,8 @@ class Halving:
                 return self.of_slices(size).apart()
 
         with _MAKING:
-            made = self.step_functions.apart()
-        return replace(self, of_slices=of_slices, _made=made)
+            made = self.size, self.step_functions.apart()
+        return Halving(of_slices, replace(self.room), made)
 
     def loss(self, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
         """The loss of the whole batch, of which no slices are taken."""

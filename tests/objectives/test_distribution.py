@@ -16,7 +16,9 @@ from attcli.matching import features
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.stages.run import Run
+from tests.faults.faulty import FULL
 from tests.objectives.cases import PRECISE, begun, close, named
+from tests.stages.observed import logged
 
 SMALL: dict[str, object] = {"distill__objective": "distribution", "distill__ipc": 2, "distill__real_per_class": 9}
 
@@ -163,3 +165,27 @@ def test_processes_that_share_the_classes_compute_the_same_bits(size: int, make_
     for slope in slopes:
         assert torch.equal(slope.images, wanted.images)
         assert torch.equal(slope.loss, wanted.loss)
+
+
+@pytest.mark.parametrize("objective", ["distribution", "cafe"])
+def test_a_memory_that_is_too_small_is_gone_on_with(
+    objective: str, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"distill__objective": objective, "distill__augment": "none"}
+    _, whole, state, images = begun(make_run(**{**SMALL, **PRECISE, **changes}))
+    wanted = whole.slope(images, state.labels, state.lr, whole.ahead(0, 0))
+    logits, seen = Student.logits, []
+
+    def crowded(student: Student, theta: Tensor, x: Tensor) -> Tensor:
+        seen.append(len(x))
+        if len(x) > 4:
+            raise torch.OutOfMemoryError(FULL)
+        return logits(student, theta, x)
+
+    monkeypatch.setattr(Student, "logits", crowded)
+    with logged() as lines:
+        found = whole.slope(images, state.labels, state.lr, whole.ahead(0, 0))
+    torch.testing.assert_close(found.images, wanted.images, rtol=1e-10, atol=1e-13)
+    assert max(seen) > 4
+    assert max(seen[-2:]) <= 4
+    assert any("going on with" in line for line in lines)
