@@ -51,6 +51,10 @@ class Options(RealOptions):
         description="real-loss: optimiser of the students: sgd or adam; the learning rate starts at lr_init, and is "
         "learned",
     )
+    student_lr: PositiveFloat | None = Field(
+        None,
+        description="real-loss: learning rate of the students, if it is not to be the set's own, which is learned",
+    )
     student_rates: Literal["one", "each"] = Field(
         "one",
         description="real-loss: one learning rate for all of the students' steps, or one for each of the syn_steps",
@@ -141,21 +145,26 @@ class RealLoss:
 
     def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: Drawn, memory: Memory = NOTHING) -> Slope:
         """The loss on the drawn real images, and its gradients."""
+        import torch
+
         from attcli.matching.batches import SyntheticBatches, probabilities
         from attcli.objectives import Slope
 
-        learned = self._settings.labels == "learned"
+        settings = self._settings
+        learned = settings.labels == "learned"
         targets = probabilities(labels, self._classes).to(images)
+        rate = lr if settings.student_lr is None else torch.full_like(lr, settings.student_lr)
         before = SyntheticBatches(images, targets, drawn.before.to(images.device))
         window = SyntheticBatches(images, targets, drawn.window.to(images.device), learned_labels=learned)
-        student = self._training.train(self.step_functions, self._training.begin(drawn.start.to(images)), before, lr)
-        theta, back = self._training.train_with_way_back(self.step_functions, student, window, lr)
+        student = self._training.train(self.step_functions, self._training.begin(drawn.start.to(images)), before, rate)
+        theta, back = self._training.train_with_way_back(self.step_functions, student, window, rate)
         loss, lam, _ = self._real.loss(theta, drawn.tested)
-        lr_gradient = back(lam)
+        by_rate = back(lam)
         by_images, by_logits = window.gradients()
         by_images, remembered = self._clipped(by_images, memory)
         facts = real_images.facts(len(window), drawn.expert, drawn.epoch)
-        return Slope(loss, by_images, by_logits, lr_gradient, labels, facts, remembered)
+        by_lr = by_rate if settings.student_lr is None else torch.zeros_like(lr)
+        return Slope(loss, by_images, by_logits, by_lr, labels, facts, remembered)
 
     def _clipped(self, gradient: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """The images' gradient, no longer than so many times the moving average of its length, and this average."""
@@ -188,7 +197,12 @@ def remembers(distill: Distill) -> bool:
 
 
 def check(distill: Distill) -> None:
-    """UserError where steps before the window would have no learning rate."""
+    """UserError where steps before the window would have no learning rate, or those in it two."""
+    if has_rates(distill) and distill.student_lr is not None:
+        raise UserError(
+            "distill.student_rates each learns the students' learning rates, so distill.student_lr has no place; leave "
+            "one of them out"
+        )
     if has_rates(distill) and distill.steps_before:
         raise UserError(
             f"distill.student_rates each is for students whose steps are all in the window, but up to "

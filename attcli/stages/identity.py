@@ -33,6 +33,7 @@ LATER: dict[str, Any] = {
     "distill.label_init": "experts",
     "distill.halve_every": None,
     "distill.student_optimiser": "sgd",
+    "distill.student_lr": None,
     "distill.student_rates": "one",
     "distill.student_batches": "any",
     "distill.real_augment": "none",

@@ -125,6 +125,7 @@ def test_a_flag_that_would_change_the_steps_made_again_is_refused(make_run: Call
     [
         ({"distill__batch_syn": 15}, "batches of 15 images can't hold equally many of each of the 10 classes; set"),
         ({"distill__steps_before": 1}, "set distill.steps_before=0"),
+        ({"distill__student_lr": 0.01}, "so distill.student_lr has no place; leave one of them out"),
     ],
 )
 def test_what_does_not_go_together_is_refused(

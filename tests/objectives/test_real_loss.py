@@ -74,10 +74,13 @@ def trained(
 BY_ADAM = {"student_optimiser": "adam", "student_batches": "balanced", "real_augment": "flip_rotate"}
 CYCLIC = {"student_batches": "cyclic", "student_start": "fixed", "batch_syn": 10, "steps_before": 0}
 OWN_RATES = {**CYCLIC, "student_rates": "each"}
+GIVEN = {**BY_ADAM, "student_lr": 0.003}
+"""Students whose learning rate is not the set's."""
 
 
 @pytest.mark.parametrize(
-    ("labels", "changes"), [("hard", {}), ("learned", {}), ("learned", BY_ADAM), ("hard", CYCLIC), ("hard", OWN_RATES)]
+    ("labels", "changes"),
+    [("hard", {}), ("learned", {}), ("learned", BY_ADAM), ("hard", CYCLIC), ("hard", OWN_RATES), ("hard", GIVEN)],
 )
 @pytest.mark.usefixtures("_float64")
 def test_its_gradient_is_that_of_the_plain_graph(
@@ -108,13 +111,15 @@ def test_its_gradient_is_that_of_the_plain_graph(
         return -(w * (p * outputs(theta, x).log_softmax(dim=1)).sum(dim=1)).sum()
 
     images, lr = images.detach().requires_grad_(), state.rates.detach().requires_grad_()
+    given = run.settings.distill.student_lr
+    rate = lr if given is None else lr * 0 + given
     soft = logits.detach().requires_grad_() if labels == "learned" else None
     p = torch.nn.functional.one_hot(state.labels, 10).double() if soft is None else soft.softmax(dim=1)
     start = drawn.start.double().requires_grad_()
     adam, gradients = run.settings.distill.student_optimiser == "adam", []
-    before = trained(loss, start, images, p, lr, drawn.before, adam, gradients).detach().requires_grad_()
+    before = trained(loss, start, images, p, rate, drawn.before, adam, gradients).detach().requires_grad_()
     gradients[:] = [g.detach() for g in gradients]
-    theta = trained(loss, before, images, p, lr, drawn.window, adam, gradients)
+    theta = trained(loss, before, images, p, rate, drawn.window, adam, gradients)
     x, y = objective._real.batch(drawn.tested, images.detach())
     assert bool(drawn.tested.augmentation.operation) == adam
     total = torch.nn.functional.cross_entropy(outputs(theta, x), y)
