@@ -22,6 +22,7 @@ LISTED = {
     "-baselines": "`python -m benchmarks.baselines`, above",
     "-stability": "`python -m benchmarks.stability`, above",
     "-amp": "`python -m benchmarks.amp`, above",
+    "-phases": "`python -m benchmarks.phases`, above",
     "-field-": "`python -m benchmarks.field`, above",
     "-benchmarks-": "`python -m benchmarks`, in [performance.md](performance.md)",
     "-versus-": "`python -m benchmarks.versus`, in [performance.md](performance.md)",

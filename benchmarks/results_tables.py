@@ -189,18 +189,19 @@ def trials(records: Records) -> str:
 def coded(records: Records) -> str:
     """What a set is made of: a row for each variant, with its measured size and a ConvNet's accuracy."""
     rows = [row for name, record in records.items() if name.endswith("-coded") for row in record["rows"].items()]
-    heading = ["made of", "images per class", "bytes per class", "synthetic", "ema"]
+    kinds = {"synthetic": "synthetic", "ema": "ema", "random-kept": "random, kept alike", "random-webp": "random, WebP"}
+
+    def cell(scores: dict[str, Any], kind: str) -> str:
+        return number(scores[kind]["mean"], scores[kind]["sd"]) if kind in scores else "–"
+
     return table(
-        heading,
+        ["made of", "images per class", "bytes per class", *kinds.values()],
         (
             [
                 _made_of(name),
                 str(row["images_per_class"]),
                 f"{row['bytes_per_class']:,.0f}",
-                *(
-                    f"{row['scores']['convnet'][k]['mean']:.1f} ({row['scores']['convnet'][k]['sd']:.1f})"
-                    for k in ("synthetic", "ema")
-                ),
+                *(cell(row["scores"]["convnet"], kind) for kind in kinds),
             ]
             for name, row in rows
         ),
