@@ -101,14 +101,17 @@ def draw(file: Path, rows: dict[str, dict[str, Any]]) -> None:
         along.plot(range(1, 1 + len(found["distance"])), found["distance"], **style)
         shares = [100 * share for share in found["share_of_mismatches"]]
         mismatches.plot(range(1, 1 + len(shares)), shares, **style)
-        kernel = np.ones(2 * AROUND + 1)
-        steps = np.asarray(found["nearest_step"], float)
-        smooth = np.convolve(steps, kernel, "same") / np.convolve(np.ones(len(steps)), kernel, "same")
-        course.plot(smooth, **style)
+        course.plot(smoothed(found["nearest_step"], AROUND), **style)
     _titled(along, "Mean distance to the target", "student's step", "L1 distance, after the first step = 1")
     _titled(mismatches, "Nearest step before the last", "by so many steps or more", "iterations (%)")
     _titled(course, f"Nearest step, mean of {2 * AROUND + 1}", "iteration", "student's step")
     figure.savefig(file, dpi=150, metadata={"Software": None})
+
+
+def smoothed(values: list[float], around: int) -> NDArray[np.float64]:
+    """The means of each value and of so many on either side, as far as there are as many."""
+    kernel = np.ones(min(2 * around + 1, len(values)))
+    return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
 
 
 def _titled(axes: "Axes", title: str, x: str, y: str) -> None:

@@ -20,6 +20,7 @@ from attcli.stages import evaluate
 from attcli.stages.of_a_set import as_distilled
 from attcli.stages.run import Run
 from attcli.store import artefact, history, states, synthetic
+from benchmarks.amp import smoothed
 from benchmarks.timing import machine
 
 AROUND = 10
@@ -66,10 +67,7 @@ def draw(file: Path, phases: list[dict[str, Any]], kind: str) -> None:
                 capsize=3,
                 label=f"{arch}, {name}",
             )
-        kernel = np.ones(2 * AROUND + 1)
-        loss = np.asarray(phase["loss"])
-        smooth = np.convolve(loss, kernel, "same") / np.convolve(np.ones(len(loss)), kernel, "same")
-        below.plot(begin + np.arange(len(loss)), smooth, color=colour, label=name)
+        below.plot(begin + np.arange(phase["iterations"]), smoothed(phase["loss"], AROUND), color=colour, label=name)
     above.set(title=f"Test accuracy of the set ({kind})", ylabel="accuracy (%)")
     below.set(xlabel="iteration", ylabel=f"loss, mean of {2 * AROUND + 1}")
     for axes in (above, below):
