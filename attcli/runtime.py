@@ -155,10 +155,13 @@ def stoppable() -> Iterator[None]:
             tell(dropped)
             return
         number = signal.SIGTERM if isinstance(dropped.exc_value, SignalledError) else signal.SIGINT
+        if number == signal.SIGINT and by_ctrl_c is not None:
+            signal.signal(number, by_ctrl_c)  # which may raise only once
         again = Timer(AGAIN_SECONDS, os.kill, (os.getpid(), number))
         again.daemon = True
         again.start()
 
+    by_ctrl_c = signal.getsignal(signal.SIGINT)
     before = {number: signal.signal(number, interrupt) for number in STOPPING}
     tell, sys.unraisablehook = sys.unraisablehook, not_raised
     try:

@@ -335,9 +335,12 @@ def test_under_dvc_every_content_setting_must_be_in_params(cli: Cli, monkeypatch
     assert "attcli recipes use" in line
 
 
-def test_ctrl_c_while_a_command_ends_leaves_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by_the_signal", [False, True])
+def test_ctrl_c_while_a_command_ends_leaves_its_exit_code(by_the_signal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted() -> int:
         raise_interrupts()
+        if by_the_signal:
+            signal.raise_signal(signal.SIGINT)
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -62,6 +62,35 @@ def test_an_early_interruption_shows_no_traceback(delay: float, tmp_path: Path) 
     assert said.splitlines()[-1].startswith("attcli: interrupted")
 
 
+INTERRUPTED_ONCE_MORE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+from attcli import cli
+from attcli.stages.interrupt import deferred
+
+def command():
+    cli.raise_interrupts()
+    try:
+        with deferred():
+            signal.raise_signal(signal.SIGINT)
+            print("its step is finished", flush=True)
+    finally:
+        signal.raise_signal(signal.SIGINT)  # while what it had begun is cleaned up
+        print("it is still there", flush=True)
+
+cli._command = command
+cli.main()
+"""
+
+
+def test_another_interruption_ends_a_command_that_is_ending_at_once(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", INTERRUPTED_ONCE_MORE]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (130, "its step is finished\n")
+    assert ended.stderr == "attcli: interrupted\n"
+
+
 def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """A line of bash, where `attcli` is the command and `code` prints its exit code."""
     functions = f'attcli() {{ "{sys.executable}" -m attcli "$@"; echo "code $?" >&3; }}\n'

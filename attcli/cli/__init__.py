@@ -31,10 +31,10 @@ def main() -> None:
         sys.exit(_flushed(among_others(_command)))
     try:
         code = _command()
+        _leave_nothing_to_interrupt()
     except KeyboardInterrupt:  # another Ctrl-C while the command ends
         code = INTERRUPTED
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # there is nothing left to interrupt
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _leave_nothing_to_interrupt()
     sys.exit(_flushed(code))
 
 
@@ -65,7 +65,19 @@ def _quit(number: int, frame: FrameType | None) -> None:
 def raise_interrupts() -> None:
     """From here on Ctrl-C raises KeyboardInterrupt, as there is work to be saved."""
     if signal.getsignal(signal.SIGINT) is _quit:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, once: another Ctrl-C ends the command at once, wherever it is by then."""
+    signal.signal(signal.SIGINT, _quit)
+    raise KeyboardInterrupt
+
+
+def _leave_nothing_to_interrupt() -> None:
+    """Let the exit code of a command that has ended be its own, whatever signal still comes."""
+    if signal.getsignal(signal.SIGINT) in (_interrupt, _quit):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _replace_closed_streams() -> None:

@@ -175,12 +175,13 @@ def write(folder: Path, whole: Whole, variant: str) -> None:
 
 def _save(path: Path, arrays: Arrays, metadata: dict[str, str]) -> None:
     import numpy as np
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     from attcli.store.files import atomic
 
+    data = save({name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata)
     with atomic(path) as temporary:
-        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, temporary, metadata)
+        temporary.write_bytes(data)  # its save_file has an error of its own for a full disk
 
 
 def header_text(whole: Whole) -> str:

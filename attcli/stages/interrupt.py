@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from attcli import ranks
 from attcli.errors import SignalledError
@@ -66,7 +67,15 @@ def deferred() -> Iterator[Stop]:
             signal.signal(number, handler)
     stop.tell()
     if stop.asked:
-        raise interruption(stop.signal)
+        raise_as_handled(stop.signal)
+
+
+def raise_as_handled(number: int | None) -> NoReturn:
+    """Raise a signal's exception as the handler of Ctrl-C does, which may meet the next one in another way."""
+    handler = signal.getsignal(signal.SIGINT)
+    if number == signal.SIGINT and callable(handler):
+        handler(number, None)
+    raise interruption(number)
 
 
 def interruption(number: int | None) -> KeyboardInterrupt:

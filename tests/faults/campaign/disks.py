@@ -122,7 +122,7 @@ def read_only(ground: Ground, seed: int, trials: int) -> Iterator[Tally]:
         tally = Tally("read-only folders", job.name, seed)
         tally.trial("a read-only file system", _read_only, ground, job)
         for part in (".attcli", "artifacts"):
-            if part == "artifacts" or not job.name.startswith("export"):
+            if part == "artifacts" or not job.writes_apart:
                 tally.trial(f"{part} alone", _read_only_part, ground, job, part)
         tally.trial("another user's folder", _of_another_user, ground, job)
         yield tally
@@ -149,8 +149,7 @@ def _read_only_part(ground: Ground, job: Job, part: str) -> str:
         poured(held, place)
         remounted(place, "ro")
         ended = clean(run(job.words, folder, ground.log()))
-        needed = not job.name.startswith("export")  # which reads there alone
-        assert ended.code == (2 if needed else 0), f"exit code {ended.code}: {ended.complained[-1500:]}"
+        assert ended.code == (0 if job.writes_apart else 2), f"exit code {ended.code}: {ended.complained[-1500:]}"
     if ended.code:
         ground.again(job, folder)
     ground.drop(folder)

@@ -43,6 +43,11 @@ class Job:
     needs: str = ""
     """Another job that makes what it takes in."""
 
+    @property
+    def writes_apart(self) -> bool:
+        """Whether it only reads the results, and writes into a folder beside them."""
+        return self.name.startswith(("export", "compact"))
+
 
 def stage(name: str, before: str, again: int, **changes: object) -> Job:
     """A stage with the small run's settings."""
