@@ -13,6 +13,7 @@ from attcli.matching.statistics import calibrated, unfilled
 from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student
 from attcli.networks import Architecture
+from attcli.scoring.begun import Begun
 from attcli.scoring.parallel import in_this_thread
 from attcli.scoring.protocol import Protocol, accuracy, confusion, features, fresh, last_linear, train
 from attcli.scoring.real import Labelled
@@ -76,15 +77,17 @@ class Networks:
         stop: Callable[[], bool],
         met: Callable[[Tensor, Tensor], None] | None = None,
         after: Callable[[int, Tensor], None] | None = None,
+        begun: Begun | None = None,
     ) -> Tensor:
         """The parameters (P,) of a fresh network after training on images with classes (n,) or logits (n, K).
 
-        `met` is told of every batch, as `train_epoch` says, and `after` of theta after each pass.
+        `met` is told of every batch, as `train_epoch` says, and `after` of theta after each pass. `begun`: where the
+        training goes on, and is saved.
         """
         theta = fresh(architecture, key, protocol.start).to(self.device, self.dtype)
         batch = min(protocol.batch, len(images))
-        step_functions = in_this_thread(self._step_functions[architecture, batch], self.device)
-        return train(step_functions, theta, images, labels, architecture.classes, lr, protocol, key, stop, met, after)
+        steps = in_this_thread(self._step_functions[architecture, batch], self.device)
+        return train(steps, theta, images, labels, architecture.classes, lr, protocol, key, stop, met, after, begun)
 
     def accuracy(self, architecture: Architecture, theta: Tensor, trained_on: Inputs, tested: Labelled) -> float:
         """The accuracy in percent of a network with these parameters; batch norms have the statistics of `trained_on`.

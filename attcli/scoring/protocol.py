@@ -22,6 +22,7 @@ from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student
 from attcli.matching.students import Sgd
 from attcli.networks import Architecture
+from attcli.scoring.begun import Begun
 from attcli.trainers.training import AdamW, Descends, Optimiser, train_epoch
 
 TEST_BATCH = {"cpu": 10, "cuda": 1000}
@@ -161,12 +162,14 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     met: Callable[[Tensor, Tensor], None] | None = None,
     after: Callable[[int, Tensor], None] | None = None,
+    begun: Begun | None = None,
 ) -> Tensor:
     """Theta (P,), updated in place by training on images (n, C, H, W) with labels (n,) or logits (n, K).
 
     `key` is (seed, purpose, repeat): it alone decides orders and augmentation, as it does the initial weights, so
     different sets are met by the same networks, however many are trained. StoppedError where `stop` says so. `met` is
-    told of every batch, as `train_epoch` says; `after`, after each pass, how many there were, and theta.
+    told of every batch, as `train_epoch` says; `after`, after each pass, how many there were, and theta. `begun`: where
+    the training goes on, and is saved.
     """
     seed, purpose, repeat = key
     generator = runtime.stream(seed, f"{purpose}-training", repeat)
@@ -177,8 +180,14 @@ def train(
         if protocol.optimiser == "adamw"
         else Optimiser(lr, protocol.momentum, protocol.weight_decay)
     )
+    done = begun.restore(theta, optimiser, generator) if begun is not None else 0
     for passes, (factor, afresh) in enumerate(schedule(protocol), 1):
-        if stop():
+        if passes <= done:
+            continue
+        stopped = stop()
+        if begun is not None and passes > done + 1 and (stopped or begun.due):
+            begun.save(passes - 1, theta, optimiser, generator)
+        if stopped:
             raise StoppedError
         optimiser.lr = lr * factor
         if afresh:

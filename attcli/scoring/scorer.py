@@ -13,6 +13,7 @@ from attcli import baselines, runtime
 from attcli.data.inputs import Inputs
 from attcli.networks import Architecture
 from attcli.progress import Track
+from attcli.scoring.begun import Begun, remove
 from attcli.scoring.combined import as_met
 from attcli.scoring.coresets import Coresets
 from attcli.scoring.networks import Networks
@@ -141,11 +142,14 @@ class Scorer:
                     self.stopped()  # LostError where rank 0 is gone, and others may work in its folders now
                     if result is not None:
                         self._results(case).add(self._key(case), result)
+                        remove(self.results.folder, self._key(case))
                         progress.advance(f"{case[0]} {case[1]} {result['accuracy']:.1f} %")
 
     def merge(self, *, whole: bool) -> None:
         """Take over the results of the other ranks; with `whole`, those of trainings on all images too."""
         self.results.merge()
+        for key in self.results.kept():
+            remove(self.results.folder, key)  # what a process left that was killed just then
         if whole:
             self.coresets.results.merge()
 
@@ -197,8 +201,9 @@ class Scorer:
             return self.whole.networks.tested(architecture, theta, self.real.whole(), self.real.test)
         if is_coreset(kind):
             return self._coreset(arch, kind, repeat, stop)
-        images = self.scored.variants[kind]
-        theta, tests = self._trained(arch, images, self.scored.labels, self.scored.lr, repeat, stop, self.scored.real)
+        scored, begun = self.scored, Begun(self.results.folder, self._key(case))
+        images = scored.variants[kind]
+        theta, tests = self._trained(arch, images, scored.labels, scored.lr, repeat, stop, scored.real, begun)
         return self._result(architecture, theta, images, tests)
 
     @property
@@ -215,21 +220,22 @@ class Scorer:
         repeat: int,
         stop: Callable[[], bool],
         real: Tensor | None,
+        begun: Begun,
     ) -> tuple[Tensor, list[Result]]:
         """The parameters of a network after its training on images, and the tests that the protocol has on the way.
 
-        `real` (n,) says which of them were not distilled, None that all were.
+        `real` (n,) says which of them were not distilled, None that all were. `begun` is where the training is saved.
         """
         architecture, key, every = self.architecture(arch), (self.seed, "evaluate", repeat), self.protocol.tests
         seen, protocol = self._seen(images, real, repeat)
-        tests: list[Result] = []
 
         def after(passes: int, theta: Tensor) -> None:
             if every and (passes % every == 0 or passes == self.protocol.epochs):
-                tests.append(self.networks.tested(architecture, theta, images, self.real.test))
+                begun.tests.append(self.networks.tested(architecture, theta, images, self.real.test))
 
         at = after if every else None
-        return self.networks.trained(architecture, seen, labels, lr, protocol, key, stop, after=at), tests
+        theta = self.networks.trained(architecture, seen, labels, lr, protocol, key, stop, after=at, begun=begun)
+        return theta, begun.tests
 
     def _seen(self, images: Tensor, real: Tensor | None, repeat: int) -> tuple[Inputs, Protocol]:
         """Images as a network meets them, and the protocol that augments them if they are not augmented already."""
@@ -250,8 +256,9 @@ class Scorer:
         coreset = self.coresets.get(kind, repeat)
         best: Result = {"held_out": -1.0}
         real = torch.ones(len(coreset.images), dtype=torch.bool, device=coreset.images.device)
-        for lr in self.coreset_lrs:
-            theta, tests = self._trained(arch, coreset.images, coreset.labels, lr, repeat, stop, real)
+        for number, lr in enumerate(self.coreset_lrs):
+            begun = Begun(self.results.folder, self._key((arch, kind, repeat)), number)
+            theta, tests = self._trained(arch, coreset.images, coreset.labels, lr, repeat, stop, real, begun)
             reached = self.networks.accuracy(architecture, theta, coreset.images, coreset.held_out)
             if reached > best["held_out"]:
                 best = {"held_out": reached, "lr": lr, **self._result(architecture, theta, coreset.images, tests)}

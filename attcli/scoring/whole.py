@@ -21,6 +21,7 @@ from attcli.data.inputs import Inputs
 from attcli.data.normalise import chunk_size
 from attcli.errors import DivergedError
 from attcli.networks import Architecture
+from attcli.scoring.begun import Begun, remove
 from attcli.scoring.combined import as_met
 from attcli.scoring.forgetting import Presentations
 from attcli.scoring.networks import Networks
@@ -84,12 +85,17 @@ class Whole:
         key = (self.seed, PURPOSE, repeat)
         every = torch.ones(len(labels), dtype=torch.bool, device=images.device)
         seen, protocol = as_met(images, every, self.protocol, runtime.stream(self.seed, f"{PURPOSE}-combined", repeat))
-        theta = self.networks.trained(architecture, seen, labels, self.lr, protocol, key, stop, presentations.met)
+        spec = json.dumps(spec_of(architecture), sort_keys=True)
+        begun = Begun(self.folder, (PURPOSE, spec, str(repeat)), beside=vars(presentations))
+        theta = self.networks.trained(
+            architecture, seen, labels, self.lr, protocol, key, stop, presentations.met, begun=begun
+        )
         if not bool(theta.isfinite().all()):
             raise DivergedError("a training on all training images diverged; lower evaluate.whole_lr")
         result = Trained(theta, presentations.counts().cpu())
         with atomic(self._file(architecture, repeat)) as temporary, temporary.open("wb") as file:
             np.savez(file, theta=theta.cpu().numpy(), forgotten=result.forgotten.numpy())
+        remove(begun.folder, begun.key)
         return result
 
     def features(self, architecture: Architecture, indices: Tensor) -> Tensor:

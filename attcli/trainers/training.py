@@ -1,6 +1,6 @@
 """Training of a flat vector of parameters: what trains every expert, and every network that is scored."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +24,12 @@ class Descends(Protocol):
 
     def restart(self) -> None:
         """Forget all gradients so far."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What it remembers of the gradients so far."""
+
+    def resume(self, theta: Tensor, state: Mapping[str, Tensor]) -> None:
+        """Remember what `state` once was, for this theta (P,)."""
 
 
 @dataclass
@@ -49,6 +55,14 @@ class Optimiser:
         """Set the velocity to zero."""
         self.velocity = None
 
+    def state(self) -> dict[str, Tensor]:
+        """The velocity (P,), if there is one."""
+        return {} if self.velocity is None else {"velocity": self.velocity}
+
+    def resume(self, theta: Tensor, state: Mapping[str, Tensor]) -> None:
+        """Take over a velocity."""
+        self.velocity = state["velocity"].to(theta) if state else None
+
 
 @dataclass
 class AdamW:
@@ -70,6 +84,16 @@ class AdamW:
     def restart(self) -> None:
         """Forget all moments."""
         self._torchs = None
+
+    def state(self) -> dict[str, Tensor]:
+        """The moments (P,) and the number of steps, if there were any."""
+        return {} if self._torchs is None else dict(*self._torchs.state.values())
+
+    def resume(self, theta: Tensor, state: Mapping[str, Tensor]) -> None:
+        """Take over moments, and the number of steps."""
+        self._torchs = torch.optim.AdamW([theta], lr=self.lr, weight_decay=self.weight_decay) if state else None
+        if self._torchs is not None:
+            self._torchs.state[theta] = {name: x if name == "step" else x.to(theta) for name, x in state.items()}
 
 
 Descent = Callable[[StepFunctions, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
