@@ -146,20 +146,25 @@ def stoppable() -> Iterator[None]:
     Python drops an exception that comes up in a weak reference's callback or in a finaliser. An interruption that was
     dropped so is sent again.
     """
+    sending = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise SignalledError
+        if not sending:  # else the same is being sent again
+            raise SignalledError
 
     def not_raised(dropped: "sys.UnraisableHookArgs") -> None:
+        nonlocal sending
         if not isinstance(dropped.exc_value, KeyboardInterrupt):
             tell(dropped)
             return
+        sending = True  # what is raised here would be dropped, too
         number = signal.SIGTERM if isinstance(dropped.exc_value, SignalledError) else signal.SIGINT
-        if number == signal.SIGINT and by_ctrl_c is not None:
-            signal.signal(number, by_ctrl_c)  # which may raise only once
         again = Timer(AGAIN_SECONDS, os.kill, (os.getpid(), number))
         again.daemon = True
         again.start()
+        sending = False
+        if number == signal.SIGINT and by_ctrl_c is not None:
+            signal.signal(number, by_ctrl_c)  # which may raise only once
 
     by_ctrl_c = signal.getsignal(signal.SIGINT)
     before = {number: signal.signal(number, interrupt) for number in STOPPING}

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -100,3 +101,27 @@ def test_an_interruption_that_python_drops_comes_again(number: signal.Signals, r
             interrupted()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_that_comes_while_one_is_sent_again_is_not_dropped_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Stormy(threading.Timer):
+        def start(self) -> None:
+            signal.raise_signal(signal.SIGUSR1)
+            super().start()
+
+    class Thing:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+            sum(range(100))
+
+    def interrupted() -> None:
+        thing = Thing()
+        del thing
+        time.sleep(5)
+
+    monkeypatch.setattr(runtime, "Timer", Stormy)
+    with pytest.raises(SignalledError), runtime.stoppable():
+        interrupted()
+    assert "ignored" not in capsys.readouterr().err
