@@ -56,6 +56,7 @@ def page(records_folder: Path = RECORDS) -> str:
         "runs": tables.runs(records, records_folder / "runs"),
         "amp": tables.amp(records),
         "field": tables.field(records),
+        "phases": tables.phases(records),
         "trials": tables.trials(records),
         "coded": tables.coded(records),
         "coded tuning": tables.coded_tuning(records),

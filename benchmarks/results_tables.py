@@ -187,30 +187,28 @@ def trials(records: Records) -> str:
 
 
 def coded(records: Records) -> str:
-    """What a set is made of: a row for each variant, with its measured size and a ConvNet's accuracy."""
+    """What a set is made of: a row for each variant, the most accurate first, with its size and accuracy."""
     rows = [row for name, record in records.items() if name.endswith("-coded") for row in record["rows"].items()]
-    kinds = {"synthetic": "synthetic", "ema": "ema", "random-kept": "random, kept alike", "random-webp": "random, WebP"}
+    rows.sort(key=lambda entry: -entry[1]["scores"]["convnet"]["synthetic"]["mean"])
+    heading = ["made of", "image learning rate", "images per class", "bytes per class", "networks", "synthetic", "ema"]
 
-    def cell(scores: dict[str, Any], kind: str) -> str:
-        return number(scores[kind]["mean"], scores[kind]["sd"]) if kind in scores else "–"
+    def cells(name: str, row: dict[str, Any]) -> list[str]:
+        scores = [row["scores"]["convnet"][kind] for kind in ("synthetic", "ema")]
+        return [
+            _made_of(name),
+            f"{row['settings']['distill.lr_img']:g}",
+            str(row["images_per_class"]),
+            f"{row['bytes_per_class']:,.0f}",
+            str(scores[0]["n"]),
+            *(number(score["mean"], score["sd"]) for score in scores),
+        ]
 
-    return table(
-        ["made of", "images per class", "bytes per class", *kinds.values()],
-        (
-            [
-                _made_of(name),
-                str(row["images_per_class"]),
-                f"{row['bytes_per_class']:,.0f}",
-                *(cell(row["scores"]["convnet"], kind) for kind in kinds),
-            ]
-            for name, row in rows
-        ),
-    )
+    return table(heading, (cells(name, row) for name, row in rows))
 
 
 def _made_of(variant: str) -> str:
     """A variant's name, with the storage where it is the usual one."""
-    parameterisation, *others = variant.split(", ")
+    parameterisation, *others = (part for part in variant.split(", ") if not part.startswith("rate "))
     usual = [] if {*others} & {"float16", "uint8", "4 bits", "2 bits"} else ["float32"]
     return ", ".join([parameterisation, *usual, *others])
 
@@ -279,6 +277,19 @@ def _field(rows: dict[str, Any]) -> str:
         title = f"`{method}`" + "".join(f" after `{first}`" for first in after)
         lines.append([title, *sizes, *cells(row["scores"], kinds), *effort])
     return table(heading, lines)
+
+
+def phases(records: Records) -> str:
+    """What each phase of a long distillation gains: a line for each snapshot that was scored."""
+    record = next(record for name, record in reversed(records.items()) if "-phases" in name)
+    archs = record["scoring"]["evaluate.archs"].split(",")
+    rows, before = [], 0
+    for phase in record["phases"]:
+        for iteration, scores in sorted(phase["scores"].items(), key=lambda entry: int(entry[0])):
+            cells = [number(scores[arch]["mean"], scores[arch]["sd"]) for arch in archs]
+            rows.append([phase["settings"]["objective"], iteration, str(before + int(iteration)), *cells])
+        before += phase["iterations"]
+    return table(["objective", "iteration of the phase", "of all", *map(shown, archs)], rows)
 
 
 def stability(records: Records) -> dict[str, str]:
