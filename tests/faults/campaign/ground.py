@@ -196,8 +196,9 @@ def assert_whole(folder: Path) -> None:
         if path.stem.startswith("expert"):
             experts.read(path)
         else:
-            kind = path.stem if path.stem in ("dataset", "synthetic", "history", "normaliser") else "snapshot"
-            artefact.read(path, kind, "x")
+            named = path.stem.partition("-")[0]
+            kinds = ("dataset", "synthetic", "history", "normaliser", "training")
+            artefact.read(path, named if named in kinds else "snapshot", "x")
 
 
 def leftovers(folder: Path) -> list[str]:
