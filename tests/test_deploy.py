@@ -59,6 +59,7 @@ def test_a_job_of_several_processes_is_queued_again_unless_it_is_cancelled(tmp_p
         SLURM_PROCID=$rank SLURM_LOCALID=$rank "$@" & started="$started $!"
     done
     trap 'kill -USR1 $started' USR1
+    touch ready
     for process in $started; do
         wait $process
         while kill -0 $process 2>/dev/null; do wait $process; done
@@ -74,7 +75,7 @@ def test_a_job_of_several_processes_is_queued_again_unless_it_is_cancelled(tmp_p
     variables |= {"SLURM_NTASKS_PER_NODE": "2", "PATH": f"{tmp_path}:/usr/bin:/bin"}
     script = ROOT / "deploy" / "slurm" / "several.sbatch"
     job = subprocess.Popen([bash, script, "distill"], env=variables, cwd=tmp_path)
-    while not all((tmp_path / f"of-{rank}").exists() for rank in range(2)):
+    while not all((tmp_path / name).exists() for name in ("of-0", "of-1", "ready")):
         assert job.poll() is None
     if cancelled:
         job.send_signal(signal.SIGTERM)
