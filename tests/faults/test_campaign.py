@@ -117,7 +117,7 @@ def test_the_table_has_all_rows_and_what_did_not_survive() -> None:
     text = page.page({"seed": 0, "rows": rows}, "r")
     assert "| x | a | 3 | 2 | one (2) |" in text
     assert "| | b | 1 | 1 | one (1) |" in text
-    assert "Of 4 trials, 3 of them survived" in text
+    assert "Of 4 trials, 3 survived" in text
     assert "- x, a: 1 of 3 trials" in text
     assert "no rows of yet: storms of signals, disks that fail" in text
     assert "[[" not in text.replace("[[record]]", "")

@@ -45,7 +45,7 @@ def page(record: dict[str, Any], name: str) -> str:
     texts = {
         "[[table]]": table(rows),
         "[[tried]]": f"{tried:,}",
-        "[[survived]]": "all of them" if tried == survived else f"{survived:,} of them",
+        "[[survived]]": f"All {tried:,} trials" if tried == survived else f"Of {tried:,} trials, {survived:,}",
         "[[broken]]": _broken(broken),
         "[[missing]]": _missing(rows),
         "[[record]]": f"[{name}](../benchmarks/records/{name}.json)",
@@ -82,7 +82,7 @@ def _missing(rows: list[dict[str, Any]]) -> str:
 def _broken(rows: list[dict[str, Any]]) -> str:
     """What did not survive, in a list."""
     if not rows:
-        return "None of the trials in the table broke a promise."
+        return "No promise was broken."
     listed = "\n".join(
         f"- {row['fault']}, {row['where']}: {len(row['broken'])} of {row['tried']} trials" for row in rows
     )
