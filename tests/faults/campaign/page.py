@@ -44,7 +44,6 @@ def page(record: dict[str, Any], name: str) -> str:
     tried, survived = (sum(row[key] for row in rows) for key in ("tried", "survived"))
     texts = {
         "[[table]]": table(rows),
-        "[[tried]]": f"{tried:,}",
         "[[survived]]": f"All {tried:,} trials" if tried == survived else f"Of {tried:,} trials, {survived:,}",
         "[[broken]]": _broken(broken),
         "[[missing]]": _missing(rows),
