@@ -96,3 +96,30 @@ def test_tables_are_markdown() -> None:
     assert table.splitlines() == ["| | a |", "|---|---|", "| b | 1 |", "| c | |"]
     assert results_tables.number(1.25, None, 0.5) == "1.2 (0.5)"
     assert results_tables.number(1.0, None) == "1.0"
+
+
+def test_the_field_has_real_images_first_and_a_row_for_each_method() -> None:
+    def scores(mean: float, **others: float) -> dict[str, dict[str, object]]:
+        kinds = {"synthetic": mean, **others}
+        entries = {kind: {"mean": value, "sd_distillations": 0.25} for kind, value in kinds.items()}
+        return {"convnet": entries, "vgg11": entries}
+
+    effort = {"iterations": 1500, "images_per_class": 1, "cpu_s": 61.4, "memory_mb": 1234}
+    rows = {
+        "dm": {**effort, "scores": scores(80.0)},
+        "att": {**effort, "scores": scores(90.0, ema=91.0, random=70.0, herding=75.0)},
+        "real-loss after att": {**effort, "scores": scores(92.0)},
+    }
+    settings = {"prepare.dataset": "cifar10", "prepare.limit_per_class": 500, "distill.ipc": 1}
+    page = results_tables.field({"2026-01-01-field-x": {"about": {"settings": settings}, "rows": rows}, "other": {}})
+    heading, *lines = page.splitlines()
+    assert heading == "### CIFAR-10, 500 images per class: the bytes of one image per class"
+    assert [line.split("|")[1].strip() for line in lines[3:]] == [
+        "random real images", "herding real images", "`dm`", "`att`", "`real-loss` after `att`"
+    ]  # fmt: skip
+    assert rows_of(lines[3]) == ["random real images", "–", "–", "70.0 (0.2)", "–", "70.0 (0.2)", "–", "–"]
+    assert rows_of(lines[6]) == ["`att`", "1,500", "1", "90.0 (0.2)", "91.0 (0.2)", "90.0 (0.2)", "61", "1,234"]
+
+
+def rows_of(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("|")[1:-1]]

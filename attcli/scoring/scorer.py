@@ -148,7 +148,7 @@ class Scorer:
     def merge(self, *, whole: bool) -> None:
         """Take over the results of the other ranks; with `whole`, those of trainings on all images too."""
         self.results.merge()
-        for key in self.results.kept():
+        for key in self.results.found():
             remove(self.results.folder, key)  # what a process left that was killed just then
         if whole:
             self.coresets.results.merge()

@@ -77,6 +77,10 @@ class Results:
         """What was found for a key, if anything."""
         return self._known.get(key)
 
+    def found(self) -> tuple[Key, ...]:
+        """What something was found for."""
+        return tuple(self._known)
+
     def add(self, key: Key, value: dict[str, Any]) -> None:
         """Record a finding; it is on the disk when this returns."""
         self._known[key] = value
