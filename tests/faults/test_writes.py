@@ -61,11 +61,12 @@ def assert_whole(folder: Path) -> None:
     """Every artefact that has a final name is whole."""
     for path in folder.rglob("*.h5"):
         if not path.name.startswith("."):
-            kind = path.stem if path.stem in ("dataset", "synthetic", "history", "normaliser") else "snapshot"
-            if path.stem.startswith("expert"):
+            name = path.stem.partition("-")[0]
+            if name.startswith("expert"):
                 experts.read(path)
             else:
-                artefact.read(path, kind, "x")
+                kinds = ("dataset", "synthetic", "history", "normaliser", "training")
+                artefact.read(path, name if name in kinds else "snapshot", "x")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
