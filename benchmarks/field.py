@@ -109,7 +109,7 @@ ROWS: dict[str, tuple[bool, dict[str, Any]]] = {
     "dc": (False, {"distill.method": "dc", "distill.iterations": 200}),
     "dsa": (False, {"distill.method": "dsa", "distill.iterations": 200}),
     "dm": (False, {"distill.method": "dm", "distill.iterations": 600}),
-    "cafe": (False, {"distill.method": "cafe", "distill.iterations": 200}),
+    "cafe": (False, {"distill.method": "cafe", "distill.iterations": 100}),
     "idc": (False, {"distill.method": "idc", "distill.iterations": 200, "distill.outer_steps": 20}),
     "mtt": (True, {"distill.method": "mtt"}),
     "ftd": (True, {"distill.method": "ftd"}),

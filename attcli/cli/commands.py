@@ -152,7 +152,10 @@ EXAMPLES = {
 }
 """Lines for each command's help."""
 
-CODES = "Exit codes: 0 done, 2 something for you to fix, 75 stopped by --time-limit, 130 interrupted."
+CODES = (
+    "Exit codes: 0 done, 2 something for you to fix, 75 stopped by --time-limit, SIGTERM or SIGUSR1, "
+    "130 interrupted by Ctrl-C."
+)
 
 
 def _examples(command: str) -> str:

@@ -29,7 +29,7 @@ def init(
     """Begin a project in this folder: write dvc.yaml, params.yaml, and what git and DVC are to ignore.
 
     After that, `dvc repro` runs all stages, and runs again what depends on a setting that you change in params.yaml. It
-    needs DVC: pip install 'attcli[dvc]'.
+    needs DVC, which the extra named dvc installs.
     """
     with reporting():
         from attcli.settings import resolve

@@ -211,8 +211,8 @@ def evaluate(
     protocol: Annotated[
         str | None,
         typer.Option(
-            help="How networks are trained and tested: mtt, datm, idc, selmatch, ncfm, honest, exact, released or "
-            "adam. Default: the set's own protocol (evaluate.protocol).",
+            help="How networks are trained and tested: mtt, datm, idc, selmatch, ncfm, honest, exact, released, "
+            "adam or replay. Default: the set's own protocol (evaluate.protocol).",
             show_default=False,
             metavar="NAME",
         ),

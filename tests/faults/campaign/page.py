@@ -32,6 +32,10 @@ PARTS = {
 """The parts of the campaign, in words."""
 
 
+MANY = 6
+"""The summary counts the places of a fault where there are more."""
+
+
 def newest(folder: Path = RECORDS) -> Path:
     """The newest record of a campaign."""
     return sorted(folder.glob(NAME))[-1]
@@ -43,6 +47,7 @@ def page(record: dict[str, Any], name: str) -> str:
     broken = [row for row in rows if row["broken"]]
     tried, survived = (sum(row[key] for row in rows) for key in ("tried", "survived"))
     texts = {
+        "[[summary]]": summary(rows),
         "[[table]]": table(rows),
         "[[survived]]": f"All {tried:,} trials" if tried == survived else f"Of {tried:,} trials, {survived:,}",
         "[[broken]]": _broken(broken),
@@ -54,6 +59,18 @@ def page(record: dict[str, Any], name: str) -> str:
     for marker, value in texts.items():
         text = text.replace(marker, value)
     return text
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """For each fault where it was tried, and how often it was tried and survived in all."""
+    lines = ["| fault | where | tried | survived |", "|---|---|---|---|"]
+    for fault in dict.fromkeys(row["fault"] for row in rows):
+        own = [row for row in rows if row["fault"] == fault]
+        places = list(dict.fromkeys(row["where"] for row in own))
+        where = ", ".join(places) if len(places) <= MANY else f"{len(places)} places"
+        tried, survived = (sum(row[key] for row in own) for key in ("tried", "survived"))
+        lines.append(f"| {fault} | {where} | {tried} | {survived} |")
+    return "\n".join(lines)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
