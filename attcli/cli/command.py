@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from attcli.cli import INTERRUPTED, discard, raise_interrupts
+from attcli.cli import INTERRUPTED, MORE_IS_LEFT, discard, raise_interrupts
 from attcli.errors import OutOfTimeError, SignalledError, UserError
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 USER_ERROR = 2
 SHARED = ("buffer", "distill", "evaluate")
 """The stages whose work several processes can share."""
-
-MORE_IS_LEFT = 75
-"""Exit code of a command that its time limit, SIGTERM or SIGUSR1 ended; the same command continues."""
 
 
 @contextmanager

@@ -76,7 +76,10 @@ class Whole:
 
     def trained(self, architecture: Architecture, repeat: int, stop: Callable[[], bool]) -> Trained:
         """A training: the one that is kept, or a new one, which then is."""
+        spec = json.dumps(spec_of(architecture), sort_keys=True)
+        identity = (PURPOSE, spec, str(repeat))
         if (finished := self.kept(architecture, repeat)) is not None:
+            remove(self.folder, identity)  # what a process left that was killed just then
             return finished
         real = self.real
         images = real.whole()
@@ -84,9 +87,9 @@ class Whole:
         presentations = Presentations.of(len(labels), images.device)
         key = (self.seed, PURPOSE, repeat)
         every = torch.ones(len(labels), dtype=torch.bool, device=images.device)
-        seen, protocol = as_met(images, every, self.protocol, runtime.stream(self.seed, f"{PURPOSE}-combined", repeat))
-        spec = json.dumps(spec_of(architecture), sort_keys=True)
-        begun = Begun(self.folder, (PURPOSE, spec, str(repeat)), beside=vars(presentations))
+        draws = runtime.stream(self.seed, f"{PURPOSE}-combined", repeat)
+        seen, protocol = as_met(images, every, self.protocol, draws)
+        begun = Begun(self.folder, identity, beside=vars(presentations), draws=[draws])
         theta = self.networks.trained(
             architecture, seen, labels, self.lr, protocol, key, stop, presentations.met, begun=begun
         )
@@ -95,7 +98,7 @@ class Whole:
         result = Trained(theta, presentations.counts().cpu())
         with atomic(self._file(architecture, repeat)) as temporary, temporary.open("wb") as file:
             np.savez(file, theta=theta.cpu().numpy(), forgotten=result.forgotten.numpy())
-        remove(begun.folder, begun.key)
+        remove(self.folder, identity)
         return result
 
     def features(self, architecture: Architecture, indices: Tensor) -> Tensor:

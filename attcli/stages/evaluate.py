@@ -140,7 +140,6 @@ class _Evaluation:
         device = runtime.device(settings.runtime.device)
         self._networks = Networks(device, settings.evaluate.precision, settings.runtime)
         self._whole_networks = Networks(device, settings.evaluate.precision, settings.runtime)
-        self._baselines = replace(run, forgotten=[])  # --fresh sets their folder aside too
         self._real: dict[tuple[str, str], real.Real] = {}
 
     def _images(self, distilled: synthetic.SyntheticSet, split: str) -> real.Real:
@@ -233,7 +232,7 @@ class _Evaluation:
         with ExitStack() as held:
             held.enter_context(self._run.working_at(scorer.results.folder, "evaluate"))
             if scorer.train_on_all(kinds):
-                held.enter_context(self._baselines.working_at(scorer.whole.folder, "evaluate"))
+                held.enter_context(self._run.working_at(scorer.whole.folder, "evaluate"))
             results = self._results(scorer, source, cases, label)
         if summarised is with_classes and any("confusion" not in result for result in results.values()):
             logger.warning(

@@ -86,7 +86,7 @@ def stages_of(run: Run, command: str, target: Target | None = None) -> tuple[str
         return (command,)
     if command == "evaluate" and target and (target.file or target.snapshots):
         return ("evaluate",) if run.dataset.exists() or target.snapshots else ("prepare", "evaluate")
-    if command == "evaluate" and run.synthetic.exists() and not pipeline.was_stopped(run):
+    if command == "evaluate" and run.synthetic.exists() and not pipeline.goes_on(run):
         return ("evaluate",) if run.dataset.exists() else ("prepare", "evaluate")
     stages = ORDER[: ORDER.index(command) + 1]
     return tuple(stage for stage in stages if stage != "buffer" or command == "buffer" or run.settings.reads_experts)

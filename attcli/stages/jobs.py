@@ -22,6 +22,7 @@ from attcli.errors import DivergedError, OutOfTimeError, UserError
 from attcli.ranks import LostError, Ranks
 from attcli.scoring.protocol import StoppedError
 from attcli.settings import Settings
+from attcli.signals import SIGNALS
 from attcli.stages.run import Run
 
 DISK_SECONDS = 10
@@ -149,7 +150,7 @@ def serve(me: Ranks) -> int:
 
     Signals are left to rank 0, which gets them too; a job that is under way passes them on to it.
     """
-    for signalled in runtime.SIGNALS:
+    for signalled in SIGNALS:
         signal.signal(signalled, signal.SIG_IGN)
     progress.mute()
     kept: dict[str, Any] = {}

@@ -43,8 +43,8 @@ class Run:
     """Where each setting's value came from, by dotted name."""
     params: Path | None = None
     """The params file that was read, which is the origin of the values in it."""
-    forgotten: list[str] = field(default_factory=list, compare=False)
-    """The stage that was set aside already, as `fresh` demands."""
+    forgotten: list[Path] = field(default_factory=list, compare=False)
+    """The work folders that were set aside already, as `fresh` demands."""
     begun: float = field(default_factory=time.monotonic)
     ranks: Ranks = field(default_factory=ranks.current)
     """The processes that share the work."""
@@ -113,6 +113,11 @@ class Run:
         """The scores."""
         return self._out / "scores.json"
 
+    @property
+    def evaluating(self) -> Path:
+        """The file that says which distillation `evaluate` has begun, until it is finished."""
+        return self._out / ".evaluating"
+
     def work(self, stage: str, fingerprint: str) -> Path:
         """Where a stage keeps unfinished and reusable work of one identity."""
         return self.settings.runtime.work_dir / f"{stage}-{fingerprint}"
@@ -153,10 +158,10 @@ class Run:
                 yield folder
 
     def _forget(self, stage: str, folder: Path) -> None:
-        """Set aside what is kept of a stage and what is published of it, once in an invocation."""
-        if self.forgotten:
+        """Set aside what is kept of a stage in a folder and what is published of it, once in an invocation."""
+        if folder in self.forgotten:
             return
-        self.forgotten.append(stage)
+        self.forgotten.append(folder)
         names = (folder.with_name(f"{folder.name}.replaced-{number}") for number in itertools.count(1))
         replaced = next(name for name in names if not name.exists())
         kept = [entry for entry in folder.iterdir() if entry.name != ".lock"]
@@ -169,12 +174,12 @@ class Run:
             ],
             "evaluate": [],
         }
-        published = [path for path in results[stage] if path.exists()]
+        published = [path for path in results[stage] if path.exists() and len(self.forgotten) == 1]
         for place, entries in ((replaced, kept), (replaced / "results", published)):
             for entry in entries:
                 place.mkdir(parents=True, exist_ok=True)
                 shutil.move(entry, place / entry.name)
-        if kept or published:
+        if replaced.exists():
             logger.info("{} is computed anew; what was kept of it is in {}", stage, replaced)
 
 
