@@ -24,6 +24,7 @@ from attcli.scoring.protocol import StoppedError
 from attcli.settings import Settings
 from attcli.signals import SIGNALS
 from attcli.stages.run import Run
+from attcli.workers import END_SECONDS, started
 
 DISK_SECONDS = 10
 """How long rank 0 looks for a file that another machine has written: some shared disks show it late."""
@@ -130,14 +131,14 @@ def end(among: Ranks, code: int) -> None:
     with suppress(LostError):
         among.post(f"job-{next(among.numbers)}", {"end": code})
         for rank in range(1, among.size):
-            among.awaited(f"left-{rank}", seconds=ranks.END_SECONDS)
+            among.awaited(f"left-{rank}", seconds=END_SECONDS)
 
 
 @contextmanager
 def workers(count: int) -> Iterator[Ranks]:
     """As many processes on this machine, of which this one is rank 0. Among ranks, nothing is started."""
     outer = ranks.current()
-    with ranks.started(count) as joined:
+    with started(count) as joined:
         try:
             yield joined
         finally:
