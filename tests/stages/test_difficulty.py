@@ -171,6 +171,20 @@ def test_a_set_of_ranked_images_of_which_some_stay_as_they_are(
     assert mask.view(10, -1).tolist() == [[1] * (each // 2) + [0] * (each // 2)] * 10
 
 
+@pytest.mark.parametrize("more", [{}, {"distill__parameterisation": "multiformation"}])
+def test_learned_labels_of_images_that_stay_do_so_too(make_run: Callable[..., Run], more: dict[str, object]) -> None:
+    run = make_run(
+        **more, distill__ipc=2, distill__labels="learned", distill__distilled_share=0.5, distill__lr_labels=5
+    )
+    pipeline.buffer(run)
+    trajectories = inputs.open_experts(run, inputs.read_dataset(run))
+    loop, state = distill.begin(run, inputs.read_dataset(run), trajectories)
+    after, _ = loop.iterate(state, loop.spans.ahead(0))
+    trajectories.close()
+    moved = (after.labels != state.labels).any(dim=1)
+    assert torch.equal(moved, ~state.constants["frozen"].bool())
+
+
 def _first_state(run: Run, data: dataset.Dataset) -> torch.Tensor:
     trajectories = inputs.open_experts(run, data)
     loop, state = distill.begin(run, data, trajectories)
