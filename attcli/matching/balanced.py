@@ -58,5 +58,5 @@ def _turns(count: int, length: int, generator: torch.Generator, batch: int = 1) 
 def _plan(indices: Tensor, strategy: str, generator: torch.Generator) -> Plan:
     """The plan with these images (N, B), which all have the same weight."""
     n_steps, batch = indices.shape
-    weights = torch.full((n_steps, batch), 1 / batch)
+    weights = torch.full((n_steps, batch), 1 / batch, dtype=torch.float64)
     return Plan(indices, weights, augment.draw(strategy, n_steps, batch, generator))

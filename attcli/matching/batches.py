@@ -15,7 +15,7 @@ GROUP_VALUES = {"cpu": 1, "cuda": 4096 * 3 * 32 * 32}
 
 @dataclass(frozen=True)
 class Plan:
-    """The draws of one outer iteration: indices (N, B), weights (N, B), the augmentation of each of the N steps.
+    """The draws of one outer iteration: indices (N, B), weights f64 (N, B), the augmentation of each of the N steps.
 
     mirrored: which images of a batch are mirrored before that, bool (N, B); None for none of them.
     """
@@ -71,7 +71,7 @@ def plan(
     chunks = -(-images // batch)
     missing = chunks * batch - images if short_first else 0
     indices = torch.zeros((n_steps, batch), dtype=torch.long)
-    weights = torch.zeros((n_steps, batch))
+    weights = torch.zeros((n_steps, batch), dtype=torch.float64)
     order = indices[:0]
     for step in range(n_steps):
         chunk = step % chunks

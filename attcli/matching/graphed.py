@@ -41,7 +41,8 @@ def record(function: Callable[..., tuple[Tensor | None, ...]], inputs: tuple[Ten
     graph = torch.cuda.CUDAGraph()
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*CUDA Graph is empty.*")
-        with torch.cuda.graph(graph):
+        # Meanwhile another thread may pin memory for draws that it reads ahead: only this thread's calls are looked at.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             outputs = function(*kept)
     return Recording(graph, kept, outputs)
 

@@ -102,8 +102,10 @@ def _step_functions(inputs: Inputs, batch: int) -> StepFunctions:
         images=batch * settings.iterations * settings.spans,
         dtype=inputs.images.dtype,
     )
-    build = inputs.architecture.build
-    return execution.step_functions(inputs.student, build, work, inputs.images.device, how.execution, how.micro_batch)
+    build, alone = inputs.architecture.build, inputs.team.size == 1  # none of a team may choose other slices by itself
+    return execution.step_functions(
+        inputs.student, build, work, inputs.images.device, how.execution, how.micro_batch, halving=alone
+    )
 
 
 def facts(step: int, expert: int = -1, epoch: int = -1) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class Distill(with_options("objective", "parameterisation", "storage")):  # type
         gt=0,
         le=1,
         description="share of each class's images that are distilled; the others (with ranked, the hardest) train "
-        "students too, but never change",
+        "students too, but never change, nor do their learned labels",
     )
     label_epoch: NonNegativeInt | None = Field(
         None, description="the experts' epoch whose networks judge and label the initial images; default: the last"

@@ -264,8 +264,12 @@ class Settings(Section):
 
     @property
     def read_epochs(self) -> int:
-        """The epochs of an expert that distilling reads: those it matches, and the one that judges initial images."""
-        return max(self.matched_epochs, self.label_epoch or 0)
+        """The epochs of an expert that distilling reads.
+
+        They are those it matches, the one that judges initial images, and, where experts look at images, the last one.
+        """
+        looked = self.distill.objective == "trajectory" and self.distill.emphasis == "cam"
+        return max(self.matched_epochs, self.label_epoch or 0, self.epochs if looked else 0)
 
 
 CONTENT = ("seed", "prepare", "network", "buffer", "distill", "evaluate")

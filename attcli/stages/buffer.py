@@ -192,9 +192,12 @@ def _train_own(run: Run, trainer: "_Trainer", folder: Path, to: Path, own: list[
 
 
 def _short(met: list[int], batch: int) -> int:
-    """The images of a short batch, if epochs of so many images leave one: of a single image, if one does."""
-    left = {count % batch for count in met} - {0}
-    return 1 if 1 in left else max(left, default=0)
+    """The images of a short batch, if epochs of so many images leave one: of a single image, if one does.
+
+    An epoch of fewer images than a batch is one batch.
+    """
+    left = {count % min(batch, count) for count in met} - {0}
+    return 1 if 1 in {*left, *met} else max(left, default=0)
 
 
 class _Trainer:
@@ -213,12 +216,11 @@ class _Trainer:
         student = execution.student(self._architecture.build, self._device, wanted.precision)
         execution.set_precision(wanted.precision)
         met = [self._met(epoch) for epoch in range(run.settings.epochs)]
-        batch = min(wanted.batch, *met)
         work = execution.Work(
             image=tuple(self._images.shape[1:]),
             classes=self._architecture.classes,
-            batch=batch,
-            short=_short(met, batch),
+            batch=min(wanted.batch, max(met)),
+            short=_short(met, wanted.batch),
             images=sum(met) * wanted.experts * trainers.gradients(wanted.trainer),
             dtype=self._dtype,
         )

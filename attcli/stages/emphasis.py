@@ -66,7 +66,7 @@ class Emphasis:
         distill = self.settings.distill
         generator = runtime.stream(self.settings.seed_of("distill"), "emphasis", iteration)
         expert = int(torch.randint(len(self.experts), (), generator=generator))
-        epoch = self.settings.read_epochs
+        epoch = self.settings.epochs
         theta = torch.from_numpy(self.experts.rows(expert, (epoch, epoch))[0]).to(images)
         classes = labels.argmax(dim=1) if labels.is_floating_point() else labels
         student = calibrated(self.student, theta, images)

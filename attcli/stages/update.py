@@ -71,7 +71,7 @@ class Updates:
     """Applies slopes to states, by the settings of `distill`.
 
     A loss above `max_loss` rejects the update (DATM). What is not finite skips it. In both cases nothing moves, and
-    what the objective remembers stays as it was. Frozen images never move.
+    what the objective remembers stays as it was. Frozen images never move, nor do their learned labels.
     """
 
     def __init__(self, settings: Distill, coding: Coding) -> None:
@@ -109,7 +109,10 @@ class Updates:
             counts["lr_projected"] += 1
             learned[LR] = learned[LR].clamp(min=settings.min_lr)
         coded = Coded({name: learned[name] for name in state.averages}, state.coded().constants)
-        learned |= self._held(state, state.learned, self._coding.parameterisation.project(coded).learned)
+        of_images = {**self._coding.parameterisation.project(coded).learned}
+        if LOGITS in learned:
+            of_images[LOGITS] = learned[LOGITS]
+        learned |= self._held(state, state.learned, of_images)
         averages = {n: self._averaged(average, learned[n]) for n, average in state.averages.items()}
         iteration = state.iteration + 1
         constants = {**state.constants, **({} if LOGITS in learned else {LABELS: slope.labels})}
@@ -132,11 +135,15 @@ class Updates:
         return pace if every is None else replace(pace, rate=pace.rate * 0.5 ** (iteration // every))
 
     def _held(self, state: State, before: Tensors, after: Tensors) -> Tensors:
-        """The tensors after an update, those of frozen images as they were before."""
+        """The tensors after an update, those of frozen images and their labels as they were before."""
         if FROZEN not in state.constants:
             return after
-        mask = state.constants[FROZEN].view(-1, self._coding.parameterisation.images_per_unit)[:, 0].bool()
-        return {name: torch.where(mask.view(-1, *(1,) * (x.dim() - 1)), before[name], x) for name, x in after.items()}
+        images = state.constants[FROZEN].bool()
+        units = images.view(-1, self._coding.parameterisation.images_per_unit)[:, 0]
+        masks = {
+            name: (images if name == LOGITS else units).view(-1, *(1,) * (x.dim() - 1)) for name, x in after.items()
+        }
+        return {name: torch.where(masks[name], before[name], x) for name, x in after.items()}
 
     def _refitted(self, learned: Mapping[str, Tensor], iteration: int) -> dict[str, dict[str, Tensor]]:
         """The scales that are fitted anew after so many iterations."""

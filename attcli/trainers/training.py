@@ -138,7 +138,7 @@ def train_epoch(
     for i, place in enumerate(drawn.indices):
         index = place if among is None else among[place]
         x = augment.apply(drawn.augmentations[i], images[index])
-        p, w = probabilities(labels[index], classes).to(x), drawn.weights[i]
+        p, w = probabilities(labels[index], classes).to(x), drawn.weights[i].to(x)
         size = min(batch, count - i * batch)
         if cutmix:
             x, p = mixed(x, p, size, cutmix, generator)

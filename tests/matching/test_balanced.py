@@ -18,7 +18,7 @@ def test_as_many_of_each_class_and_each_image_once_before_any_twice(batch: int) 
     for passes in range(9 * batch // 12):
         of_passes = torch.stack([drawn[drawn // 3 == c][3 * passes : 3 * passes + 3] for c in range(4)])
         assert sorted(of_passes.flatten().tolist()) == list(range(12))
-    assert torch.allclose(plan.weights.sum(dim=1), torch.ones(9))
+    assert torch.allclose(plan.weights.sum(dim=1), torch.ones(9).double())
 
 
 def test_fewer_images_than_classes_come_from_different_classes_that_take_turns() -> None:

@@ -4,8 +4,10 @@ import os
 import shutil
 import sysconfig
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from attcli.matching import adjoint, batches, engine, select
 from attcli.matching.batches import Plan
 from attcli.matching.compare import Compared
 from attcli.matching.compiled import Compiled
-from attcli.matching.graphed import Graphed
+from attcli.matching.graphed import Graphed, record
 from attcli.matching.microbatch import MicroBatched, sliced
 from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student, has_batch_statistics
@@ -129,6 +131,22 @@ def test_graphs_are_exact(made, soft: bool) -> None:
     assert_exact(found, graphed, "adjoint", STEPS)
     assert_exact(found, MicroBatched(graphed, 2), "adjoint", 4)
     assert_exact(found, graphed, "adjoint", 3)
+
+
+def test_a_capture_bears_what_other_threads_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By stand-ins: the default mode forbids other threads to pin memory while a graph is captured."""
+    modes: list[str] = []
+
+    def graph(captured: object, *, capture_error_mode: str = "global") -> AbstractContextManager[None]:
+        modes.append(capture_error_mode)
+        return nullcontext()
+
+    stand_ins = {"Stream": MagicMock(), "current_stream": MagicMock(), "CUDAGraph": MagicMock(), "graph": graph}
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    monkeypatch.setattr(torch.cuda, "stream", lambda side: nullcontext())
+    assert record(lambda x: (2 * x,), (torch.ones(2),)).outputs[0].tolist() == [2, 2]
+    assert modes == ["thread_local"]
 
 
 @GPU

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from attcli.matching import select, window
+from attcli.matching.balanced import balanced
 from attcli.matching.batches import pack, plan, probabilities, unpack
 from attcli.matching.parameters import Layout, vector
 from attcli.networks import Architecture
@@ -54,7 +55,7 @@ def test_every_pass_of_a_plan_is_a_permutation_with_a_short_last_batch() -> None
         kept = drawn.weights[begin : begin + 3] > 0
         assert sorted(drawn.indices[begin : begin + 3][kept].tolist()) == list(range(7))
     assert kept.sum(dim=1).tolist() == [3, 3, 1]
-    assert torch.allclose(drawn.weights.sum(dim=1), torch.ones(8))
+    assert torch.allclose(drawn.weights.sum(dim=1), torch.ones(8).double())
     assert drawn.indices[0].tolist() != drawn.indices[3].tolist()
 
 
@@ -64,9 +65,20 @@ def test_a_students_short_batch_comes_first_in_every_pass() -> None:
     assert kept.sum(dim=1).tolist() == [1, 3, 3] * 2
     for begin in (0, 3):
         assert sorted(drawn.indices[begin : begin + 3][kept[begin : begin + 3]].tolist()) == list(range(7))
-    assert torch.allclose(drawn.weights.sum(dim=1), torch.ones(6))
+    assert torch.allclose(drawn.weights.sum(dim=1), torch.ones(6).double())
     whole = (plan(6, 3, 4, "none", stream(0, "x"), short_first=first) for first in (False, True))
     assert len({tuple(found.indices.flatten().tolist()) for found in whole}) == 1
+
+
+def test_weights_are_exact_in_float64_and_rounded_once_in_float32() -> None:
+    plans = [plan(7, 3, 3, "none", stream(0, "x")), plan(7, 6, 3, "none", stream(0, "x"), mirrors="pairs")]
+    plans.append(balanced(12, 3, 3, 4, "none", stream(0, "x")))
+    found = {weight for drawn in plans for weight in drawn.weights.flatten().tolist()}
+    assert found == {0, 1 / 6, 1 / 3, 1 / 2, 1}
+    for drawn in plans:
+        for row in drawn.weights:
+            count = int(row.count_nonzero())
+            assert torch.equal(row[row > 0].float(), torch.full((count,), 1 / count, dtype=torch.float32))
 
 
 def test_a_batch_larger_than_the_set_is_the_set() -> None:

@@ -15,6 +15,9 @@ from torch.func import functional_call
 from attcli import augment
 from attcli.errors import UserError
 from attcli.matching.batches import Plan
+from attcli.matching.halving import Halving
+from attcli.objectives.real_images import RealImages
+from attcli.ranks import Team
 from attcli.stages import continued, distill, identity, inputs, pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, experts, history, states, synthetic
@@ -78,6 +81,15 @@ CYCLIC = {"student_batches": "cyclic", "student_start": "fixed", "batch_syn": 10
 OWN_RATES = {**CYCLIC, "student_rates": "each"}
 GIVEN = {**BY_ADAM, "student_lr": 0.003}
 """Students whose learning rate is not the set's."""
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_no_process_of_a_team_halves_its_slices_of_real_images_alone(size: int, make_run: Callable[..., Run]) -> None:
+    run = make_run(**CHANGES)
+    pipeline.prepare(run)
+    loop, _ = distill.begin(run, inputs.read_dataset(run), experts.Experts([]))
+    of_team = RealImages(replace(loop.objective._inputs, team=Team(size=size)))
+    assert isinstance(of_team._step_functions, Halving) == (size == 1)
 
 
 @pytest.mark.parametrize(

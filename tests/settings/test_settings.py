@@ -204,6 +204,33 @@ def test_published_values_of_att_on_cifar10() -> None:
     assert values["prepare.normalise"] == "zca"
 
 
+def test_mtts_recipes_are_those_that_its_author_gave() -> None:
+    names = ("syn_steps", "expert_epochs", "max_start_epoch", "lr_img", "lr_lr", "lr_init", "batch_syn")
+    by_ipc = {
+        "cifar10/ipc1": (50, 2, 2, 100, 1e-7, 0.01, None),
+        "cifar10/ipc10": (30, 2, 20, 100, 1e-5, 0.001, None),
+        "cifar10/ipc50": (30, 2, 40, 1000, 1e-5, 0.001, None),
+        "cifar100/ipc10": (20, 2, 20, 1000, 1e-5, 0.01, None),
+        "cifar100/ipc50": (80, 2, 40, 1000, 1e-5, 0.01, 125),
+        "tinyimagenet/ipc1": (10, 2, 10, 10_000, 1e-4, 0.01, None),
+        "tinyimagenet/ipc10": (20, 2, 40, 10_000, 1e-4, 0.01, 200),
+        "tinyimagenet/ipc50": (20, 2, 40, 10_000, 1e-4, 0.01, 300),
+    }
+    whitened = {"cifar10/ipc1", "cifar10/ipc10", "cifar100/ipc50"}
+    for name, values in by_ipc.items():
+        recipe = all_recipes()[f"mtt/{name}"]
+        assert tuple(recipe.values[f"distill.{setting}"].value for setting in names) == values
+        assert recipe.values["prepare.normalise"].value == ("zca" if name in whitened else "literature")
+        assert not any(entry.doubt for entry in recipe.values.values())
+
+
+def test_students_by_adam_do_not_train_at_a_rate_for_sgd() -> None:
+    values = all_recipes()["att+real-loss/cifar10/ipc1"].settings()
+    assert values["distill.student_optimiser"] == "adam"
+    assert values["distill.student_lr"] == 0.001
+    assert values["distill.lr_lr"] == 0
+
+
 def test_the_repositorys_params_are_the_complete_digits_recipe() -> None:
     assert (REPOSITORY / "params.yaml").read_text() == params_of("att/digits/ipc1")
 

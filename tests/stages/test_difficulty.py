@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
+from attcli import runtime
 from attcli.errors import OutOfTimeError, UserError
+from attcli.matching.parameters import vector
 from attcli.scoring import difficulty as by_networks
-from attcli.stages import difficulty, distill, identity, inputs, pipeline
+from attcli.stages import buffer, difficulty, distill, identity, inputs, pipeline
 from attcli.stages.run import Run, differences
 from attcli.store import dataset, experts, states, synthetic
 from tests.matching.cases import case
@@ -69,6 +72,38 @@ def test_experts_on_a_curriculum_are_others_and_its_networks_are_trained_once(
     assert by_gradients.min() > 0
     assert len(list(run.settings.runtime.work_dir.glob("difficulty-*"))) == 2  # as it takes longer, it is apart
     assert np.corrcoef(found, forgotten)[0, 1] > 0.3  # both say how hard images are
+
+
+def test_a_short_batch_of_a_later_epoch_has_its_own_statistics(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    """Of 300 images the first epoch takes 150, which are one batch; the second one has batches of 256 and of 44."""
+    np.savetxt(tmp_path / "scores.txt", np.arange(300) % 7)
+    few: dict[str, object] = {"prepare__limit_per_class": 30, "prepare__validation": 0, "network__arch": "convnetbn"}
+    easy = {**EASY, "buffer__difficulty": str(tmp_path / "scores.txt"), "buffer__curriculum_start": 0.5}
+    run = make_run(**few, **easy, buffer__curriculum_growth=1, buffer__experts=1, buffer__augment="none")
+    pipeline.buffer(run)
+    data, rows = dataset.read(run.dataset), experts.read(experts.path(run.experts, 0))[1].parameters
+    architecture = inputs.architecture(run.settings.network, data.about)
+    curriculum = difficulty.curriculum(run, data)
+    assert curriculum is not None
+    assert [curriculum.count(epoch) for epoch in (0, 1)] == [150, 300]
+    images = data.network_inputs("train", torch.device("cpu"), torch.float32)
+    generator = runtime.stream(run.settings.seed_of("buffer"), "expert-epoch", 0, 1)
+    module, met = architecture.build(), curriculum.epoch(1)
+    nn.utils.vector_to_parameters(torch.from_numpy(rows[1].copy()), module.parameters())
+    descent = torch.optim.SGD(module.parameters(), lr=run.settings.buffer.lr)
+    for index in met[torch.randperm(300, generator=generator)].split(256):
+        descent.zero_grad()
+        F.cross_entropy(module(images[index]), data.labels["train"][index]).backward()
+        descent.step()
+    assert np.abs(vector(module).numpy() - rows[2]).max() < 1e-5
+
+
+def test_only_a_batch_that_there_is_can_be_of_a_single_image() -> None:
+    assert buffer._short([150, 300], 256) == 44
+    assert buffer._short([150, 301], 256) == 45  # one more than twice the smallest epoch
+    assert buffer._short([150, 257], 256) == 1
+    assert buffer._short([1, 300], 256) == 1
+    assert buffer._short([300, 600], 300) == 0
 
 
 def test_a_file_of_scores_is_known_by_its_content(make_run: Callable[..., Run], tmp_path: Path) -> None:
@@ -134,6 +169,20 @@ def test_a_set_of_ranked_images_of_which_some_stay_as_they_are(
         assert float((moved[:, each // 2 :] > 0).float().mean()) > 0.5  # but those that no batch had
     mask = states.read(states.snapshots(run.snapshots)[-1], data.normaliser).constants["frozen"]
     assert mask.view(10, -1).tolist() == [[1] * (each // 2) + [0] * (each // 2)] * 10
+
+
+@pytest.mark.parametrize("more", [{}, {"distill__parameterisation": "multiformation"}])
+def test_learned_labels_of_images_that_stay_do_so_too(make_run: Callable[..., Run], more: dict[str, object]) -> None:
+    run = make_run(
+        **more, distill__ipc=2, distill__labels="learned", distill__distilled_share=0.5, distill__lr_labels=5
+    )
+    pipeline.buffer(run)
+    trajectories = inputs.open_experts(run, inputs.read_dataset(run))
+    loop, state = distill.begin(run, inputs.read_dataset(run), trajectories)
+    after, _ = loop.iterate(state, loop.spans.ahead(0))
+    trajectories.close()
+    moved = (after.labels != state.labels).any(dim=1)
+    assert torch.equal(moved, ~state.constants["frozen"].bool())
 
 
 def _first_state(run: Run, data: dataset.Dataset) -> torch.Tensor:

@@ -12,6 +12,7 @@ from attcli.stages import distill, inputs, pipeline
 from attcli.stages.emphasis import SINCE, WEIGHTS
 from attcli.stages.run import Run
 from attcli.store import artefact, states, synthetic
+from attcli.store.experts import Experts
 
 LOOKING: dict[str, object] = {"distill__emphasis": "cam", "distill__emphasis_every": 4, "distill__syn_steps": 3}
 
@@ -45,6 +46,27 @@ def test_the_gradient_in_the_images_alone_is_weighted(make_run: Callable[..., Ru
     assert [int(each.memory[SINCE]) for each in later] == [0, 0, 0, 0, 4]
     assert torch.equal(later[3].memory[WEIGHTS], weights)
     assert not torch.equal(later[4].memory[WEIGHTS], weights)
+
+
+def test_experts_look_as_they_are_at_the_end_of_their_training(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, plain = (make_run(**{**LOOKING, **more}, buffer__epochs=5) for more in ({}, {"distill__emphasis": "none"}))
+    assert plain.settings.read_epochs == plain.settings.matched_epochs == 3  # their identity is as it was
+    assert run.settings.read_epochs == 5
+    pipeline.buffer(run)
+    loop, state = begun(run)
+    asked: list[tuple[float, float]] = []
+    rows = Experts.rows
+
+    def seen(experts: Experts, expert: int, epochs: tuple[float, float]) -> object:
+        asked.append(epochs)
+        return rows(experts, expert, epochs)
+
+    drawn = loop.spans.ahead(0)
+    monkeypatch.setattr(Experts, "rows", seen)
+    loop.iterate(state, drawn)
+    assert asked == [(5, 5)]
 
 
 def test_a_distillation_that_is_resumed_has_the_same_weights(make_run: Callable[..., Run], tmp_path: Path) -> None:

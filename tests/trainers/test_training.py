@@ -46,6 +46,20 @@ def test_epochs_are_those_of_torch(momentum: float, weight_decay: float) -> None
     assert torch.allclose(theta, vector(module), atol=1e-6)
 
 
+def test_an_epoch_in_float64_is_that_of_torch_in_float64() -> None:
+    torch.manual_seed(0)
+    module = Architecture("convnet", 1, 3, 8, {"width": 4, "depth": 2}).build().double()
+    theta, images = vector(module), IMAGES.double()
+    options = {"classes": 3, "batch": 7, "strategy": "none", "generator": stream(0, "a")}
+    train_epoch(Student.of(module), theta, Optimiser(0.1, 0.0, 0.0), images, LABELS, **options)
+    reference = torch.optim.SGD(module.parameters(), lr=0.1)
+    for index in torch.randperm(10, generator=stream(0, "a")).split(7):
+        reference.zero_grad()
+        nn.functional.cross_entropy(module(images[index]), LABELS[index]).backward()
+        reference.step()
+    assert torch.allclose(theta, vector(module), rtol=0, atol=1e-13)
+
+
 @pytest.mark.parametrize("name", registry.names("trainer"))
 def test_trainers_take_as_many_gradients_per_step_as_they_say(name: str) -> None:
     class Counting(Student):
