@@ -202,16 +202,25 @@ def datasets(file: h5py.File, allowed: str, size: int) -> dict[str, h5py.Dataset
     Names have to match the pattern `allowed`. Links, data outside the file, virtual datasets, filters, types that are
     no numbers, and arrays that claim more bytes than the file's `size` are refused.
     """
+    pattern = re.compile(allowed)
     by_name: dict[str, h5py.Dataset] = {}
-    _walk(file, "", re.compile(allowed), by_name)
+    for number, (name, array) in enumerate(_entries(file, ""), start=1):
+        if number > MOST_NAMES:  # also where few groups name each other again and again
+            raise BadFileError("it holds more than it should")
+        if array is None:
+            continue
+        if not pattern.fullmatch(name):
+            raise BadFileError(f"{name} does not belong there")
+        by_name[name] = _plain(array, name)
     claimed = sum(dataset.dtype.itemsize * math.prod(dataset.shape) for dataset in by_name.values())
     if claimed > size:
         raise BadFileError(f"its arrays claim {claimed} bytes, it has {size}")
     return by_name
 
 
-def _walk(group: h5py.Group, prefix: str, allowed: re.Pattern[str], by_name: dict[str, h5py.Dataset]) -> None:
-    if prefix.count("/") > DEEPEST or group.id.get_num_objs() + len(by_name) > MOST_NAMES:
+def _entries(group: h5py.Group, prefix: str) -> Iterator[tuple[str, h5py.Dataset | None]]:
+    """Each array below a group with its name, and each group with None, as they are met; BadFileError for links."""
+    if prefix.count("/") > DEEPEST or group.id.get_num_objs() > MOST_NAMES:
         raise BadFileError("it holds more than it should")
     for index in range(group.id.get_num_objs()):
         raw = group.id.get_objname_by_idx(index)
@@ -220,9 +229,10 @@ def _walk(group: h5py.Group, prefix: str, allowed: re.Pattern[str], by_name: dic
             raise BadFileError(f"{name} is a link")
         kind = group.id.get_objtype_by_idx(index)
         if kind == low.h5g.GROUP:
-            _walk(group[raw], f"{name}/", allowed, by_name)
-        elif kind == low.h5g.DATASET and allowed.fullmatch(name):
-            by_name[name] = _plain(group[raw], name)
+            yield name, None
+            yield from _entries(group[raw], f"{name}/")
+        elif kind == low.h5g.DATASET:
+            yield name, group[raw]
         else:
             raise BadFileError(f"{name} does not belong there")
 

@@ -127,6 +127,18 @@ def circle(file: Any) -> None:
     group["again"] = group
 
 
+def fanning(file: Any) -> None:
+    """Four groups in each other, each under 120 names: 120**4 ways to the last one in a small file."""
+    whole(file)
+    names = [f"n{number}" for number in range(120)]
+    group = file
+    for _ in range(4):
+        below = group.create_group(names[0])
+        for name in names[1:]:
+            group[name] = below
+        group = below
+
+
 def steering(file: Any) -> None:
     whole(file)
     file.create_dataset("\x1b]0;owned\x07\u202e", data=np.zeros(3))
@@ -158,6 +170,7 @@ FILLS: dict[str, tuple[Fill, str]] = {
     "many names": (many, "it holds more than it should"),
     "deep groups": (deep, "it holds more than it should"),
     "a group in itself": (circle, "it holds more than it should"),
+    "groups in each other": (fanning, "it holds more than it should"),
     "a name that steers": (steering, "does not belong there"),
 }
 
