@@ -168,8 +168,8 @@ def locked(folder: Path, wait: Callable[[], bool] | None = None, work: str | Non
     """Hold `folder` for this process alone; the system frees it on any death. A process may hold it several times.
 
     Where another process holds it: UserError, or, with `wait`, this one waits for as long as `wait()` is true or until
-    it raises an error. With `work`, a line that names what is done in the folder, it waits only for a process that named
-    the same.
+    it raises an error. With `work`, a line that names what is done in the folder, it waits only for a process that
+    named the same.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
