@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 import h5py
 
+from attcli import signals
 from attcli.errors import UserError
 
 low: Any = h5py
@@ -113,10 +114,15 @@ def written(path: Path, unsealed: str | None = None) -> Iterator[h5py.File]:
     with path.open("w+b", buffering=0) as raw:
         careful = _Careful(raw)
         try:
-            with low.File(careful, "w", libver="earliest") as file:
+            file = low.File(careful, "w", libver="earliest")
+            try:
                 yield file
-                file.flush()
-                start, length = _extent(file, unsealed)
+                with signals.held():
+                    file.flush()
+                    start, length = _extent(file, unsealed)
+            finally:
+                with signals.held():  # an exception in the midst of closing leaves HDF5 unable to close the file at all
+                    file.close()
         except (OSError, RuntimeError) as error:
             raise careful.error or error from None
         if careful.error:
