@@ -21,9 +21,10 @@ from attcli.store.lines import entry_of, line_of
 class Growing:
     """`NAME.rows` holds raw numbers, `NAME.jsonl` a line per row, and `NAME.velocity-N` the momentum after row N.
 
-    A row counts once its line is complete and both fit their digests, so a process may be killed at any moment, and the power
-    may fail: on opening, what does not fit at the end is cut off, and trained again. With `momentum`, a row after which
-    the momentum is not known is cut off too; the momentum of the last two rows is kept, and that of a finished expert.
+    A row counts once its line is complete and both fit their digests, so a process may be killed at any moment, and
+    the power may fail: on opening, what does not fit at the end is cut off, and trained again. With `momentum`, a row
+    after which the momentum is not known is cut off too; the momentum of the last two rows is kept, and that of a
+    finished expert.
     """
 
     def __init__(self, file: Path, dtype: np.dtype[Any], *, momentum: bool = False) -> None:

@@ -13,12 +13,14 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from attcli import signals
 from attcli.errors import UserError
@@ -250,6 +252,12 @@ def _plain(dataset: h5py.Dataset, name: str) -> h5py.Dataset:
     if dataset.shape is None or dataset.dtype.kind not in "fiu" or not dataset.dtype.isnative or dataset.dtype.shape:
         raise BadFileError(f"{name} holds no plain numbers")
     return dataset
+
+
+def read(path: Path, arrays: Mapping[str, h5py.Dataset]) -> dict[str, NDArray[Any]]:
+    """Whole arrays of a file, by name. UserError where there is too little memory for them."""
+    require_memory(path, arrays.values())
+    return {name: np.asarray(array[()]) for name, array in arrays.items()}
 
 
 def require_memory(path: Path, arrays: Iterable[h5py.Dataset]) -> None:
