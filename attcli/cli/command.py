@@ -244,7 +244,7 @@ def seconds(text: str, flag: str) -> float:
             duration = sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)([dhms])", text))
         else:
             duration = float(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         duration = 0.0
     if not 0 < duration < float("inf"):
         raise UserError(f"{flag} {text}: write it as 90s, 30m, 2h, 1h30m, 1d or 1:30:00")

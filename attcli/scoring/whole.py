@@ -6,7 +6,6 @@ and the features and counts by which baselines select some of them.
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,9 @@ from attcli.scoring.forgetting import Presentations
 from attcli.scoring.networks import Networks
 from attcli.scoring.protocol import Protocol
 from attcli.scoring.real import Real
+from attcli.store import npz
 from attcli.store.files import atomic, set_aside
+from attcli.store.hdf5 import BadFileError
 
 PURPOSE = "whole"
 """The purpose in the keys of all draws of these trainings."""
@@ -65,11 +66,11 @@ class Whole:
         if not path.exists():
             return None
         try:
-            with path.open("rb") as raw, np.load(raw) as file:
-                theta, forgotten = torch.from_numpy(file["theta"]), torch.from_numpy(file["forgotten"])
+            kept = npz.read(path)
+            theta, forgotten = torch.from_numpy(kept["theta"]), torch.from_numpy(kept["forgotten"])
             if len(forgotten) != len(self.real.train_labels) or theta.dtype != self.networks.dtype:
-                raise ValueError("it is of other images or of another precision")
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+                raise BadFileError("it is of other images or of another precision")
+        except (BadFileError, KeyError, TypeError) as error:
             set_aside(path, error)
             return None
         return Trained(theta.to(self.networks.device), forgotten)

@@ -12,7 +12,7 @@ from typing import Any
 from loguru import logger
 
 from attcli import ranks
-from attcli.errors import UserError, brief
+from attcli.errors import OutOfTimeError, UserError, brief
 from attcli.ranks import Ranks
 from attcli.settings import Settings
 from attcli.settings.layers import values_of
@@ -68,6 +68,12 @@ class Run:
     def out_of_time(self) -> bool:
         """Whether the time limit, in seconds since this invocation began, is over."""
         return self.time_limit is not None and time.monotonic() - self.begun > self.time_limit
+
+    def _goes_on_waiting(self) -> bool:
+        """True while this run may wait for another process; OutOfTimeError where its time limit is over."""
+        if self.out_of_time():
+            raise OutOfTimeError("another attcli was still at the same work")
+        return True
 
     @property
     def _out(self) -> Path:
@@ -127,10 +133,10 @@ class Run:
         """The results' folder, held by this process alone, so that two runs never mix their results in it.
 
         Waits for a process that was given the same settings, and whose results are therefore these; UserError if one
-        with other settings holds the folder.
+        with other settings holds the folder, OutOfTimeError if the time limit ends meanwhile.
         """
         content = self.settings.model_dump(mode="json", exclude={"runtime"})
-        with locked(self._out, wait=lambda: not self.out_of_time(), work=artefact.fingerprint("all", 0, content, {})):
+        with locked(self._out, wait=self._goes_on_waiting, work=artefact.fingerprint("all", 0, content, {})):
             sweep(self._out)
             for results in (self.experts, self.snapshots):
                 if not (results / LOCK).exists():  # where there is one, it is another run's results folder as well
@@ -149,7 +155,7 @@ class Run:
     @contextmanager
     def working_at(self, folder: Path, stage: str) -> Iterator[Path]:
         """A stage's work folder alone, for work that is not published as it is. What the work takes is kept there."""
-        with locked(folder, wait=lambda: not self.out_of_time()):
+        with locked(folder, wait=self._goes_on_waiting):
             for part in (folder, folder / "snapshots", folder / "history"):
                 sweep(part)
             if self.fresh == stage:

@@ -253,9 +253,7 @@ def read(path: Path, kind: str, maker: str, covered: tuple[str, ...] = ()) -> tu
     file, header = open_file(path, kind, maker)
     with file:
         try:
-            kept = datasets(file, kind, path)
-            hdf5.require_memory(path, kept.values())
-            arrays: Arrays = {name: np.asarray(dataset[()]) for name, dataset in kept.items()}
+            arrays: Arrays = hdf5.read(path, datasets(file, kind, path))
         except UNREADABLE as error:
             raise damaged(path, maker, error) from None
     if checksum(arrays, covered) != header.sha256:

@@ -124,6 +124,9 @@ def test_a_file_of_scores_is_known_by_its_content(make_run: Callable[..., Run], 
     (tmp_path / "words.txt").write_text("easy\nhard\n")
     with pytest.raises(UserError, match=r"words.txt does not hold scores of images"):
         difficulty.scores(make_run(buffer__difficulty=str(tmp_path / "words.txt")), data)
+    (tmp_path / "archive.npy").write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(UserError, match=r"archive.npy does not hold scores of images"):
+        difficulty.scores(make_run(buffer__difficulty=str(tmp_path / "archive.npy")), data)
     missing = make_run(buffer__curriculum="easy-first", buffer__difficulty="el2")
     with pytest.raises(
         UserError, match=r"buffer.difficulty el2 cannot be read .*buffer.difficulty to one of: el2n, grand, forgetting"
@@ -232,7 +235,9 @@ def test_a_time_limit_keeps_what_networks_have_said(
             difficulty.scores(replace(run, time_limit=0.0), data)
         assert len(trained) == limited  # one under any limit
     (folder,) = run.settings.runtime.work_dir.glob("difficulty-*")
-    (folder / "network-0001.npz").write_bytes(b"damaged")
+    content = bytearray((folder / "network-0001.npz").read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] ^= 1  # it calls itself encrypted
+    (folder / "network-0001.npz").write_bytes(content)
     assert difficulty.scores(run, data).unique().tolist() == [(1 + 3 + 4) / 3]
     assert trained == [0, 1, 1, 2]
     assert list(folder.glob("network-0001.npz.damaged*"))
