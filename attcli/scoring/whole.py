@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from attcli import runtime
+from attcli.atomic import atomic
 from attcli.data.inputs import Inputs
 from attcli.data.normalise import chunk_size
 from attcli.errors import DivergedError
@@ -27,7 +28,7 @@ from attcli.scoring.networks import Networks
 from attcli.scoring.protocol import Protocol
 from attcli.scoring.real import Real
 from attcli.store import npz
-from attcli.store.files import atomic, set_aside
+from attcli.store.files import set_aside
 from attcli.store.hdf5 import BadFileError
 
 PURPOSE = "whole"

@@ -13,6 +13,7 @@ from loguru import logger
 from torch import Tensor
 
 from attcli import runtime
+from attcli.atomic import atomic
 from attcli.errors import DivergedError, OutOfTimeError, UserError
 from attcli.progress import track
 from attcli.scoring.difficulty import Judgement, combined, easiest_first, judged
@@ -24,7 +25,7 @@ from attcli.stages import identity, inputs
 from attcli.stages.interrupt import deferred
 from attcli.stages.run import Run
 from attcli.store import dataset, npz
-from attcli.store.files import atomic, set_aside
+from attcli.store.files import set_aside
 from attcli.store.hdf5 import BadFileError
 from attcli.trainers.curriculum import Curriculum
 

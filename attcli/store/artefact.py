@@ -20,10 +20,10 @@ import numpy as np
 from loguru import logger
 from numpy.typing import NDArray
 
+from attcli.atomic import atomic
 from attcli.errors import DamagedError, UserError
 from attcli.store import hdf5, headers
 from attcli.store.blocks import BlockDigests, digests_of
-from attcli.store.files import atomic
 from attcli.store.hdf5 import UNREADABLE, BadFileError
 
 SCHEMA = 2

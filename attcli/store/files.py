@@ -1,24 +1,21 @@
 """Files that are there whole or not at all, and folders that one process at a time works in."""
 
 import errno
-import fcntl
 import itertools
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from glob import escape
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 from loguru import logger
 
 from attcli import container
+from attcli.atomic import TEMPORARY, atomic
 from attcli.errors import UserError
 
-TEMPORARY = ".tmp"
 LOCK = ".lock"
 """The file in a folder that is locked by who works there."""
 
@@ -32,39 +29,6 @@ LOOK_SECONDS = 0.5
 """How often a process that waits for another one looks whether it is done."""
 
 
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; on leaving, it is synced to the disk and renamed to `path`.
-
-    Whatever goes wrong, nothing damaged has the name `path`. OSError names the file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
-    temporary = Path(name)
-    try:
-        with suppress(OSError):  # file systems without locks
-            fcntl.flock(handle, fcntl.LOCK_SH)  # until this process ends: see `sweep_killed`
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        error.filename = str(path)
-        raise
-    finally:
-        os.close(handle)
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """The process's file mode mask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def sweep(folder: Path) -> None:
     """Remove what killed processes had begun to write in `folder`, which has to be locked by this one.
 
@@ -72,14 +36,6 @@ def sweep(folder: Path) -> None:
     """
     for path in folder.glob(f".*{TEMPORARY}"):
         path.unlink(missing_ok=True)
-
-
-def sweep_killed(path: Path) -> None:
-    """Remove what killed processes had begun to write as `path`, in a folder where others may write meanwhile."""
-    for temporary in path.parent.glob(f".{escape(path.name)}.*{TEMPORARY}"):
-        with suppress(OSError), temporary.open("r+b") as file:  # NFS locks only what may be written
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error where somebody writes it
-            temporary.unlink(missing_ok=True)
 
 
 def set_aside(path: Path, reason: object) -> None:
@@ -118,14 +74,6 @@ def writable(folder: Path, setting: str) -> None:
     if container.kind() is not None:
         remedy = f"start the container with {inside}, or {remedy}"
     raise UserError(f"nothing can be kept in {folder}: {nearest} {what}; {remedy}")
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

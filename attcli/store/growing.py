@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from attcli.atomic import atomic
 from attcli.store.compact import Row
 from attcli.store.experts import Trajectory, row_digest
-from attcli.store.files import append_synced, atomic
+from attcli.store.files import append_synced
 from attcli.store.lines import entry_of, line_of
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attcli.atomic import atomic
 from attcli.store import artefact, npz
-from attcli.store.files import atomic, set_aside, write_text
+from attcli.store.files import set_aside, write_text
 from attcli.store.hdf5 import BadFileError
 
 KIND = "history"

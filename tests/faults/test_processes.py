@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from attcli import progress
+from attcli.atomic import atomic
 from attcli.errors import OutOfTimeError, UserError
 from attcli.stages import pipeline
 from attcli.stages.run import Run
 from attcli.store import synthetic
-from attcli.store.files import atomic
 from tests.conftest import settings_in
 from tests.stages.observed import contents
 from tests.store.held import hold

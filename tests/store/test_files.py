@@ -10,8 +10,9 @@ from typing import IO
 
 import pytest
 
+from attcli.atomic import atomic, sweep_killed
 from attcli.errors import UserError
-from attcli.store.files import atomic, link, locked, sweep, sweep_killed, write_text
+from attcli.store.files import link, locked, sweep, write_text
 from tests.store.held import hold
 
 
