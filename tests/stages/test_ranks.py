@@ -1,8 +1,6 @@
 """Several processes share a command's work, and the results are the bytes that one process makes."""
 
-import errno
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -10,16 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 
-from attcli import ranks, runtime
+from attcli import ranks
 from attcli.cli.command import MORE_IS_LEFT
 from attcli.errors import UserError
-from attcli.stages import buffer, jobs
 from attcli.stages.run import Run
 from attcli.store import artefact, synthetic
 from tests.conftest import SMALL, settings_in
@@ -235,38 +230,6 @@ def test_what_one_process_lacks_is_said_by_the_first(tmp_path: Path) -> None:
     assert "dataset.h5 is missing" in said
     assert "(process 1 of 2)" in said
     finished(other, code=2)
-
-
-FULL_DISK = OSError(errno.ENOSPC, "No space left on device", "work/x")
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (FULL_DISK, "work/x: No space left on device; fix that and run it again: what was finished is kept"),
-        (MemoryError(), "auto has too little memory (MemoryError); choose smaller batches"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes. GPU"), "auto has too little memory"),
-    ],
-    ids=["disk", "memory", "torch's memory"],
-)
-def test_a_full_disk_or_memory_of_another_process_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
-) -> None:
-    def share(*_: object) -> None:
-        raise error
-
-    stopped: list[bool] = []
-    me: Any = SimpleNamespace(ask_to_stop=lambda: stopped.append(True))
-    order = {**jobs._of_run(Run(settings_in(tmp_path))), "stage": "buffer", "details": {}}
-    monkeypatch.setattr(buffer, "share", share)
-    monkeypatch.setattr(runtime, "configure", lambda *_: None)
-    assert said in str(jobs._done(order, jobs.Job(me, 0)))
-    assert stopped == [True]
-    with pytest.raises(UserError, match=re.escape(said)):
-        jobs._done(order, jobs.Job(me, 0, in_step=True))
-    error = RuntimeError("a mistake of ours")
-    with pytest.raises(RuntimeError, match="a mistake of ours"):
-        jobs._done(order, jobs.Job(me, 0))
 
 
 def test_all_processes_score_by_the_protocol_that_was_asked_for(tmp_path: Path) -> None:
