@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from attcli.cli import INTERRUPTED, MORE_IS_LEFT, discard, raise_interrupts
-from attcli.errors import OutOfTimeError, SignalledError, UserError
+from attcli.errors import OutOfTimeError, SignalledError, UserError, of_the_system
 
 if TYPE_CHECKING:
     from attcli.settings import Resolved
@@ -38,8 +38,7 @@ def reporting() -> Iterator[None]:
     except OSError as error:
         if error.errno is None:
             raise
-        place = f"{error.filename}: " if error.filename else ""
-        complain(f"attcli: {place}{error.strerror}; fix that and run it again: what was finished is kept")
+        complain(f"attcli: {of_the_system(error)}")
         raise typer.Exit(USER_ERROR) from None
     except SignalledError:
         complain("attcli: stopped by a signal; what is done is saved, run it again to go on")
@@ -163,7 +162,8 @@ def _staged(run: "Run", name: str, act: Callable[[ModuleType, "Run"], Any] | Non
     from loguru import logger
 
     from attcli import runtime
-    from attcli.matching.halving import is_out_of_memory, told
+    from attcli.matching.halving import is_out_of_memory
+    from attcli.stages.failures import too_little_memory
 
     pipeline = import_module("attcli.stages.pipeline")
     raise_interrupts()
@@ -176,10 +176,7 @@ def _staged(run: "Run", name: str, act: Callable[[ModuleType, "Run"], Any] | Non
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            remedy = "choose smaller batches (distill.batch_syn, buffer.batch, evaluate.batch) or another device"
-            if name != "buffer" and run.settings.distill.engine == "unroll":
-                remedy = "set distill.engine=adjoint, which holds one step at a time"
-            raise UserError(f"{run.settings.runtime.device} has too little memory ({told(error)}); {remedy}") from None
+            raise too_little_memory(error, run, name) from None
     if run.out_of_time() and not pipeline.is_done(run, name):
         raise typer.Exit(MORE_IS_LEFT)
     return result

@@ -1,6 +1,6 @@
 """What a command says of a disk or a memory that is too small, in the same words in all processes that share it."""
 
-from attcli.errors import UserError
+from attcli.errors import UserError, of_the_system
 from attcli.matching.halving import is_out_of_memory, told
 from attcli.stages.run import Run
 
@@ -12,12 +12,6 @@ def of_the_machine(error: Exception, run: Run, stage: str) -> UserError | None:
     if isinstance(error, OSError) and error.errno is not None:
         return of_the_system(error)
     return None
-
-
-def of_the_system(error: OSError) -> UserError:
-    """The line for an error of the system, such as a full disk."""
-    place = f"{error.filename}: " if error.filename else ""
-    return UserError(f"{place}{error.strerror}; fix that and run it again: what was finished is kept")
 
 
 def too_little_memory(error: Exception, run: Run, stage: str) -> UserError:
