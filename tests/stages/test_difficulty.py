@@ -14,7 +14,7 @@ from attcli import runtime
 from attcli.errors import OutOfTimeError, UserError
 from attcli.matching.parameters import vector
 from attcli.scoring import difficulty as by_networks
-from attcli.stages import buffer, difficulty, distill, identity, inputs, pipeline
+from attcli.stages import difficulty, distill, expert_training, identity, inputs, pipeline
 from attcli.stages.run import Run, differences
 from attcli.store import dataset, experts, states, synthetic
 from tests.matching.cases import case
@@ -99,11 +99,11 @@ def test_a_short_batch_of_a_later_epoch_has_its_own_statistics(make_run: Callabl
 
 
 def test_only_a_batch_that_there_is_can_be_of_a_single_image() -> None:
-    assert buffer._short([150, 300], 256) == 44
-    assert buffer._short([150, 301], 256) == 45  # one more than twice the smallest epoch
-    assert buffer._short([150, 257], 256) == 1
-    assert buffer._short([1, 300], 256) == 1
-    assert buffer._short([300, 600], 300) == 0
+    assert expert_training.short_batch([150, 300], 256) == 44
+    assert expert_training.short_batch([150, 301], 256) == 45  # one more than twice the smallest epoch
+    assert expert_training.short_batch([150, 257], 256) == 1
+    assert expert_training.short_batch([1, 300], 256) == 1
+    assert expert_training.short_batch([300, 600], 300) == 0
 
 
 def test_a_file_of_scores_is_known_by_its_content(make_run: Callable[..., Run], tmp_path: Path) -> None:
