@@ -15,6 +15,7 @@ import torch
 from attcli import ranks
 from attcli.cli.command import MORE_IS_LEFT
 from attcli.errors import UserError
+from attcli.stages import pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, synthetic
 from tests.conftest import SMALL, settings_in
@@ -112,6 +113,29 @@ def test_a_distillation_resumes_on_another_number_of_processes(tmp_path: Path, a
     finished(python(tmp_path, *torchrun(4), *arguments("distill", tmp_path)))
     wanted, found = results(alone), results(tmp_path)
     assert found == {name: wanted[name] for name in wanted if not name.startswith("scores")}
+
+
+REMEMBERING: dict[str, dict[str, object]] = {
+    "ld": {"distill__objective": "label-distillation", "distill__along_patience": 1},
+    "clip": {"distill__objective": "real-loss", "distill__clip": 0.9, "distill__steps_before": 2},
+}
+"""Objectives that go on with a network, or with a length of the gradient, from one iteration to the next."""
+
+
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_what_an_objective_remembers_does_not_depend_on_the_number_of_processes(tmp_path: Path, name: str) -> None:
+    changes = {
+        **REMEMBERING[name],
+        "distill__spans": 1,
+        "distill__iterations": 3,
+        "distill__real_batch": 20,
+        "distill__label_init": "classes",
+    }
+    one, two = tmp_path / "one", tmp_path / "two"
+    pipeline.distill(Run(settings_in(one, **{**CHANGES, **changes})))
+    words = arguments("distill", two, **changes, runtime__workers=2)
+    finished(python(two, "-m", "attcli", *words))
+    assert results(two) == results(one)
 
 
 def pids(folder: Path) -> list[int]:
