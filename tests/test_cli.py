@@ -15,6 +15,7 @@ from attcli.cli import main, raise_interrupts
 from attcli.cli.command import seconds
 from attcli.settings.layers import names
 from attcli.settings.recipes import get
+from attcli.signals import SIGNALS
 from attcli.tables import beside_published
 from tests.conftest import SMALL, Cli
 
@@ -348,12 +349,14 @@ def test_ctrl_c_while_a_command_ends_leaves_its_exit_code(by_the_signal: bool, m
             signal.raise_signal(signal.SIGINT)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         monkeypatch.setattr("attcli.cli._command", interrupted)
         with pytest.raises(SystemExit) as ended:
             main()
         assert ended.value.code == 130
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # there is nothing left to interrupt
+        assert all(signal.getsignal(number) is signal.SIG_IGN for number in SIGNALS)  # nothing is left to interrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
