@@ -102,3 +102,9 @@ def optional(module: str, extra: str, purpose: str) -> Any:
         raise UserError(
             f"{purpose} need the package {package} ({error}); install it: pip install 'attcli[{extra}]'"
         ) from None
+
+
+def of_the_system(error: OSError) -> UserError:
+    """The line for an error of the system, such as a full disk."""
+    place = f"{error.filename}: " if error.filename else ""
+    return UserError(f"{place}{error.strerror}; fix that and run it again: what was finished is kept")

@@ -19,17 +19,12 @@ import torch
 
 from attcli import ranks
 from attcli.errors import SignalledError, UserError
+from attcli.signals import STOPPING
 
 T = TypeVar("T")
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """glibc's names for how much free memory at the heap's end, and how large a freed block, goes back to the system."""
-
-STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
-"""What batch systems send to let a process end in time."""
-
-SIGNALS = (signal.SIGINT, *STOPPING)
-"""What interrupts a stage."""
 
 _global_generator = Lock()
 """Held while torch's global generator is seeded: threads that build networks must not draw each other's numbers."""

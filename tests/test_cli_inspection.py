@@ -189,7 +189,7 @@ def completed(words: str) -> list[str]:
         ("attcli config ev", ["evaluate"]),
         ("attcli recipes diff att/digits/ipc1 mtt/digits/", ["mtt/digits/ipc1", "mtt/digits/ipc10"]),
         ("attcli config --diff mtt/digits/", ["mtt/digits/ipc1", "mtt/digits/ipc10"]),
-        ("attcli work --stage b", ["buffer"]),
+        ("attcli work --stage b", ["buffer", "baselines"]),
         ("attcli distill --device c", ["cpu", "cuda"]),
     ],
 )

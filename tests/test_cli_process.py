@@ -41,8 +41,12 @@ def test_an_interrupted_import_ends_the_command(module: str, tmp_path: Path) -> 
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("delay", [0.01, 0.03, 0.06, 0.1, 0.2, 0.4, 0.8, 1.6])
-def test_an_early_interruption_shows_no_traceback(delay: float, tmp_path: Path) -> None:
+EARLY = [(signal.SIGINT, delay) for delay in (0.01, 0.03, 0.06, 0.1, 0.2, 0.4, 0.8, 1.6)]
+EARLY += [(signal.SIGTERM, delay) for delay in (0.05, 0.4, 1.6)] + [(signal.SIGUSR1, 0.4)]
+
+
+@pytest.mark.parametrize(("number", "delay"), EARLY)
+def test_an_early_interruption_shows_no_traceback(number: signal.Signals, delay: float, tmp_path: Path) -> None:
     handled = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell may let it be ignored
     code = f"{handled}; from attcli.cli import main; print('begun', flush=True); main()"
     words = [sys.executable, "-c", code, "distill", *SETS, "--set", "distill.iterations=1000000"]
@@ -52,14 +56,14 @@ def test_an_early_interruption_shows_no_traceback(delay: float, tmp_path: Path) 
         assert process.stdout
         assert process.stdout.readline() == "begun\n"
         time.sleep(delay)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         try:
             _, said = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert process.returncode == 130
+    assert process.returncode == (130 if number == signal.SIGINT else 75)
     assert "Traceback" not in said
-    assert said.splitlines()[-1].startswith("attcli: interrupted")
+    assert said.splitlines()[-1].startswith("attcli: interrupted" if number == signal.SIGINT else "attcli: stopped")
 
 
 INTERRUPTED_ONCE_MORE = """

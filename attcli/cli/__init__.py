@@ -6,8 +6,13 @@ import sys
 from types import FrameType
 from typing import Any
 
+from attcli.signals import STOPPING
+
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended."""
+
+MORE_IS_LEFT = 75
+"""Exit code of a command that its time limit, SIGTERM or SIGUSR1 ended; the same command continues."""
 
 STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
@@ -25,6 +30,9 @@ def main() -> None:
     _replace_closed_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell lets its background jobs ignore it
         signal.signal(signal.SIGINT, _quit)
+    for number in STOPPING:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _leave)
     if os.environ.get("WORLD_SIZE", "1") != "1":
         from attcli.cli.several import among_others
 
@@ -62,6 +70,14 @@ def _quit(number: int, frame: FrameType | None) -> None:
         os._exit(INTERRUPTED)
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End at once, as `_quit` does, with the exit code that a batch system takes for "run it again"."""
+    try:
+        os.write(2, b"attcli: stopped before the work began; run it again\n")
+    finally:
+        os._exit(MORE_IS_LEFT)
+
+
 def raise_interrupts() -> None:
     """From here on Ctrl-C raises KeyboardInterrupt, as there is work to be saved."""
     if signal.getsignal(signal.SIGINT) is _quit:
@@ -76,8 +92,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _leave_nothing_to_interrupt() -> None:
     """Let the exit code of a command that has ended be its own, whatever signal still comes."""
-    if signal.getsignal(signal.SIGINT) in (_interrupt, _quit):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, *STOPPING):
+        if signal.getsignal(number) in (_interrupt, _quit, _leave):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _replace_closed_streams() -> None:

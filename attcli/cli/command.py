@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from attcli.cli import INTERRUPTED, discard, raise_interrupts
-from attcli.errors import OutOfTimeError, SignalledError, UserError
+from attcli.cli import INTERRUPTED, MORE_IS_LEFT, discard, raise_interrupts
+from attcli.errors import OutOfTimeError, SignalledError, UserError, of_the_system
 
 if TYPE_CHECKING:
     from attcli.settings import Resolved
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 USER_ERROR = 2
 SHARED = ("buffer", "distill", "evaluate")
 """The stages whose work several processes can share."""
-
-MORE_IS_LEFT = 75
-"""Exit code of a command that its time limit, SIGTERM or SIGUSR1 ended; the same command continues."""
 
 
 @contextmanager
@@ -41,8 +38,7 @@ def reporting() -> Iterator[None]:
     except OSError as error:
         if error.errno is None:
             raise
-        place = f"{error.filename}: " if error.filename else ""
-        complain(f"attcli: {place}{error.strerror}; fix that and run it again: what was finished is kept")
+        complain(f"attcli: {of_the_system(error)}")
         raise typer.Exit(USER_ERROR) from None
     except SignalledError:
         complain("attcli: stopped by a signal; what is done is saved, run it again to go on")
@@ -166,7 +162,8 @@ def _staged(run: "Run", name: str, act: Callable[[ModuleType, "Run"], Any] | Non
     from loguru import logger
 
     from attcli import runtime
-    from attcli.matching.halving import is_out_of_memory, told
+    from attcli.matching.halving import is_out_of_memory
+    from attcli.stages.failures import too_little_memory
 
     pipeline = import_module("attcli.stages.pipeline")
     raise_interrupts()
@@ -179,10 +176,7 @@ def _staged(run: "Run", name: str, act: Callable[[ModuleType, "Run"], Any] | Non
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            remedy = "choose smaller batches (distill.batch_syn, buffer.batch, evaluate.batch) or another device"
-            if name != "buffer" and run.settings.distill.engine == "unroll":
-                remedy = "set distill.engine=adjoint, which holds one step at a time"
-            raise UserError(f"{run.settings.runtime.device} has too little memory ({told(error)}); {remedy}") from None
+            raise too_little_memory(error, run, name) from None
     if run.out_of_time() and not pipeline.is_done(run, name):
         raise typer.Exit(MORE_IS_LEFT)
     return result
@@ -247,7 +241,7 @@ def seconds(text: str, flag: str) -> float:
             duration = sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)([dhms])", text))
         else:
             duration = float(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         duration = 0.0
     if not 0 < duration < float("inf"):
         raise UserError(f"{flag} {text}: write it as 90s, 30m, 2h, 1h30m, 1d or 1:30:00")

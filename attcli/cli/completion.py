@@ -6,6 +6,9 @@ from attcli.errors import UserError
 
 Complete = Callable[[str], list[str]]
 
+KEPT = ("prepare", "difficulty", "buffer", "distill", "evaluate", "baselines")
+"""The stages, and their parts, that have work folders of their own."""
+
 
 def _beginning(incomplete: str, names: Callable[[], Iterable[str]]) -> list[str]:
     """The names that begin like this; none where they can't be had, as nothing can be said while a line is typed."""
@@ -94,5 +97,5 @@ def devices(incomplete: str) -> list[str]:
 
 
 def stages(incomplete: str) -> list[str]:
-    """The stages."""
-    return _beginning(incomplete, lambda: ("prepare", "buffer", "distill", "evaluate"))
+    """What work is kept of."""
+    return _beginning(incomplete, lambda: KEPT)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -187,7 +188,7 @@ def diagnose(
 
         if metric not in (None, "l1", "l2"):
             raise UserError(f"--metric {metric}: choose l1 or l2")
-        if not all(part.strip().isdigit() for part in gammas.split(",")):
+        if not all(re.fullmatch("[0-9]{1,9}", part.strip()) for part in gammas.split(",")):
             raise UserError(f"--gammas {gammas}: write whole numbers, as 5,10,20")
         resolved = resolve_flags(given(runtime__artifacts=artifacts), None, None)
         history = file or resolved.settings.runtime.artifacts / "history.h5"

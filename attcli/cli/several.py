@@ -1,9 +1,7 @@
 """A command that several processes share: rank 0 runs it, and the others do what it hands out."""
 
 import os
-import signal
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 from attcli.errors import UserError
@@ -11,12 +9,10 @@ from attcli.errors import UserError
 
 def among_others(command: Callable[[], Any]) -> Any:
     """Join the other processes and run the command, or serve the one that does; the command's exit code."""
-    from attcli import ranks, runtime
+    from attcli import ranks
     from attcli.cli.command import USER_ERROR, complain
     from attcli.stages import jobs
 
-    for number in runtime.STOPPING:
-        signal.signal(number, _leave)
     leads = True
     try:
         me = ranks.of(os.environ)
@@ -31,10 +27,3 @@ def among_others(command: Callable[[], Any]) -> Any:
         if leads or not isinstance(error, ranks.LostError):
             complain(f"attcli: {error}")
         return USER_ERROR
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    """End at once: while the processes look for each other there is nothing to save."""
-    from attcli.cli.command import MORE_IS_LEFT
-
-    os._exit(MORE_IS_LEFT)

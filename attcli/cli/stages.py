@@ -1,5 +1,6 @@
 """The commands that run a stage: prepare, buffer, distill, evaluate."""
 
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -293,4 +294,4 @@ def evaluate(
 
 
 def _epochs(text: str | None) -> Any:
-    return int(text) if text and text.isdigit() else text
+    return int(text) if text and re.fullmatch("[0-9]{1,19}", text) else text

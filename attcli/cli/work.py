@@ -46,8 +46,8 @@ def work(
         from attcli.stages import work as stage_work
         from attcli.stages.run import Run
 
-        if stage not in (None, "prepare", "buffer", "distill", "evaluate", "baselines"):
-            raise UserError(f"--stage {stage}: choose prepare, buffer, distill, evaluate or baselines")
+        if stage not in (None, *completion.KEPT):
+            raise UserError(f"--stage {stage}: choose {', '.join(completion.KEPT[:-1])} or {completion.KEPT[-1]}")
         run = Run(resolve_flags(given(runtime__artifacts=artifacts), None, None).settings)
         works = stage_work.listed(run)
         age = None if older_than is None else seconds(older_than, "--older-than")

@@ -10,6 +10,7 @@ from typing import Any
 
 from loguru import logger
 
+from attcli.atomic import atomic, sweep_killed
 from attcli.data.listing import Content, Listing
 
 SETTLED_NS = 2_000_000_000
@@ -83,11 +84,10 @@ def _is_entry(entry: Any) -> bool:
 
 def keep(path: Path, text: str) -> None:
     """Keep what was found out, where that is possible: without it, files are just looked at again."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text)
-        os.replace(temporary, path)
+        with atomic(path) as temporary:
+            temporary.write_text(text)
+        sweep_killed(path)
 
 
 def digest(listing: Listing, cache: Path) -> str:

@@ -47,6 +47,12 @@ class Whole:
     arrays: Arrays
     normaliser: Normaliser | None
 
+    def known_normaliser(self) -> Normaliser:
+        """The normaliser. UserError where it is not at hand."""
+        if self.normaliser is None:
+            raise UserError("the set's normaliser is missing: put the normaliser.h5 that was made with it beside it")
+        return self.normaliser
+
 
 @dataclass(frozen=True)
 class Plain:
@@ -105,7 +111,7 @@ def about_to_write(files: list[Path], force: bool) -> None:
     """UserError if one of the files is there and may not be replaced. What killed processes left of them is removed."""
     if (taken := [file for file in files if file.exists()]) and not force:
         raise UserError(f"{taken[0]} is there already; --force overwrites it, --out FOLDER writes elsewhere")
-    from attcli.store.files import sweep_killed
+    from attcli.atomic import sweep_killed
 
     for file in files:
         sweep_killed(file)

@@ -114,8 +114,8 @@ def files(folder: Path, whole: Whole) -> list[Path]:
     name = whole.header.about["dataset"]
     if name not in DATASETS:
         raise UserError(f"DD-Ranking does not know the dataset {name}; it knows {', '.join(DATASETS)}")
-    if whole.normaliser is None and whole.header.about["normaliser"]["kind"] != "zca":
-        raise UserError("the set's normaliser is missing: put the normaliser.h5 that was made with it beside it")
+    if whole.header.about["normaliser"]["kind"] != "zca":
+        whole.known_normaliser()
     return [folder / name for name in (*TENSORS, CONFIGURATION, SCRIPT)]
 
 

@@ -46,8 +46,13 @@ def losses(whole: Whole, variant: str) -> list[str]:
 
 
 def files(folder: Path, whole: Whole) -> list[Path]:
-    """What `write` writes. UserError where the package is missing that writes Parquet."""
+    """What `write` writes. UserError where the package is missing that writes Parquet, or there can be no pictures."""
     _package()
+    whole.known_normaliser()
+    if (channels := whole.header.about["channels"]) not in (1, 3):
+        raise UserError(
+            f"pictures have 1 or 3 channels, the set's images {channels}; use another form, as --to safetensors"
+        )
     return [folder / CARD, folder / PREVIEW, *safetensors.files(folder, whole)]
 
 
@@ -63,7 +68,8 @@ def _package() -> Any:
 
 def write(folder: Path, whole: Whole, variant: str) -> None:
     """Write the set, its pictures, and the card. The pictures are those of the variant."""
-    from attcli.store.files import atomic, write_text
+    from attcli.atomic import atomic
+    from attcli.store.files import write_text
 
     datasets = _package()
     import pyarrow
@@ -91,13 +97,7 @@ def _pngs(whole: Whole, variant: str) -> Iterator[bytes]:
     """The images as PNG files."""
     from PIL import Image
 
-    pictures = packing.pictures(whole, variant)[0]
-    if pictures.shape[1] not in (1, 3):
-        raise UserError(
-            f"pictures have 1 or 3 channels, the set's images {pictures.shape[1]}; "
-            "use another form, as --to safetensors"
-        )
-    for picture in pictures:
+    for picture in packing.pictures(whole, variant)[0]:
         stream = io.BytesIO()
         Image.fromarray(picture.permute(1, 2, 0).squeeze(2).contiguous().numpy()).save(stream, format="PNG")
         yield stream.getvalue()

@@ -239,9 +239,7 @@ def pictures(whole: Whole, variant: str) -> tuple[Tensor, float]:
 
     UserError where the normaliser is not at hand.
     """
-    if whole.normaliser is None:
-        raise UserError("the set's normaliser is missing: put the normaliser.h5 that was made with it beside it")
-    plain = whole.normaliser.inverse(decoded(whole).variants[variant].double())
+    plain = whole.known_normaliser().inverse(decoded(whole).variants[variant].double())
     codes = (plain * 255).round().clamp(0, 255)
     return codes.byte(), float((codes / 255 - plain).abs().max())
 

@@ -231,7 +231,8 @@ def write(folder: Path, whole: Whole, variant: str) -> None:
     """Write the pictures, then the table, so that a folder with a table is whole."""
     from PIL import Image
 
-    from attcli.store.files import atomic, write_text
+    from attcli.atomic import atomic
+    from attcli.store.files import write_text
 
     distilled = packing.decoded(whole)
     names = _names(whole)

@@ -177,7 +177,7 @@ def _save(path: Path, arrays: Arrays, metadata: dict[str, str]) -> None:
     import numpy as np
     from safetensors.numpy import save
 
-    from attcli.store.files import atomic
+    from attcli.atomic import atomic
 
     data = save({name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata)
     with atomic(path) as temporary:

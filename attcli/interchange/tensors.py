@@ -155,7 +155,7 @@ def save(path: Path, content: Any) -> None:
     """Write what others read with torch.load; whole, or not at all. OSError where it cannot be written."""
     import torch
 
-    from attcli.store.files import atomic
+    from attcli.atomic import atomic
 
     with atomic(path) as temporary, temporary.open("wb") as file:
         watched = _Watched(file)  # not a path, whose name torch.save would put into the file

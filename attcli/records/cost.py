@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from attcli.records.model import Machine, Students, Time, Times
 from attcli.records.results import Results, Trained, dataset_of
-from attcli.store import artefact, history, times
+from attcli.store import artefact, hdf5, history, times
 
 COLUMNS = ("iteration", "step", "seconds")
 """What is read of a history."""
@@ -85,7 +83,7 @@ def _history(results: Results) -> tuple[Mapping[str, Any], artefact.Arrays] | No
         return None
     file, header = artefact.open_file(path, history.KIND, history.MAKER)
     with file:  # whose distances may be large
-        arrays: artefact.Arrays = {name: np.asarray(file[name][()]) for name in COLUMNS if name in file}
+        arrays: artefact.Arrays = hdf5.read(path, {name: file[name] for name in COLUMNS if name in file})
     same = header.fingerprint == results.header.fingerprint
     return (header.about.get("machine", {}), arrays) if same else None
 

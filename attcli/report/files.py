@@ -5,12 +5,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from attcli.atomic import atomic
 from attcli.errors import UserError, brief
 from attcli.report.gather import facts
 from attcli.report.looks import Drawn
 from attcli.report.model import Facts
 from attcli.settings import Resolved
-from attcli.store.files import atomic, write_text
+from attcli.store.files import write_text
 
 PAGE, COMPARISON, DATA = "report.html", "comparison.html", "report.json"
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from pydantic import ValidationError
 
 from attcli.errors import UserError, one_line
@@ -20,7 +19,7 @@ from attcli.records.scores import Scored
 from attcli.report import courses, origins, pictures
 from attcli.report.model import About, Facts, History, Pictures, RealImages
 from attcli.settings import Resolved
-from attcli.store import artefact, history, synthetic
+from attcli.store import artefact, hdf5, history, synthetic
 
 T = TypeVar("T")
 
@@ -153,7 +152,7 @@ def _history(results: Results) -> History | None:
     with file:
         try:
             names = (*COLUMNS, history.SPAN) if history.SPAN in file else COLUMNS
-            arrays: artefact.Arrays = {name: np.asarray(file[name][()]) for name in names}
+            arrays: artefact.Arrays = hdf5.read(results.folder / "history.h5", {name: file[name] for name in names})
             chosen = file["l1"].shape[1] > 0  # distances, one of which is the smallest
         except (OSError, KeyError, RuntimeError) as error:
             raise artefact.damaged(results.folder / "history.h5", history.MAKER, error) from None

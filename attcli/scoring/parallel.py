@@ -13,6 +13,8 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
+from attcli.signals import STOPPING, held
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -59,9 +61,12 @@ def trained_apart(
     try:
         yield each
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # before what runs ends, or a waiting job would take its place
-        stop.set()
-        pool.shutdown()
+        with held(STOPPING):  # the jobs save first; another Ctrl-C ends all at once
+            pool.shutdown(
+                wait=False, cancel_futures=True
+            )  # before what runs ends, or a waiting job would take its place
+            stop.set()
+            pool.shutdown()
         torch.set_num_threads(before)
 
 

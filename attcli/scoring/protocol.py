@@ -181,7 +181,8 @@ def train(
         else Optimiser(lr, protocol.momentum, protocol.weight_decay)
     )
     done = begun.restore(theta, optimiser, generator) if begun is not None else 0
-    for passes, (factor, afresh) in enumerate(schedule(protocol), 1):
+    planned = list(schedule(protocol))
+    for passes, (factor, afresh) in enumerate(planned, 1):
         if passes <= done:
             continue
         stopped = stop()
@@ -207,6 +208,8 @@ def train(
         )
         if after is not None:
             after(passes, theta)
+    if begun is not None and begun.is_kept and done < len(planned):
+        begun.save(len(planned), theta, optimiser, generator)
     return theta
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from attcli import baselines, runtime
-from attcli.data.inputs import Inputs
 from attcli.networks import Architecture
 from attcli.progress import Track
 from attcli.scoring.begun import Begun, remove
@@ -200,10 +199,10 @@ class Scorer:
             theta = self.whole.trained(architecture, repeat, stop).theta
             return self.whole.networks.tested(architecture, theta, self.real.whole(), self.real.test)
         if is_coreset(kind):
-            return self._coreset(arch, kind, repeat, stop)
-        scored, begun = self.scored, Begun(self.results.folder, self._key(case))
+            return self._coreset(case, stop)
+        scored = self.scored
         images = scored.variants[kind]
-        theta, tests = self._trained(arch, images, scored.labels, scored.lr, repeat, stop, scored.real, begun)
+        theta, tests = self._trained(case, images, scored.labels, scored.lr, stop, scored.real)
         return self._result(architecture, theta, images, tests)
 
     @property
@@ -213,21 +212,26 @@ class Scorer:
 
     def _trained(
         self,
-        arch: str,
+        case: Case,
         images: Tensor,
         labels: Tensor,
         lr: float,
-        repeat: int,
         stop: Callable[[], bool],
         real: Tensor | None,
-        begun: Begun,
+        number: int = 0,
+        more: bool = False,
     ) -> tuple[Tensor, list[Result]]:
         """The parameters of a network after its training on images, and the tests that the protocol has on the way.
 
-        `real` (n,) says which of them were not distilled, None that all were. `begun` is where the training is saved.
+        `real` (n,) says which of them were not distilled, None that all were. It is training `number` for the result of
+        the case, and `more` follow.
         """
+        arch, _, repeat = case
         architecture, key, every = self.architecture(arch), (self.seed, "evaluate", repeat), self.protocol.tests
-        seen, protocol = self._seen(images, real, repeat)
+        draws = runtime.stream(self.seed, "evaluate-combined", repeat)
+        where = torch.zeros(len(images), dtype=torch.bool, device=images.device) if real is None else real
+        seen, protocol = as_met(images, where, self.protocol, draws)
+        begun = Begun(self.results.folder, self._key(case), number, is_kept=more, draws=[draws])
 
         def after(passes: int, theta: Tensor) -> None:
             if every and (passes % every == 0 or passes == self.protocol.epochs):
@@ -237,12 +241,6 @@ class Scorer:
         theta = self.networks.trained(architecture, seen, labels, lr, protocol, key, stop, after=at, begun=begun)
         return theta, begun.tests
 
-    def _seen(self, images: Tensor, real: Tensor | None, repeat: int) -> tuple[Inputs, Protocol]:
-        """Images as a network meets them, and the protocol that augments them if they are not augmented already."""
-        where = torch.zeros(len(images), dtype=torch.bool, device=images.device) if real is None else real
-        generator = runtime.stream(self.seed, "evaluate-combined", repeat)
-        return as_met(images, where, self.protocol, generator)
-
     def _result(self, architecture: Architecture, theta: Tensor, images: Tensor, tests: list[Result]) -> Result:
         """The test of a network that was trained on images; of several tests, the one that is largest."""
         if not tests:
@@ -250,15 +248,16 @@ class Scorer:
         largest = max(tests, key=lambda test: float(test["accuracy"]))
         return {**largest, "last": tests[-1]["accuracy"]}
 
-    def _coreset(self, arch: str, kind: str, repeat: int, stop: Callable[[], bool]) -> Result:
+    def _coreset(self, case: Case, stop: Callable[[], bool]) -> Result:
         """Real images that a baseline selects, with the best of several learning rates on held-out images."""
+        arch, kind, repeat = case
         architecture = self.architecture(arch)
         coreset = self.coresets.get(kind, repeat)
         best: Result = {"held_out": -1.0}
         real = torch.ones(len(coreset.images), dtype=torch.bool, device=coreset.images.device)
         for number, lr in enumerate(self.coreset_lrs):
-            begun = Begun(self.results.folder, self._key((arch, kind, repeat)), number)
-            theta, tests = self._trained(arch, coreset.images, coreset.labels, lr, repeat, stop, real, begun)
+            more = number + 1 < len(self.coreset_lrs)
+            theta, tests = self._trained(case, coreset.images, coreset.labels, lr, stop, real, number, more)
             reached = self.networks.accuracy(architecture, theta, coreset.images, coreset.held_out)
             if reached > best["held_out"]:
                 best = {"held_out": reached, "lr": lr, **self._result(architecture, theta, coreset.images, tests)}

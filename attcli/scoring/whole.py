@@ -6,7 +6,6 @@ and the features and counts by which baselines select some of them.
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from attcli import runtime
+from attcli.atomic import atomic
 from attcli.data.inputs import Inputs
 from attcli.data.normalise import chunk_size
 from attcli.errors import DivergedError
@@ -27,7 +27,9 @@ from attcli.scoring.forgetting import Presentations
 from attcli.scoring.networks import Networks
 from attcli.scoring.protocol import Protocol
 from attcli.scoring.real import Real
-from attcli.store.files import atomic, set_aside
+from attcli.store import npz
+from attcli.store.files import set_aside
+from attcli.store.hdf5 import BadFileError
 
 PURPOSE = "whole"
 """The purpose in the keys of all draws of these trainings."""
@@ -65,18 +67,21 @@ class Whole:
         if not path.exists():
             return None
         try:
-            with path.open("rb") as raw, np.load(raw) as file:
-                theta, forgotten = torch.from_numpy(file["theta"]), torch.from_numpy(file["forgotten"])
+            kept = npz.read(path)
+            theta, forgotten = torch.from_numpy(kept["theta"]), torch.from_numpy(kept["forgotten"])
             if len(forgotten) != len(self.real.train_labels) or theta.dtype != self.networks.dtype:
-                raise ValueError("it is of other images or of another precision")
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+                raise BadFileError("it is of other images or of another precision")
+        except (BadFileError, KeyError, TypeError) as error:
             set_aside(path, error)
             return None
         return Trained(theta.to(self.networks.device), forgotten)
 
     def trained(self, architecture: Architecture, repeat: int, stop: Callable[[], bool]) -> Trained:
         """A training: the one that is kept, or a new one, which then is."""
+        spec = json.dumps(spec_of(architecture), sort_keys=True)
+        identity = (PURPOSE, spec, str(repeat))
         if (finished := self.kept(architecture, repeat)) is not None:
+            remove(self.folder, identity)  # what a process left that was killed just then
             return finished
         real = self.real
         images = real.whole()
@@ -84,9 +89,9 @@ class Whole:
         presentations = Presentations.of(len(labels), images.device)
         key = (self.seed, PURPOSE, repeat)
         every = torch.ones(len(labels), dtype=torch.bool, device=images.device)
-        seen, protocol = as_met(images, every, self.protocol, runtime.stream(self.seed, f"{PURPOSE}-combined", repeat))
-        spec = json.dumps(spec_of(architecture), sort_keys=True)
-        begun = Begun(self.folder, (PURPOSE, spec, str(repeat)), beside=vars(presentations))
+        draws = runtime.stream(self.seed, f"{PURPOSE}-combined", repeat)
+        seen, protocol = as_met(images, every, self.protocol, draws)
+        begun = Begun(self.folder, identity, beside=vars(presentations), draws=[draws])
         theta = self.networks.trained(
             architecture, seen, labels, self.lr, protocol, key, stop, presentations.met, begun=begun
         )
@@ -95,7 +100,7 @@ class Whole:
         result = Trained(theta, presentations.counts().cpu())
         with atomic(self._file(architecture, repeat)) as temporary, temporary.open("wb") as file:
             np.savez(file, theta=theta.cpu().numpy(), forgotten=result.forgotten.numpy())
-        remove(begun.folder, begun.key)
+        remove(self.folder, identity)
         return result
 
     def features(self, architecture: Architecture, indices: Tensor) -> Tensor:

@@ -19,14 +19,14 @@ def begin(path: Path, settings: Settings, data: dataset.Dataset, decoder: Coding
     From a snapshot its numbers are taken as they were learned, from a set as they are kept; always the last ones, not
     their averages. UserError where the set is made of other things than the settings ask for.
     """
-    distilled = synthetic.read(path, kind=None)  # verifies all of it
+    kind = str(artefact.kind_of(path))
+    header, arrays = artefact.read(path, kind, synthetic.MAKER)
+    distilled = synthetic.of(path, kind, header, arrays)  # verifies all of it
     _check(path, distilled.about, settings, data)
     asked, soft = settings.distill.labels, distilled.labels.is_floating_point()
     if soft != (asked == "learned"):
         has, needs = ("learned labels", "learned") if soft else ("class numbers as labels", "hard")
         raise UserError(f"{path} has {has}, and distill.labels {asked} is asked for; set distill.labels={needs}")
-    kind = artefact.kind_of(path)
-    header, arrays = artefact.read(path, str(kind), synthetic.MAKER)
     dtype = execution.dtype(settings.distill.precision)
     if kind == states.KIND:
         old = states.of(header, arrays)

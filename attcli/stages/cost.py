@@ -1,11 +1,9 @@
-"""What stages will cost on this device: operations counted from the settings, at a rate measured here; and memory.
+"""What stages will cost: operations, counted from the settings, and memory.
 
 All of it is an estimate. Memory is what comes on top of Python's and torch's own.
 """
 
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +15,8 @@ from attcli.data import readers, sources
 from attcli.data.decoding import DecodedFiles
 from attcli.data.inputs import held_bytes
 from attcli.data.normalise import chunk_size
-from attcli.errors import MissingError, UserError
+from attcli.errors import MissingError
 from attcli.execution import CACHED_IMAGES, Work
-from attcli.matching.halving import is_out_of_memory, told
 from attcli.matching.microbatch import sliced
 from attcli.matching.parameters import Layout
 from attcli.matching.student import Student
@@ -29,7 +26,6 @@ from attcli.settings import Settings
 from attcli.settings.choices import SCORES
 from attcli.stages import facts, inputs
 
-MEASURED_SECONDS = 0.5
 KEPT_COPIES = {False: 3, True: 6}
 """Copies of a slice's activations that are held at the peak of g alone, or of h.
 
@@ -46,9 +42,6 @@ that take as long."""
 
 EIGENVECTORS = 11.0
 """The same for the eigenvectors of a matrix, by the cube of its side."""
-
-MATRIX_SIDE = 768
-"""Side of the matrices whose product is timed."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +73,8 @@ def parameters(architecture: Architecture) -> int:
         return Layout.of(architecture.build()).size
 
 
-def _shape(architecture: Architecture) -> tuple[int, int, int]:
+def shape(architecture: Architecture) -> tuple[int, int, int]:
+    """Channels, height and width of the images that a network takes."""
     return architecture.channels, architecture.resolution, architecture.resolution
 
 
@@ -141,9 +135,9 @@ def buffer(settings: Settings, epochs: int) -> Cost:
     passes = epochs * (2 if settings.buffer.trainer == "ftd" else 1)  # FTD's step takes two gradients
     if settings.buffer.curriculum != "none":
         passes += judging(settings)
-    work = Work(_shape(network), network.classes, batch, train * passes)
+    work = Work(shape(network), network.classes, batch, train * passes)
     size = _slice(settings, batch)
-    images = held_bytes((train, *_shape(network)))
+    images = held_bytes((train, *shape(network)))
     return Cost(
         memory=_held(settings) + images + _step_memory(network, size, False),
         operations=execution.flops(network.build, work),
@@ -165,10 +159,10 @@ def distill(settings: Settings, iterations: int) -> Cost:
     seen = round(effort.images * distilling.spans * iterations)
     if distilling.init == "ranked":
         seen += judging(settings) * _train(settings) // 4  # a step of theirs takes g alone, a quarter of g and h
-    work = Work(_shape(network), network.classes, effort.batch, seen, derivatives=True)
+    work = Work(shape(network), network.classes, effort.batch, seen, derivatives=True)
     size = _slice(settings, effort.batch)
     states = coding.FLOAT32_BYTES * effort.vectors * parameters(network)
-    real = held_bytes((_train(settings), *_shape(network))) if effort.real else 0
+    real = held_bytes((_train(settings), *shape(network))) if effort.real else 0
     return Cost(
         memory=_held(settings) + real + states + _step_memory(network, size, True),
         operations=execution.flops(network.build, work),
@@ -187,10 +181,10 @@ def evaluate(
     operations, largest = 0.0, 0.0
     tested = 0
     for network, count in trainings:
-        work = Work(_shape(network), network.classes, min(batch, images), images * epochs * count)
+        work = Work(shape(network), network.classes, min(batch, images), images * epochs * count)
         operations += execution.flops(network.build, work)
         largest = max(largest, _step_memory(network, size, False))
-        tested = held_bytes((facts.of(settings).test, *_shape(network)))
+        tested = held_bytes((facts.of(settings).test, *shape(network)))
     return Cost(
         memory=_held(settings) + tested + cores * largest,
         operations=operations,
@@ -202,95 +196,10 @@ def evaluate(
 def with_whole(settings: Settings, scores: Cost, trainings: int) -> Cost:
     """The cost of scores, and of so many trainings on all training images beside them."""
     network, train = inputs.architecture(settings.network, images_about(settings)), _train(settings)
-    work = Work(_shape(network), network.classes, train, train * settings.evaluate.whole_epochs * trainings)
-    images = held_bytes((train, *_shape(network)))
+    work = Work(shape(network), network.classes, train, train * settings.evaluate.whole_epochs * trainings)
+    images = held_bytes((train, *shape(network)))
     operations = scores.operations + execution.flops(network.build, work)
     return replace(scores, operations=operations, memory=scores.memory + images)
-
-
-class Rates:
-    """Floating-point operations per second of the settings' network on this device, measured when first asked for."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._device = runtime.device(settings.runtime.device)
-        self._network = inputs.architecture(settings.network, images_about(settings))
-        self._measured: dict[tuple[int, int], float] = {}
-        self._doubles: float | None = None
-
-    def seconds(self, cost: Cost) -> float | None:
-        """How long a stage takes; None where that is not known."""
-        if cost.seconds is None:
-            return None
-        return cost.seconds + self._of_network(cost) + (cost.doubles / self._of_doubles() if cost.doubles else 0.0)
-
-    def _of_doubles(self) -> float:
-        """Operations in float64 per second, measured on a product of matrices on the CPU."""
-        if self._doubles is None:
-            matrix = torch.ones((MATRIX_SIDE, MATRIX_SIDE), dtype=torch.float64)
-            self._doubles = 2.0 * MATRIX_SIDE**3 / _shortest(lambda: matrix @ matrix)
-        return self._doubles
-
-    def _of_network(self, cost: Cost) -> float:
-        if not cost.operations:
-            return 0.0
-        work = Work(_shape(self._network), self._network.classes, cost.slice, cost.slice)
-        threads = execution.threads(self._settings.runtime.threads, self._network.build, work)
-        key = (cost.slice, threads if cost.at_once is None else 1)
-        if key not in self._measured:
-            self._measured[key] = self._measure(*key)
-        return cost.operations / self._measured[key] / (cost.at_once or 1)
-
-    def said(self) -> str:
-        """The rates that were measured, and what they are of."""
-        rates = " and ".join(dict.fromkeys(f"{rate / 1e9:.2g}" for rate in self._measured.values()))
-        return (
-            f"at {rates} GFLOP/s, the speed that plain steps of {self._network.name} have just shown on "
-            f"{self._device.type}; long runs compile their steps, which is faster"
-        )
-
-    def _measure(self, size: int, threads: int) -> float:
-        """The rate of steps on so many images, or on fewer where memory is too small. UserError where it is for one."""
-        try:
-            return self._measure_of(size, threads)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            if size == 1:
-                why = f"{self._device} has too little memory for one image at a time ({told(error)})"
-                raise UserError(f"{why}; free some of it, or choose a smaller network or another device") from None
-        return self._measure(size // 2, threads)
-
-    def _measure_of(self, size: int, threads: int) -> float:
-        student = execution.student(self._network.build, self._device, "float32")
-        theta = torch.zeros(student.layout.size, device=self._device)
-        x = torch.zeros((size, *_shape(self._network)), device=self._device)
-        p = torch.full((size, self._network.classes), 1 / self._network.classes, device=self._device)
-        w = torch.full((size,), 1 / size, device=self._device)
-        work = Work(_shape(self._network), self._network.classes, size, size)
-        with _threads(threads):
-            shortest = _shortest(lambda: student.gradient(theta, x, p, w).norm().item())
-        return execution.flops(self._network.build, work) / shortest
-
-
-def _shortest(call: Callable[[], object]) -> float:
-    """The seconds of the fastest of some calls."""
-    taken: list[float] = []
-    while len(taken) < 3 or sum(taken) < MEASURED_SECONDS:
-        begun = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - begun)
-    return min(taken)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _activations(architecture: Architecture) -> int:
@@ -306,7 +215,7 @@ def _activations(architecture: Architecture) -> int:
     hooks = [layer.register_forward_hook(count) for layer in module.modules() if not list(layer.children())]
     with torch.no_grad():
         # Two images, as a norm may refuse a single one.
-        module(torch.zeros(2, *_shape(architecture), device="meta"))
+        module(torch.zeros(2, *shape(architecture), device="meta"))
     for hook in hooks:
         hook.remove()
     return total // 2

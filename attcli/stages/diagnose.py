@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attcli import objectives
+from attcli.atomic import atomic
 from attcli.errors import UserError, optional
 from attcli.store import artefact, history
-from attcli.store.files import atomic, write_text
+from attcli.store.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

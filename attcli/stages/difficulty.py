@@ -4,7 +4,6 @@ They are those of a file, or come from networks that are trained here for a shor
 kept in the work folder, in a folder for all experts and sets that ask for the same scores.
 """
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from loguru import logger
 from torch import Tensor
 
 from attcli import runtime
+from attcli.atomic import atomic
 from attcli.errors import DivergedError, OutOfTimeError, UserError
 from attcli.progress import track
 from attcli.scoring.difficulty import Judge, Judgement, combined, easiest_first, forget, judged
@@ -24,8 +24,9 @@ from attcli.settings.choices import SCORES
 from attcli.stages import identity, inputs
 from attcli.stages.interrupt import deferred
 from attcli.stages.run import Run
-from attcli.store import dataset
-from attcli.store.files import atomic, set_aside
+from attcli.store import dataset, npz
+from attcli.store.files import set_aside
+from attcli.store.hdf5 import BadFileError
 from attcli.trainers.curriculum import Curriculum
 
 PURPOSE = "difficulty"
@@ -55,9 +56,12 @@ def curriculum(run: Run, data: dataset.Dataset) -> Curriculum | None:
 def _read(path: Path, count: int) -> Tensor:
     """The scores of a file. UserError where it does not hold a finite number for each training image."""
     try:
-        values = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, dtype=np.float64, delimiter=",", ndmin=1)
-        values = np.asarray(values, dtype=np.float64)
-    except (OSError, ValueError, TypeError, EOFError) as error:
+        if path.suffix == ".npy":
+            with path.open("rb") as file:
+                values = np.asarray(np.lib.format.read_array(file, allow_pickle=False), dtype=np.float64)
+        else:
+            values = np.loadtxt(path, dtype=np.float64, delimiter=",", ndmin=1)
+    except npz.UNREADABLE as error:
         raise UserError(
             f"{path} does not hold scores of images ({error}); name a .npy file, or a text file with a number per line"
         ) from None
@@ -161,11 +165,10 @@ def kept(folder: Path, number: int, count: int) -> Judgement | None:
     if not path.exists():
         return None
     try:
-        with path.open("rb") as raw, np.load(raw) as file:
-            judgement = {score: torch.from_numpy(file[score]) for score in file.files}
+        judgement = {score: torch.from_numpy(values) for score, values in npz.read(path).items()}
         if not judgement or any(values.shape != (count,) for values in judgement.values()):
-            raise ValueError("it is of other images")
-    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+            raise BadFileError("it is of other images")
+    except (BadFileError, TypeError) as error:
         set_aside(path, error)
         return None
     return judgement

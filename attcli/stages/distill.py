@@ -198,10 +198,21 @@ def _distill(
     with jobs.shared(run, "distill") as job:
         job.begin_in_step()
         loop, state = begin(run, data, trajectories, resumed)
+        if resumed is None:
+            _check_start(run, header)
         results.machine = _machine(loop.objective.step_functions, state.lr.device)
         state = _lead(run, loop, state, results, folder.name, job)
     counts = {name: count for name, count in state.counts.items() if count}
     logger.info("{} holds iteration {}{}", run.synthetic, state.iteration, f" {counts}" if counts else "")
+
+
+def _check_start(run: Run, header: artefact.Header) -> None:
+    """UserError where the set to start from is not the one any more that this distillation is known by."""
+    path = run.settings.distill.start_from
+    if any(header.settings["distill"].get(name) != sha256 for name, sha256 in identity.start(run.settings).items()):
+        raise UserError(
+            f"{path} was changed while it was read; wait until what writes it has ended, or start from a copy of it"
+        )
 
 
 def _lead(run: Run, loop: Loop, state: states.State, results: Outcome, work: str, job: jobs.Job) -> states.State:

@@ -14,9 +14,10 @@ from attcli.scoring.protocol import Protocol, protocol_of
 from attcli.scoring.scorer import LEARNED, Case, is_coreset, is_entire, result_key, spec_by_name
 from attcli.settings import Settings
 from attcli.settings.choices import idle
-from attcli.stages import cost, evaluate, facts, identity, inputs, kept, of_a_set, pipeline
+from attcli.stages import cost, evaluation, facts, identity, inputs, kept, of_a_set, pipeline
 from attcli.stages.cost import Cost, size_in_words
 from attcli.stages.plan import Plan, total
+from attcli.stages.rates import Rates
 from attcli.stages.run import Run, differences
 from attcli.store import artefact, dataset, states, synthetic
 
@@ -39,7 +40,7 @@ def forecast(run: Run, stages: Iterable[str], target: Target | None = None) -> s
     target, stages = target or Target(), tuple(stages)
     run = _as_scored(run, stages, target)
     lines, to_do, seconds = [], {}, 0.0
-    rates = cost.Rates(run.settings)
+    rates = Rates(run.settings)
     for stage, plan in _plans(run, stages, target).items():
         words = plan.words
         if plan.cost:
@@ -62,7 +63,7 @@ def needs(run: Run, stages: Iterable[str], target: Target | None = None) -> str:
     """Disk, memory and time of all stages together, as the total of `forecast`; nothing where all is done."""
     target, stages = target or Target(), tuple(stages)
     run = _as_scored(run, stages, target)
-    rates = cost.Rates(run.settings)
+    rates = Rates(run.settings)
     to_do = {stage: plan for stage, plan in _plans(run, stages, target).items() if plan.cost}
     seconds = sum(rates.seconds(plan.cost) or 0.0 for plan in to_do.values() if plan.cost)
     return total(run, to_do, seconds) if to_do else ""
@@ -86,7 +87,7 @@ def stages_of(run: Run, command: str, target: Target | None = None) -> tuple[str
         return (command,)
     if command == "evaluate" and target and (target.file or target.snapshots):
         return ("evaluate",) if run.dataset.exists() or target.snapshots else ("prepare", "evaluate")
-    if command == "evaluate" and run.synthetic.exists() and not pipeline.was_stopped(run):
+    if command == "evaluate" and run.synthetic.exists() and not pipeline.goes_on(run):
         return ("evaluate",) if run.dataset.exists() else ("prepare", "evaluate")
     stages = ORDER[: ORDER.index(command) + 1]
     return tuple(stage for stage in stages if stage != "buffer" or command == "buffer" or run.settings.reads_experts)
@@ -246,7 +247,7 @@ def _kept_cases(run: Run, distilled: synthetic.SyntheticSet | None, cases: list[
     header = kept.header(run.dataset, dataset.KIND)
     if not distilled or not header:
         return set()
-    results = evaluate.results_of(run, distilled, "test", header.sha256).kept()
+    results = evaluation.results_of(run, distilled, "test", header.sha256).kept()
     settings = run.settings.evaluate
     protocol = of_a_set.protocol_for(run, distilled)
     lr, random_lrs = of_a_set.rates_for(settings, protocol, distilled.lr)

@@ -170,7 +170,7 @@ def distillation(settings: Settings) -> dict[str, object]:
     return {
         "distill": {
             **content(settings, "distill", "method", "iterations", "save_every", "max_bad_updates", "start_from"),
-            **_start(settings),
+            **start(settings),
             **(_ranks(settings) if settings.distill.init == "ranked" else {}),
             "label_epoch": settings.label_epoch,
             "seed": settings.seed_of("distill"),
@@ -187,7 +187,7 @@ def _ranks(settings: Settings) -> dict[str, Any]:
     return {**by, **judged_by}
 
 
-def _start(settings: Settings) -> dict[str, str]:
+def start(settings: Settings) -> dict[str, str]:
     """The set that a distillation starts from, by its content, if there is one."""
     path = settings.distill.start_from
     return {} if path is None else {"start_from": synthetic.header(path).sha256}

@@ -14,7 +14,7 @@ from typing import NoReturn
 from attcli import ranks
 from attcli.errors import SignalledError
 from attcli.ranks import Ranks
-from attcli.runtime import SIGNALS
+from attcli.signals import SIGNALS
 
 SAME_SECONDS = 1.0
 """Signals within so short a time are one request."""

@@ -22,7 +22,10 @@ from attcli.errors import DivergedError, OutOfTimeError, UserError
 from attcli.ranks import LostError, Ranks
 from attcli.scoring.protocol import StoppedError
 from attcli.settings import Settings
+from attcli.signals import SIGNALS
+from attcli.stages import failures
 from attcli.stages.run import Run
+from attcli.workers import END_SECONDS, started
 
 DISK_SECONDS = 10
 """How long rank 0 looks for a file that another machine has written: some shared disks show it late."""
@@ -86,10 +89,10 @@ def shared(run: Run, stage: str, **details: Any) -> Iterator[Job]:
             raise
         among.ask_to_stop()
         among.post(f"go-{job.number}", False)
-        failures = [failure for failure in _told(among, job.number) if failure != error]
-        if failures and isinstance(error, KeyboardInterrupt | StoppedError | OutOfTimeError):
-            raise failures[0] from None  # the reason why all had to stop
-        for failure in failures:
+        others = [failure for failure in _told(among, job.number) if failure != error]
+        if others and isinstance(error, KeyboardInterrupt | StoppedError | OutOfTimeError):
+            raise others[0] from None  # the reason why all had to stop
+        for failure in others:
             logger.error("{}", failure)
         raise
     job.in_step = False
@@ -129,14 +132,14 @@ def end(among: Ranks, code: int) -> None:
     with suppress(LostError):
         among.post(f"job-{next(among.numbers)}", {"end": code})
         for rank in range(1, among.size):
-            among.awaited(f"left-{rank}", seconds=ranks.END_SECONDS)
+            among.awaited(f"left-{rank}", seconds=END_SECONDS)
 
 
 @contextmanager
 def workers(count: int) -> Iterator[Ranks]:
     """As many processes on this machine, of which this one is rank 0. Among ranks, nothing is started."""
     outer = ranks.current()
-    with ranks.started(count) as joined:
+    with started(count) as joined:
         try:
             yield joined
         finally:
@@ -149,7 +152,7 @@ def serve(me: Ranks) -> int:
 
     Signals are left to rank 0, which gets them too; a job that is under way passes them on to it.
     """
-    for signalled in runtime.SIGNALS:
+    for signalled in SIGNALS:
         signal.signal(signalled, signal.SIG_IGN)
     progress.mute()
     kept: dict[str, Any] = {}
@@ -169,7 +172,7 @@ def _done(order: dict[str, Any], job: Job) -> str | None:
     """Do a rank's share of a job; what went wrong, if anything did.
 
     Where something goes wrong in step, this process ends, so that the others notice. LostError without a word where
-    they all find the same.
+    they all find the same. A full disk or memory is told as rank 0 would tell its own.
     """
     settings = Settings.model_validate(order["settings"])
     params = None if order["params"] is None else Path(order["params"])
@@ -187,6 +190,13 @@ def _done(order: dict[str, Any], job: Job) -> str | None:
         if job.in_step:
             raise
         return _stopping_all(job, error)
+    except (OSError, RuntimeError, MemoryError) as error:
+        failure = failures.of_the_machine(error, run, order["stage"])
+        if failure is None:
+            raise
+        if job.in_step:
+            raise failure from None
+        return _stopping_all(job, failure)
     except (KeyboardInterrupt, OutOfTimeError, StoppedError):
         if job.in_step:
             raise LostError("a signal came twice") from None

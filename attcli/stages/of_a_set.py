@@ -60,7 +60,8 @@ def check_asked(run: Run, about: Mapping[str, Any], made_by: Mapping[str, Any], 
         )
     wanted = settings.distill.iterations
     reached = about["iteration"]
-    if path is None and run.asked("distill.iterations", files=True) and reached < wanted and "imported" not in about:
+    is_meant = run.asked("distill.iterations", files=True) or not differences(made_by, identity.distillation(settings))
+    if path is None and is_meant and reached < wanted and "imported" not in about:
         message = "{} is from iteration {} of {}; it is scored as it is, `{}` continues it"
         logger.warning(message, run.synthetic, reached, wanted, synthetic.MAKER)
 

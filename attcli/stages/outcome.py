@@ -9,11 +9,12 @@ import torch
 from loguru import logger
 from torch import Tensor
 
+from attcli.atomic import atomic
 from attcli.data.normalise import Normaliser
 from attcli.errors import DamagedError
 from attcli.stages.run import Run, may_write
 from attcli.store import artefact, dataset, history, normaliser, states, synthetic
-from attcli.store.files import atomic, move_aside, set_aside
+from attcli.store.files import move_aside, set_aside
 from attcli.store.publishing import publish
 
 HISTORY_SECONDS = 60.0

@@ -14,6 +14,7 @@ from attcli.stages import prepare as prepare_stage
 from attcli.stages.of_a_set import as_distilled
 from attcli.stages.run import OTHERWISE, Run, differences, refuse
 from attcli.store import artefact, experts, synthetic
+from attcli.store.files import write_text
 
 
 def prepare(run: Run) -> None:
@@ -32,6 +33,7 @@ def buffer(run: Run) -> None:
 def distill(run: Run) -> None:
     """Distil, from experts that are trained if they are missing. UserError before any work if another set is there."""
     with run.publishing():
+        run.evaluating.unlink(missing_ok=True)
         _distill(run)
 
 
@@ -53,29 +55,45 @@ def _distill(run: Run) -> None:
 def evaluate(run: Run, path: Path | None = None) -> dict[str, Any]:
     """Score the set in `path`, or the one among the results, which is distilled now if it is missing.
 
-    Under a time limit it is also distilled further if such a limit had ended its distillation. OutOfTimeError where
-    the limit ends before the scores are complete.
+    A distillation that was ended by a time limit, or that this function began, goes on before it is scored.
+    OutOfTimeError where the time limit ends before the scores are complete.
     """
     if path is not None and (run.dataset.exists() or not run.auto):
         return evaluate_stage.run(run, path)  # nothing is written among the results
     with run.publishing():
         if run.auto:
-            if path is None and (not run.synthetic.exists() or was_stopped(run)):
-                distill(run)
+            if path is None and (not run.synthetic.exists() or goes_on(run)):
+                write_text(run.evaluating, f"{_identity(run)}\n")
+                _distill(run)
                 if run.out_of_time() and not is_done(run, "distill"):
                     raise OutOfTimeError("the set is not distilled yet")
+                run.evaluating.unlink(missing_ok=True)
             elif not run.dataset.exists():
                 prepare(as_distilled(run, path or run.synthetic, path))
         return evaluate_stage.run(run, path)
 
 
-def was_stopped(run: Run) -> bool:
-    """Whether this run has a time limit, and one ended the distillation that its settings ask for."""
-    if run.time_limit is None:
+def goes_on(run: Run) -> bool:
+    """Whether `evaluate` goes on with the distillation of the results' set, which is not finished.
+
+    It does so where it began that distillation itself, and where the run has a time limit, as one may have ended it.
+    """
+    if run.time_limit is None and _begun_by_evaluate(run) != _identity(run):
         return False
     header = artefact.header(run.synthetic, synthetic.KIND, synthetic.MAKER)
     same = not differences(header.settings, identity.distillation(run.settings))
     return same and header.about["iteration"] < run.settings.distill.iterations
+
+
+def _begun_by_evaluate(run: Run) -> str | None:
+    try:
+        return run.evaluating.read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+
+
+def _identity(run: Run) -> str:
+    return artefact.fingerprint("distill", 0, identity.distillation(run.settings), {})
 
 
 def is_done(run: Run, stage: str) -> bool:

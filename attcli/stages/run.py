@@ -12,7 +12,7 @@ from typing import Any
 from loguru import logger
 
 from attcli import ranks
-from attcli.errors import UserError, brief
+from attcli.errors import OutOfTimeError, UserError, brief
 from attcli.ranks import Ranks
 from attcli.settings import Settings
 from attcli.settings.layers import values_of
@@ -43,8 +43,8 @@ class Run:
     """Where each setting's value came from, by dotted name."""
     params: Path | None = None
     """The params file that was read, which is the origin of the values in it."""
-    forgotten: list[str] = field(default_factory=list, compare=False)
-    """The stage that was set aside already, as `fresh` demands."""
+    forgotten: list[Path] = field(default_factory=list, compare=False)
+    """The work folders that were set aside already, as `fresh` demands."""
     begun: float = field(default_factory=time.monotonic)
     ranks: Ranks = field(default_factory=ranks.current)
     """The processes that share the work."""
@@ -68,6 +68,12 @@ class Run:
     def out_of_time(self) -> bool:
         """Whether the time limit, in seconds since this invocation began, is over."""
         return self.time_limit is not None and time.monotonic() - self.begun > self.time_limit
+
+    def _goes_on_waiting(self) -> bool:
+        """True while this run may wait for another process; OutOfTimeError where its time limit is over."""
+        if self.out_of_time():
+            raise OutOfTimeError("another attcli was still at the same work")
+        return True
 
     @property
     def _out(self) -> Path:
@@ -113,6 +119,11 @@ class Run:
         """The scores."""
         return self._out / "scores.json"
 
+    @property
+    def evaluating(self) -> Path:
+        """The file that says which distillation `evaluate` has begun, until it is finished."""
+        return self._out / ".evaluating"
+
     def work(self, stage: str, fingerprint: str) -> Path:
         """Where a stage keeps unfinished and reusable work of one identity."""
         return self.settings.runtime.work_dir / f"{stage}-{fingerprint}"
@@ -122,10 +133,10 @@ class Run:
         """The results' folder, held by this process alone, so that two runs never mix their results in it.
 
         Waits for a process that was given the same settings, and whose results are therefore these; UserError if one
-        with other settings holds the folder.
+        with other settings holds the folder, OutOfTimeError if the time limit ends meanwhile.
         """
         content = self.settings.model_dump(mode="json", exclude={"runtime"})
-        with locked(self._out, wait=lambda: not self.out_of_time(), work=artefact.fingerprint("all", 0, content, {})):
+        with locked(self._out, wait=self._goes_on_waiting, work=artefact.fingerprint("all", 0, content, {})):
             sweep(self._out)
             for results in (self.experts, self.snapshots):
                 if not (results / LOCK).exists():  # where there is one, it is another run's results folder as well
@@ -144,7 +155,7 @@ class Run:
     @contextmanager
     def working_at(self, folder: Path, stage: str) -> Iterator[Path]:
         """A stage's work folder alone, for work that is not published as it is. What the work takes is kept there."""
-        with locked(folder, wait=lambda: not self.out_of_time()):
+        with locked(folder, wait=self._goes_on_waiting):
             for part in (folder, folder / "snapshots", folder / "history"):
                 sweep(part)
             if self.fresh == stage:
@@ -153,10 +164,10 @@ class Run:
                 yield folder
 
     def _forget(self, stage: str, folder: Path) -> None:
-        """Set aside what is kept of a stage and what is published of it, once in an invocation."""
-        if self.forgotten:
+        """Set aside what is kept of a stage in a folder and what is published of it, once in an invocation."""
+        if folder in self.forgotten:
             return
-        self.forgotten.append(stage)
+        self.forgotten.append(folder)
         names = (folder.with_name(f"{folder.name}.replaced-{number}") for number in itertools.count(1))
         replaced = next(name for name in names if not name.exists())
         kept = [entry for entry in folder.iterdir() if entry.name != ".lock"]
@@ -169,12 +180,12 @@ class Run:
             ],
             "evaluate": [],
         }
-        published = [path for path in results[stage] if path.exists()]
+        published = [path for path in results[stage] if path.exists() and len(self.forgotten) == 1]
         for place, entries in ((replaced, kept), (replaced / "results", published)):
             for entry in entries:
                 place.mkdir(parents=True, exist_ok=True)
                 shutil.move(entry, place / entry.name)
-        if kept or published:
+        if replaced.exists():
             logger.info("{} is computed anew; what was kept of it is in {}", stage, replaced)
 
 

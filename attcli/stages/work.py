@@ -5,6 +5,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,11 @@ def _kept(run: Run, folder: Path) -> Kept | None:
     if not folder.is_dir() or match is None:
         return None
     stage, fingerprint, replaced = match.groups()
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
-    stats = [path.stat() for path in files]
+    stats = []
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # another process may just have renamed or deleted it
+            if path.is_file() and path.name != ".lock":
+                stats.append(path.stat())
     what = _in_words(stage, folder)
     return Kept(
         folder=folder,

@@ -20,10 +20,10 @@ import numpy as np
 from loguru import logger
 from numpy.typing import NDArray
 
+from attcli.atomic import atomic
 from attcli.errors import DamagedError, UserError
 from attcli.store import hdf5, headers
 from attcli.store.blocks import BlockDigests, digests_of
-from attcli.store.files import atomic
 from attcli.store.hdf5 import UNREADABLE, BadFileError
 
 SCHEMA = 2
@@ -253,9 +253,7 @@ def read(path: Path, kind: str, maker: str, covered: tuple[str, ...] = ()) -> tu
     file, header = open_file(path, kind, maker)
     with file:
         try:
-            kept = datasets(file, kind, path)
-            hdf5.require_memory(path, kept.values())
-            arrays: Arrays = {name: np.asarray(dataset[()]) for name, dataset in kept.items()}
+            arrays: Arrays = hdf5.read(path, datasets(file, kind, path))
         except UNREADABLE as error:
             raise damaged(path, maker, error) from None
     if checksum(arrays, covered) != header.sha256:

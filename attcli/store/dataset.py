@@ -96,7 +96,7 @@ def facts(path: Path) -> DatasetInfo:
     with file:
         try:
             kept = artefact.datasets(file, KIND, path)
-            labels = {split: np.asarray(kept[f"{split}/labels"][()]) for split in SPLITS}
+            labels = hdf5.read(path, {split: kept[f"{split}/labels"] for split in SPLITS})
             trained_on = np.concatenate([labels["train"], labels["validation"]])
             counts = np.bincount(trained_on, minlength=len(header.about["classes"]))
         except (hdf5.BadFileError, OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -120,7 +120,7 @@ def _in_file(path: Path, file: h5py.File, header: artefact.Header) -> Dataset:
     """A dataset whose images stay in its file. All else is sealed, and was compared when the file was opened."""
     try:
         kept = artefact.datasets(file, KIND, path)
-        arrays = {name: np.asarray(array[()]) for name, array in kept.items() if not name.endswith("/images")}
+        arrays = hdf5.read(path, {name: array for name, array in kept.items() if not name.endswith("/images")})
         stand_ins = {
             name: np.broadcast_to(np.zeros((), array.dtype), array.shape)
             for name, array in kept.items()

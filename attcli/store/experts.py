@@ -121,7 +121,7 @@ def read(file: Path) -> tuple[artefact.Header, Trajectory]:
     """Verify a whole expert; its rows are read one at a time, and again when they are asked for."""
     opened, header = artefact.open_file(file, KIND, MAKER)
     with opened:
-        arrays = {name: np.asarray(opened[name][()]) for name in opened if name != "parameters"}
+        arrays = hdf5.read(file, _but_rows(opened))
         count = opened["parameters"].shape[0]
         if artefact.checksum(arrays) != header.sha256:
             raise artefact.damaged(file, MAKER, "its checksum does not match")
@@ -131,6 +131,11 @@ def read(file: Path) -> tuple[artefact.Header, Trajectory]:
     if way := _way(file, header, arrays):
         rows = compact.Between(way, rows)
     return header, Trajectory(rows, arrays["loss"].tolist(), arrays["accuracy"].tolist(), arrays.get("velocity"))
+
+
+def _but_rows(opened: h5py.File) -> dict[str, h5py.Dataset]:
+    """The arrays of an open expert that are read whole; its rows are read one at a time."""
+    return {name: opened[name] for name in opened if name != "parameters"}
 
 
 def _sizes(about: dict[str, Any]) -> tuple[int, ...]:
@@ -194,6 +199,7 @@ class Experts:
                 opened, header = artefact.open_file(file, KIND, MAKER)
                 self._files.append(opened)
                 self.headers.append(header)
+                hdf5.require_memory(file, _but_rows(opened).values())
                 self._ways.append(_way_in(file, opened, header))
         except BaseException:
             self.close()
@@ -281,7 +287,7 @@ class Experts:
 def _way_in(file: Path, opened: h5py.File, header: artefact.Header) -> Way | None:
     """The way in an open file of a compact expert, which a seal covers."""
     names = [name for name in ("waypoints", "positions") if name in opened]
-    return _way(file, header, {name: np.asarray(opened[name][()]) for name in names})
+    return _way(file, header, hdf5.read(file, {name: opened[name] for name in names}))
 
 
 def open_experts(folder: Path, count: int) -> Experts:

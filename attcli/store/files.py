@@ -1,64 +1,32 @@
 """Files that are there whole or not at all, and folders that one process at a time works in."""
 
-import fcntl
+import errno
 import itertools
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from glob import escape
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 from loguru import logger
 
 from attcli import container
+from attcli.atomic import TEMPORARY, atomic
 from attcli.errors import UserError
 
-TEMPORARY = ".tmp"
 LOCK = ".lock"
 """The file in a folder that is locked by who works there."""
 
 HOLDER = ".holder"
 """The file in a held folder that names what is done there."""
 
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""What file systems that know no locks answer, as errno names it."""
+
 LOOK_SECONDS = 0.5
 """How often a process that waits for another one looks whether it is done."""
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; on leaving, it is synced to the disk and renamed to `path`.
-
-    Whatever goes wrong, nothing damaged has the name `path`. OSError names the file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
-    temporary = Path(name)
-    try:
-        with suppress(OSError):  # file systems without locks
-            fcntl.flock(handle, fcntl.LOCK_SH)  # until this process ends: see `sweep_killed`
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        error.filename = str(path)
-        raise
-    finally:
-        os.close(handle)
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """The process's file mode mask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def sweep(folder: Path) -> None:
@@ -68,14 +36,6 @@ def sweep(folder: Path) -> None:
     """
     for path in folder.glob(f".*{TEMPORARY}"):
         path.unlink(missing_ok=True)
-
-
-def sweep_killed(path: Path) -> None:
-    """Remove what killed processes had begun to write as `path`, in a folder where others may write meanwhile."""
-    for temporary in path.parent.glob(f".{escape(path.name)}.*{TEMPORARY}"):
-        with suppress(OSError), temporary.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error where somebody writes it
-            temporary.unlink(missing_ok=True)
 
 
 def set_aside(path: Path, reason: object) -> None:
@@ -114,14 +74,6 @@ def writable(folder: Path, setting: str) -> None:
     if container.kind() is not None:
         remedy = f"start the container with {inside}, or {remedy}"
     raise UserError(f"nothing can be kept in {folder}: {nearest} {what}; {remedy}")
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -163,8 +115,9 @@ def link(source: Path, target: Path) -> None:
 def locked(folder: Path, wait: Callable[[], bool] | None = None, work: str | None = None) -> Iterator[None]:
     """Hold `folder` for this process alone; the system frees it on any death. A process may hold it several times.
 
-    Where another process holds it: UserError, or, with `wait`, this one waits for as long as `wait()` is true. With
-    `work`, a line that names what is done in the folder, it waits only for a process that named the same.
+    Where another process holds it: UserError, or, with `wait`, this one waits for as long as `wait()` is true or until
+    it raises an error. With `work`, a line that names what is done in the folder, it waits only for a process that
+    named the same.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +126,8 @@ def locked(folder: Path, wait: Callable[[], bool] | None = None, work: str | Non
             f"nothing can be kept in {folder}: its file system takes no folders; choose another folder, such as with "
             f"--artifacts DIR"
         ) from None
-    lock = FileLock(str(folder / LOCK), is_singleton=True)
+    # The fallback would be a file whose mere existence locks, which a killed process leaves for ever.
+    lock = FileLock(str(folder / LOCK), is_singleton=True, fallback_to_soft=False)
     _acquire(lock, folder, wait, work)
     first = work is not None and lock.lock_counter == 1
     try:
@@ -196,9 +150,11 @@ def _acquire(lock: BaseFileLock, folder: Path, wait: Callable[[], bool] | None, 
         except Timeout:
             # A process that has just begun, or is about to end, does not say what it does: look once more.
             others = 0 if work is None or _holder(folder) == work else others + 1
-            if wait is None or not wait() or others > 1:
+            if wait is None or others > 1 or (not others and not wait()):
                 raise UserError(f"another attcli works in {folder}; wait for it or stop it first") from None
-        except NotImplementedError:
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
             raise UserError(f"the file system of {folder} knows no locks; choose a folder on another one") from None
         if not told and not others:
             logger.info("another attcli does the same work in {}; waiting for it", folder)

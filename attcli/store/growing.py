@@ -5,7 +5,6 @@ it an expert can be trained on exactly, and the expert's own file does not depen
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,17 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from attcli.atomic import atomic
 from attcli.store.compact import Row
 from attcli.store.experts import Trajectory, row_digest
-from attcli.store.files import append_synced, atomic
+from attcli.store.files import append_synced
+from attcli.store.lines import entry_of, line_of
 
 
 class Growing:
     """`NAME.rows` holds raw numbers, `NAME.jsonl` a line per row, and `NAME.velocity-N` the momentum after row N.
 
-    A row counts once its line is complete and its digest fits, so a process may be killed at any moment, and the power
-    may fail: on opening, what does not fit at the end is cut off, and trained again. With `momentum`, a row after which
-    the momentum is not known is cut off too; the momentum of the last two rows is kept, and that of a finished expert.
+    A row counts once its line is complete and both fit their digests, so a process may be killed at any moment, and
+    the power may fail: on opening, what does not fit at the end is cut off, and trained again. With `momentum`, a row
+    after which the momentum is not known is cut off too; the momentum of the last two rows is kept, and that of a
+    finished expert.
     """
 
     def __init__(self, file: Path, dtype: np.dtype[Any], *, momentum: bool = False) -> None:
@@ -86,7 +88,7 @@ class Growing:
             self._keep_velocity(number, digest, velocity)
         entry = {"bytes": row.nbytes, "sha256": digest.hex(), "loss": loss, "accuracy": accuracy}
         append_synced(self._rows, row.tobytes(), at=sum(int(line["bytes"]) for line in self._lines))
-        append_synced(self._index, json.dumps(entry).encode() + b"\n")
+        append_synced(self._index, line_of(entry))
         self._lines.append(entry)
         self._velocity_file(number - 2).unlink(missing_ok=True)
 
@@ -152,14 +154,9 @@ def _seal(digest: bytes, numbers: bytes) -> bytes:
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
-    """A line of the index, unless it is torn."""
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) and {"bytes", "sha256", "loss", "accuracy"} <= entry.keys() else None
+    """A line of the index, unless it is torn or damaged."""
+    entry = entry_of(line)
+    return entry if entry and {"bytes", "sha256", "loss", "accuracy"} <= entry.keys() else None
 
 
 class _Rows(Sequence[Row]):

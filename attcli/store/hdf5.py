@@ -13,13 +13,16 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
+from attcli import signals
 from attcli.errors import UserError
 
 low: Any = h5py
@@ -113,10 +116,15 @@ def written(path: Path, unsealed: str | None = None) -> Iterator[h5py.File]:
     with path.open("w+b", buffering=0) as raw:
         careful = _Careful(raw)
         try:
-            with low.File(careful, "w", libver="earliest") as file:
+            file = low.File(careful, "w", libver="earliest")
+            try:
                 yield file
-                file.flush()
-                start, length = _extent(file, unsealed)
+                with signals.held():
+                    file.flush()
+                    start, length = _extent(file, unsealed)
+            finally:
+                with signals.held():  # an exception in the midst of closing leaves HDF5 unable to close the file at all
+                    file.close()
         except (OSError, RuntimeError) as error:
             raise careful.error or error from None
         if careful.error:
@@ -202,16 +210,25 @@ def datasets(file: h5py.File, allowed: str, size: int) -> dict[str, h5py.Dataset
     Names have to match the pattern `allowed`. Links, data outside the file, virtual datasets, filters, types that are
     no numbers, and arrays that claim more bytes than the file's `size` are refused.
     """
+    pattern = re.compile(allowed)
     by_name: dict[str, h5py.Dataset] = {}
-    _walk(file, "", re.compile(allowed), by_name)
+    for number, (name, array) in enumerate(_entries(file, ""), start=1):
+        if number > MOST_NAMES:  # also where few groups name each other again and again
+            raise BadFileError("it holds more than it should")
+        if array is None:
+            continue
+        if not pattern.fullmatch(name):
+            raise BadFileError(f"{name} does not belong there")
+        by_name[name] = _plain(array, name)
     claimed = sum(dataset.dtype.itemsize * math.prod(dataset.shape) for dataset in by_name.values())
     if claimed > size:
         raise BadFileError(f"its arrays claim {claimed} bytes, it has {size}")
     return by_name
 
 
-def _walk(group: h5py.Group, prefix: str, allowed: re.Pattern[str], by_name: dict[str, h5py.Dataset]) -> None:
-    if prefix.count("/") > DEEPEST or group.id.get_num_objs() + len(by_name) > MOST_NAMES:
+def _entries(group: h5py.Group, prefix: str) -> Iterator[tuple[str, h5py.Dataset | None]]:
+    """Each array below a group with its name, and each group with None, as they are met; BadFileError for links."""
+    if prefix.count("/") > DEEPEST or group.id.get_num_objs() > MOST_NAMES:
         raise BadFileError("it holds more than it should")
     for index in range(group.id.get_num_objs()):
         raw = group.id.get_objname_by_idx(index)
@@ -220,9 +237,10 @@ def _walk(group: h5py.Group, prefix: str, allowed: re.Pattern[str], by_name: dic
             raise BadFileError(f"{name} is a link")
         kind = group.id.get_objtype_by_idx(index)
         if kind == low.h5g.GROUP:
-            _walk(group[raw], f"{name}/", allowed, by_name)
-        elif kind == low.h5g.DATASET and allowed.fullmatch(name):
-            by_name[name] = _plain(group[raw], name)
+            yield name, None
+            yield from _entries(group[raw], f"{name}/")
+        elif kind == low.h5g.DATASET:
+            yield name, group[raw]
         else:
             raise BadFileError(f"{name} does not belong there")
 
@@ -234,6 +252,12 @@ def _plain(dataset: h5py.Dataset, name: str) -> h5py.Dataset:
     if dataset.shape is None or dataset.dtype.kind not in "fiu" or not dataset.dtype.isnative or dataset.dtype.shape:
         raise BadFileError(f"{name} holds no plain numbers")
     return dataset
+
+
+def read(path: Path, arrays: Mapping[str, h5py.Dataset]) -> dict[str, NDArray[Any]]:
+    """Whole arrays of a file, by name. UserError where there is too little memory for them."""
+    require_memory(path, arrays.values())
+    return {name: np.asarray(array[()]) for name, array in arrays.items()}
 
 
 def require_memory(path: Path, arrays: Iterable[h5py.Dataset]) -> None:

@@ -6,8 +6,6 @@ Times are in them, so a history is the one artefact whose bytes differ between t
 
 import csv
 import io
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attcli.store import artefact
-from attcli.store.files import atomic, set_aside, write_text
+from attcli.atomic import atomic
+from attcli.store import artefact, npz
+from attcli.store.files import set_aside, write_text
+from attcli.store.hdf5 import BadFileError
 
 KIND = "history"
 MAKER = "attcli distill"
@@ -80,12 +80,11 @@ def adopt(folder: Path, arrays: artefact.Arrays) -> None:
 def _read_part(path: Path) -> artefact.Arrays | None:
     """The records of a part; a damaged one is set aside, and its iterations are missing from then on."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name]) for name in file.files}
+        arrays = npz.read(path)
         lengths = {len(array) for array in arrays.values()}
         if not {*SCALARS} <= arrays.keys() or len(lengths) != 1 or lengths == {0}:
-            raise ValueError("its columns are not those of a history")
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise BadFileError("its columns are not those of a history")
+    except (BadFileError, TypeError) as error:
         set_aside(path, error)
         return None
     return arrays

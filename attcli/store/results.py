@@ -1,11 +1,12 @@
 """Finished evaluations, a line of JSON each, appended as they come: what is written once is never computed again."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from loguru import logger
+
+from attcli.store.lines import entry_of, line_of
 
 Key = tuple[str, ...]
 
@@ -13,7 +14,8 @@ Key = tuple[str, ...]
 class Results:
     """The accuracies known so far, by key, read when first asked for; only who holds `folder` may ask.
 
-    A line that a crash cut short is dropped, and one that is damaged, with a warning: its result is computed again.
+    A line that a crash cut short is dropped, and one that does not fit its checksum, with a warning: its result is
+    computed again.
 
     rank: of the process, where several share the work. Rank 0's file holds all results; each of the others adds to a
     file of its own, which `merge` takes over.
@@ -58,7 +60,7 @@ class Results:
         known = {}
         for line in lines:
             try:
-                entry = json.loads(line)
+                entry = entry_of(line) or {}
                 known[tuple(entry["key"])] = dict(entry["value"])
             except (ValueError, KeyError, TypeError):
                 if line.endswith(b"\n"):
@@ -84,7 +86,7 @@ class Results:
     def add(self, key: Key, value: dict[str, Any]) -> None:
         """Record a finding; it is on the disk when this returns."""
         self._known[key] = value
-        with self._own.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": list(key), "value": value}) + "\n")
+        with self._own.open("ab") as file:
+            file.write(line_of({"key": list(key), "value": value}))
             file.flush()
             os.fsync(file.fileno())

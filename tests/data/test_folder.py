@@ -135,6 +135,16 @@ def test_damaged_memory_of_files_is_just_made_anew(tmp_path: Path) -> None:
         assert digest(root) == first
 
 
+def test_what_a_killed_process_had_begun_to_keep_is_removed(tmp_path: Path) -> None:
+    root, work = classes(tmp_path / "images"), tmp_path / "work"
+    digest(root)
+    (kept,) = work.glob("images-*.json")
+    (work / f".{kept.name}.123.tmp").write_text("{")
+    kept.unlink()
+    digest(root)
+    assert [path.name for path in work.iterdir()] == [kept.name]
+
+
 def linked(root: Path) -> None:
     outside = classes(root.parent / "outside", ("x",), 1)
     classes(root)

@@ -1,15 +1,17 @@
 """HDF5 that was made to harm, and files that are something else: refused in one line before anything is read."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
 from attcli.errors import UserError
-from attcli.store import synthetic
+from attcli.store import hdf5, synthetic
 
 
 def hostile(tmp_path: Path, change: Callable[[h5py.File], None]) -> Path:
@@ -94,3 +96,31 @@ def test_what_is_no_file_is_told_as_such(tmp_path: Path) -> None:
         assert "delete" not in str(told.value)
     with pytest.raises(UserError, match=r"is a folder; name the file in it"):
         synthetic.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["write", "seek"])
+def test_a_signal_at_any_moment_of_writing_interrupts_and_nothing_else(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C at each call that HDF5 makes of the file, of which the last ones are made while it is closed."""
+    real, calls, at = getattr(hdf5._Careful, name), 0, 0
+
+    def interrupted(careful: hdf5._Careful, *words: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            signal.raise_signal(signal.SIGINT)
+        return real(careful, *words)
+
+    def write(path: Path) -> None:
+        with hdf5.written(path) as file:
+            for number in range(3):
+                file.create_dataset(f"array{number}", data=np.zeros((50, 50)))
+            file.attrs["text"] = "x" * 1000
+
+    monkeypatch.setattr(hdf5._Careful, name, interrupted)
+    write(tmp_path / "whole.h5")
+    for at in range(1, calls + 1):
+        calls = 0
+        with pytest.raises(KeyboardInterrupt):
+            write(tmp_path / f"{at}.h5")

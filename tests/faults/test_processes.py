@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from attcli import progress
-from attcli.errors import UserError
+from attcli.atomic import atomic
+from attcli.errors import OutOfTimeError, UserError
 from attcli.stages import pipeline
 from attcli.stages.run import Run
 from attcli.store import synthetic
-from attcli.store.files import atomic
 from tests.conftest import settings_in
 from tests.stages.observed import contents
 from tests.store.held import hold
@@ -165,6 +165,18 @@ def test_two_runs_never_write_into_one_results_folder(tmp_path: Path) -> None:
     other.join()
     assert not list(run.settings.runtime.artifacts.glob("*.h5"))
     pipeline.distill(run)
+
+
+def test_a_time_limit_that_ends_while_another_one_works_is_told_as_one(tmp_path: Path) -> None:
+    run = Run(settings_in(tmp_path), time_limit=0.0)
+    folder, begun, until = run.work("distill", "0" * 16), tmp_path / "begun", tmp_path / "until"
+    other = CONTEXT.Process(target=hold, args=(str(folder), str(begun), str(until)))
+    other.start()
+    wait_until(begun.exists, other)
+    with pytest.raises(OutOfTimeError, match="another attcli"), run.working_at(folder, "distill"):
+        pass
+    until.touch()
+    other.join()
 
 
 def test_runs_that_share_experts_wait_for_each_other(tmp_path: Path) -> None:

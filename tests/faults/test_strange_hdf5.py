@@ -11,8 +11,10 @@ import pytest
 
 from attcli import runtime
 from attcli.errors import UserError
-from attcli.store import artefact, experts, hdf5
-from tests.store.made import EXPERT
+from attcli.stages import pipeline
+from attcli.stages.run import Run
+from attcli.store import artefact, dataset, experts, hdf5
+from tests.store.made import EXPERT, trajectory
 
 Fill = Callable[[Any], None]
 
@@ -127,6 +129,18 @@ def circle(file: Any) -> None:
     group["again"] = group
 
 
+def fanning(file: Any) -> None:
+    """Four groups in each other, each under 120 names: 120**4 ways to the last one in a small file."""
+    whole(file)
+    names = [f"n{number}" for number in range(120)]
+    group = file
+    for _ in range(4):
+        below = group.create_group(names[0])
+        for name in names[1:]:
+            group[name] = below
+        group = below
+
+
 def steering(file: Any) -> None:
     whole(file)
     file.create_dataset("\x1b]0;owned\x07\u202e", data=np.zeros(3))
@@ -158,6 +172,7 @@ FILLS: dict[str, tuple[Fill, str]] = {
     "many names": (many, "it holds more than it should"),
     "deep groups": (deep, "it holds more than it should"),
     "a group in itself": (circle, "it holds more than it should"),
+    "groups in each other": (fanning, "it holds more than it should"),
     "a name that steers": (steering, "does not belong there"),
 }
 
@@ -219,6 +234,9 @@ def test_names_that_steer_a_terminal_or_a_page_are_refused(tmp_path: Path, fact:
     assert line.isprintable()
 
 
+TOO_LONG = r"holds arrays of 0\.0 GB, more than the 0\.0 GB of memory that are free"
+
+
 def test_a_long_file_that_takes_no_room_is_not_read_into_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,5 +250,33 @@ def test_a_long_file_that_takes_no_room_is_not_read_into_memory(
             file.attrs[name] = text
     monkeypatch.setattr(runtime, "free_memory", lambda: 10**6)
     monkeypatch.setattr(hdf5, "SMALL", 10**6)
-    with pytest.raises(UserError, match=r"holds arrays of 0\.0 GB, more than the 0\.0 GB of memory that are free"):
+    with pytest.raises(UserError, match=TOO_LONG):
         artefact.read(path, "normaliser", "")
+
+
+def test_a_long_expert_is_not_read_into_memory_but_for_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = experts.path(tmp_path, 0)
+    header = artefact.Header("expert", "0" * 16, {}, EXPERT)
+    experts.write(file, header, trajectory(1001))
+    monkeypatch.setattr(hdf5, "SMALL", 10**4)
+    monkeypatch.setattr(runtime, "free_memory", lambda: 10**5)  # the rows are twice as long
+    experts.read(file)
+    experts.Experts([file]).close()
+    monkeypatch.setattr(runtime, "free_memory", lambda: 10**4)
+    for read in (experts.read, lambda path: experts.Experts([path])):
+        with pytest.raises(UserError, match=TOO_LONG):
+            read(file)
+
+
+def test_a_long_dataset_is_not_read_into_memory_but_for_its_images(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    pipeline.prepare(run)
+    monkeypatch.setattr(hdf5, "SMALL", 10)
+    monkeypatch.setattr(runtime, "free_memory", lambda: 10**2)
+    for read in (dataset.facts, dataset.read):
+        with pytest.raises(UserError, match=TOO_LONG):
+            read(run.dataset)

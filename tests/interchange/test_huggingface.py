@@ -1,6 +1,7 @@
 """Sets as dataset folders of the Hugging Face Hub: `datasets` opens them, and the set comes back exactly."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from attcli.interchange import packing
+from attcli.errors import UserError
+from attcli.interchange import huggingface, packing
 from attcli.store import synthetic
 from tests.conftest import Cli
 from tests.test_cli import refused
@@ -29,6 +31,17 @@ def test_without_the_package_the_remedy_is_told(cli: Cli, monkeypatch: pytest.Mo
     line = refused(cli, "export", "--to", "huggingface")
     assert "needs the package datasets, which is missing; run pip install 'attcli[hf]'" in line
     assert not OUT.exists()
+
+
+def test_what_has_no_pictures_is_refused_before_anything_is_written(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli.small("distill")
+    monkeypatch.setattr(huggingface, "_package", lambda: None)
+    whole = packing.whole_in(RESULT)
+    with pytest.raises(UserError, match="normaliser is missing"):
+        huggingface.files(OUT, replace(whole, normaliser=None))
+    two = replace(whole.header, about={**whole.header.about, "channels": 2})
+    with pytest.raises(UserError, match="pictures have 1 or 3 channels, the set's images 2"):
+        huggingface.files(OUT, replace(whole, header=two))
 
 
 @pytest.mark.filterwarnings("ignore")

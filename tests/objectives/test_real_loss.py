@@ -1,9 +1,11 @@
 """The loss on real images: its gradient against the plain graph in float64, what it starts from, and what it needs."""
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from attcli.matching.batches import Plan
 from attcli.matching.halving import Halving
 from attcli.objectives.real_images import RealImages
 from attcli.ranks import Team
-from attcli.stages import distill, identity, inputs, pipeline
+from attcli.stages import continued, distill, identity, inputs, pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, experts, history, states, synthetic
 from tests.conftest import Cli
@@ -194,6 +196,25 @@ def test_a_distillation_starts_from_a_finished_set(make_run: Callable[..., Run],
     settings = second.settings
     other = settings.model_copy(update={"distill": settings.distill.model_copy(update={"start_from": None})})
     assert identity.distill(other, data.sha256, "")[0] != fingerprint
+
+
+def test_a_set_that_changes_while_it_is_read_is_refused(
+    make_run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, longer = make_run(), make_run(tmp_path / "longer", distill__iterations=7)
+    pipeline.distill(first)
+    pipeline.distill(longer)
+    second = make_run(tmp_path / "second", distill__start_from=first.synthetic, **CHANGES)
+    begin = continued.begin
+
+    def changed(*args: Any) -> states.State:
+        shutil.copy(longer.synthetic, first.synthetic)
+        return begin(*args)
+
+    monkeypatch.setattr(continued, "begin", changed)
+    with pytest.raises(UserError, match="was changed while it was read"):
+        pipeline.distill(second)
+    assert not second.synthetic.exists()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.scoring import begun, protocol
 from attcli.scoring.begun import Begun
+from attcli.scoring.combined import as_met
 from attcli.scoring.forgetting import Presentations
 from attcli.scoring.protocol import NAMED, Protocol, StoppedError, fresh, train
 from attcli.stages import pipeline
@@ -27,6 +28,7 @@ PROTOCOLS = {
     "released": Protocol("released", epochs=7, batch=4),
     "adam": replace(NAMED["adam"], epochs=7, batch=4),
     "cutmix": replace(NAMED["idc"], epochs=7, batch=4, tests=2),
+    "selmatch": replace(NAMED["selmatch"], epochs=7, batch=4),
 }
 
 
@@ -44,9 +46,12 @@ def trained(
         if chosen.tests and passes % chosen.tests == 0:
             tested.append({"accuracy": float(theta.sum())})
 
-    key = (0, "x", 0)
+    key, draws = (0, "x", 0), torch.Generator().manual_seed(1)
+    seen, augmented = as_met(images, torch.arange(10) < 5, chosen, draws)
     theta, student = fresh(CONVNET, key), Student.of(CONVNET.build())
-    return train(student, theta, images, torch.arange(10), 10, 0.05, chosen, key, stop, met, after, kept)
+    if kept is not None:
+        kept.draws = [draws]
+    return train(student, theta, seen, torch.arange(10), 10, 0.05, augmented, key, stop, met, after, kept)
 
 
 def after_calls(count: int) -> Callable[[], bool]:
@@ -86,6 +91,26 @@ def test_it_is_saved_every_few_minutes(tmp_path: Path, monkeypatch: pytest.Monke
     asked: list[None] = []
     assert torch.equal(trained(PROTOCOLS["exact"], Begun(tmp_path, CASE), lambda: bool(asked.append(None))), wanted)
     assert len(asked) == 7 - 4  # the pass after the last save is made again
+
+
+def test_what_other_trainings_wait_for_is_kept_when_it_is_over(tmp_path: Path) -> None:
+    wanted = trained(PROTOCOLS["exact"], Begun(tmp_path, CASE, is_kept=True))
+    calls: list[None] = []
+    again = trained(PROTOCOLS["exact"], Begun(tmp_path, CASE, is_kept=True), lambda: bool(calls.append(None)))
+    assert torch.equal(again, wanted)
+    assert not calls
+    trained(PROTOCOLS["exact"], Begun(tmp_path / "alone", CASE))
+    assert not list((tmp_path / "alone").glob("*"))
+
+
+def test_large_tests_are_saved_and_read_again(tmp_path: Path) -> None:
+    matrix = torch.arange(1000).expand(1000, 1000)
+    tests = [{"accuracy": 1.5, "confusion": matrix.tolist()}, {"accuracy": 2.5}, {"confusion": matrix.T.tolist()}]
+    theta, optimiser, generator = torch.ones(3), training.Optimiser(0.1, 0.9, 0.0), torch.Generator()
+    Begun(tmp_path, CASE, tests=tests).save(5, theta, optimiser, generator)
+    again = Begun(tmp_path, CASE)
+    assert again.restore(torch.zeros(3), training.Optimiser(0.1, 0.9, 0.0), generator) == 5
+    assert again.tests == tests
 
 
 def test_what_a_training_counts_is_saved_with_it(tmp_path: Path) -> None:
@@ -131,6 +156,10 @@ SHORT: dict[str, object] = {
 }
 
 
+STOPS = (5, 30, 46, 57)
+"""Passes in the middle of networks of the set, and of those of real images at a second and at a first rate."""
+
+
 def test_an_evaluation_that_was_interrupted_goes_on_in_the_middle_of_a_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,16 +170,16 @@ def test_an_evaluation_that_was_interrupted_goes_on_in_the_middle_of_a_network(
 
     def interrupted(*args: object, **options: object) -> Tensor:
         passes.append(None)
-        if len(passes) in (5, 30, 55):  # in the middle of networks of the set, and of those of real images
+        if len(passes) in STOPS:
             raise KeyboardInterrupt
         return real(*args, **options)
 
     monkeypatch.setattr(begun, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(protocol, "train_epoch", interrupted)
-    for _ in range(3):
+    for _ in STOPS:
         with pytest.raises(KeyboardInterrupt):
             pipeline.evaluate(run)
     assert pipeline.evaluate(run)["scores"] == wanted
     networks = 2 * (2 + 2)  # two of the set and two of its average, and two of real images at each of two rates
-    assert len(passes) == networks * 8 + 3  # only the passes that were interrupted were made again
+    assert len(passes) == networks * 8 + len(STOPS)  # only the passes that were interrupted were made again
     assert not list(tmp_path.rglob("training-*.h5"))

@@ -196,7 +196,7 @@ def test_damaged_trainings_are_set_aside_and_made_anew(make_run: MakeRun, tmp_pa
     files = sorted(folder.glob("*.npz"))
     files[0].write_bytes(files[0].read_bytes()[:1000])
     content = bytearray(files[1].read_bytes())
-    content[len(content) // 2] ^= 255
+    content[content.rindex(b"PK\x01\x02") + 6] ^= 128  # the version of zip that is needed to read it
     files[1].write_bytes(content)
     with logged() as lines:
         assert pipeline.evaluate(run)["scores"] == scores
@@ -220,7 +220,7 @@ def test_results_of_older_versions_are_shown_without_classes(make_run: MakeRun) 
     (file,) = run.settings.runtime.work_dir.glob("evaluate-*/results.jsonl")
     entries = [json.loads(line) for line in file.read_text().splitlines()]
     for entry in entries:
-        del entry["value"]["confusion"]
+        del entry["value"]["confusion"], entry["checksum"]
     file.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     with logged() as lines:
         after = pipeline.evaluate(run)["scores"]["convnet"]

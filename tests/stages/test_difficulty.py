@@ -16,7 +16,7 @@ from attcli.matching.parameters import vector
 from attcli.scoring import difficulty as by_networks
 from attcli.scoring import protocol
 from attcli.scoring.protocol import StoppedError
-from attcli.stages import buffer, difficulty, distill, identity, inputs, pipeline
+from attcli.stages import difficulty, distill, expert_training, identity, inputs, pipeline
 from attcli.stages.run import Run, differences
 from attcli.store import dataset, experts, states, synthetic
 from tests.matching.cases import case
@@ -101,11 +101,11 @@ def test_a_short_batch_of_a_later_epoch_has_its_own_statistics(make_run: Callabl
 
 
 def test_only_a_batch_that_there_is_can_be_of_a_single_image() -> None:
-    assert buffer._short([150, 300], 256) == 44
-    assert buffer._short([150, 301], 256) == 45  # one more than twice the smallest epoch
-    assert buffer._short([150, 257], 256) == 1
-    assert buffer._short([1, 300], 256) == 1
-    assert buffer._short([300, 600], 300) == 0
+    assert expert_training.short_batch([150, 300], 256) == 44
+    assert expert_training.short_batch([150, 301], 256) == 45  # one more than twice the smallest epoch
+    assert expert_training.short_batch([150, 257], 256) == 1
+    assert expert_training.short_batch([1, 300], 256) == 1
+    assert expert_training.short_batch([300, 600], 300) == 0
 
 
 def test_a_file_of_scores_is_known_by_its_content(make_run: Callable[..., Run], tmp_path: Path) -> None:
@@ -126,6 +126,9 @@ def test_a_file_of_scores_is_known_by_its_content(make_run: Callable[..., Run], 
     (tmp_path / "words.txt").write_text("easy\nhard\n")
     with pytest.raises(UserError, match=r"words.txt does not hold scores of images"):
         difficulty.scores(make_run(buffer__difficulty=str(tmp_path / "words.txt")), data)
+    (tmp_path / "archive.npy").write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(UserError, match=r"archive.npy does not hold scores of images"):
+        difficulty.scores(make_run(buffer__difficulty=str(tmp_path / "archive.npy")), data)
     missing = make_run(buffer__curriculum="easy-first", buffer__difficulty="el2")
     with pytest.raises(
         UserError, match=r"buffer.difficulty el2 cannot be read .*buffer.difficulty to one of: el2n, grand, forgetting"
@@ -237,7 +240,9 @@ def test_a_time_limit_keeps_what_networks_have_said(
             difficulty.scores(replace(run, time_limit=0.0), data)
         assert len(trained) == limited  # one under any limit
     (folder,) = run.settings.runtime.work_dir.glob("difficulty-*")
-    (folder / "network-0001.npz").write_bytes(b"damaged")
+    content = bytearray((folder / "network-0001.npz").read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] ^= 1  # it calls itself encrypted
+    (folder / "network-0001.npz").write_bytes(content)
     assert difficulty.scores(run, data).unique().tolist() == [(1 + 3 + 4) / 3]
     assert trained == [0, 1, 1, 2]
     assert list(folder.glob("network-0001.npz.damaged*"))

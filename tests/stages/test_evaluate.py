@@ -255,6 +255,55 @@ def test_a_score_under_a_time_limit_goes_on_with_what_the_limit_ended(make_run: 
     assert pipeline.evaluate(replace(run, time_limit=1e9))["set"]["iteration"] == 6
 
 
+def test_a_distillation_that_evaluate_began_goes_on_before_it_is_scored(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, iterate = make_run(), distill.Loop.iterate
+    made: list[None] = []
+
+    def interrupted(*args: object, **options: object) -> object:
+        made.append(None)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return iterate(*args, **options)
+
+    monkeypatch.setattr(distill.Loop, "iterate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.evaluate(run)
+    assert synthetic.read(run.synthetic).about["iteration"] < 6
+    assert pipeline.evaluate(run)["set"]["iteration"] == 6
+    made.clear()
+    other = make_run(distill__iterations=12)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.distill(other)
+    assert pipeline.evaluate(other)["set"]["iteration"] < 12  # the user's own `distill` is not gone on with
+
+
+def test_fresh_scores_every_snapshot_anew(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run()
+    pipeline.distill(run)
+    trained, real = [], networks.train
+
+    def counted(*arguments):
+        trained.append(real(*arguments))
+        return trained[-1]
+
+    monkeypatch.setattr(networks, "train", counted)
+    report = pipeline.evaluate_snapshots(run)
+    first = len(trained)
+    assert first >= 2 * 2 * len(report["snapshots"])
+    assert pipeline.evaluate_snapshots(replace(run, fresh="evaluate")) == report
+    assert len(trained) == 2 * first
+
+
+def test_an_unfinished_set_by_a_recipe_is_scored_with_a_warning(make_run: MakeRun) -> None:
+    pipeline.distill(make_run(distill__iterations=3))
+    by_recipe = replace(make_run(), origin=dict.fromkeys(names(), "recipe att/digits/ipc1"))
+    with logged() as lines:
+        pipeline.evaluate(by_recipe)
+    assert "is from iteration 3 of 6; it is scored as it is" in lines[0]
+
+
 def test_a_score_says_where_it_is_written(cli: Cli) -> None:
     cli.small("evaluate", "--repeats", "1")
     shutil.copy("artifacts/synthetic.h5", "set.h5")

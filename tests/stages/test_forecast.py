@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.settings import resolve
 from attcli.stages import cost, forecast, pipeline, plan
+from attcli.stages.rates import Rates
 from attcli.stages.run import Run
 from tests.conftest import Cli
 from tests.faults.faulty import room_for
@@ -45,7 +47,7 @@ def test_epochs_of_a_score_are_not_those_of_experts(make_run: MakeRun) -> None:
 def test_an_estimate_is_near_what_the_operations_take(make_run: MakeRun) -> None:
     """Within a factor of five of gradients that are timed here, which is as much as a busy machine allows."""
     settings = make_run(network__width=32).settings
-    rates = cost.Rates(settings)
+    rates = Rates(settings)
     estimated = rates.seconds(cost.buffer(settings, 1))
     network = forecast.networks_of(make_run(network__width=32), "buffer")[0]
     student = Student.of(network.build())
@@ -53,9 +55,9 @@ def test_an_estimate_is_near_what_the_operations_take(make_run: MakeRun) -> None
     x, p, w = torch.zeros(32, 1, 8, 8), torch.full((32, 10), 0.1), torch.full((32,), 1 / 32)
     times = []
     for _ in range(10):
-        begun = cost.time.perf_counter()
+        begun = time.perf_counter()
         student.gradient(theta, x, p, w)
-        times.append(cost.time.perf_counter() - begun)
+        times.append(time.perf_counter() - begun)
     taken = min(times) * 1247 / 32
     assert taken / 5 < estimated < taken * 5
 
@@ -225,7 +227,7 @@ def test_preparing_image_files_is_timed_by_decoding_some(tmp_path: Path, monkeyp
 
     def decode(files: list[str], *how: object) -> None:
         decoded.extend(files)
-        cost.time.sleep(0.02)
+        time.sleep(0.02)
 
     monkeypatch.setattr(decoding, "decode_each", decode)
     planned = cost.prepare(settings)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attcli.stages import buffer, pipeline
+from attcli.stages import expert_training, pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, experts
 from tests.stages.observed import logged
@@ -37,8 +37,8 @@ Train = Callable[[str, int], list[bytes]]
 
 
 def count_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    epochs, real = [], buffer.train_epoch
-    monkeypatch.setattr(buffer, "train_epoch", lambda *a, **o: epochs.append(1) or real(*a, **o))
+    epochs, real = [], expert_training.train_epoch
+    monkeypatch.setattr(expert_training, "train_epoch", lambda *a, **o: epochs.append(1) or real(*a, **o))
     return epochs
 
 

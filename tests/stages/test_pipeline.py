@@ -13,7 +13,7 @@ import torch
 
 from attcli.errors import DivergedError, UserError
 from attcli.scoring import networks
-from attcli.stages import buffer, distill, pipeline, prepare
+from attcli.stages import distill, expert_training, pipeline, prepare
 from attcli.stages.run import Run
 from attcli.store import experts, synthetic
 from tests.stages.observed import contents
@@ -61,8 +61,8 @@ def test_finished_results_are_not_computed_again(make_run: MakeRun, monkeypatch:
 def test_more_experts_and_epochs_extend_what_is_there(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline.buffer(make_run())
     epochs = []
-    real = buffer.train_epoch
-    monkeypatch.setattr(buffer, "train_epoch", lambda *a, **o: epochs.append(1) or real(*a, **o))
+    real = expert_training.train_epoch
+    monkeypatch.setattr(expert_training, "train_epoch", lambda *a, **o: epochs.append(1) or real(*a, **o))
     extended = make_run(buffer__experts=3, buffer__epochs=4)
     pipeline.buffer(extended)
     assert len(epochs) == 2 * 1 + 4
@@ -78,7 +78,7 @@ def test_deleted_results_come_back_from_the_work_folder(make_run: MakeRun, monke
     before = contents(run)
     shutil.rmtree(run.settings.runtime.artifacts)
     for stage, name in (
-        (buffer, "train_epoch"),
+        (expert_training, "train_epoch"),
         (distill.Loop, "iterate"),
         (networks, "train"),
         (prepare, "_make"),
@@ -92,7 +92,7 @@ def test_deleted_work_comes_back_from_the_results(make_run: MakeRun, monkeypatch
     run = make_run()
     pipeline.distill(run)
     shutil.rmtree(run.settings.runtime.work_dir)
-    monkeypatch.setattr(buffer, "train_epoch", lambda *a, **o: pytest.fail("computed again"))
+    monkeypatch.setattr(expert_training, "train_epoch", lambda *a, **o: pytest.fail("computed again"))
     more = make_run(distill__iterations=8)
     pipeline.distill(more)
     assert synthetic.read(more.synthetic).about["iteration"] == 8

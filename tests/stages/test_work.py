@@ -6,8 +6,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from attcli.cli.completion import KEPT
 from attcli.stages import pipeline
 from attcli.stages.run import Run
+from attcli.stages.work import NAME
 from tests.conftest import SMALL, Cli
 
 MakeRun = Callable[..., Run]
@@ -29,6 +33,32 @@ def test_kept_work_is_listed_in_words(cli: Cli) -> None:
     assert all(entry["size"] > 0 for entry in listed)
     (one,) = json.loads(cli("work", "--stage", "distill", "--json"))
     assert Path(one["folder"]).is_dir()
+
+
+def test_work_of_every_name_that_is_listed_can_be_chosen(cli: Cli) -> None:
+    Path(".attcli", "difficulty-" + "0" * 16).mkdir(parents=True)
+    (one,) = json.loads(cli("work", "--stage", "difficulty", "--json"))
+    assert one["stage"] == "difficulty"
+    assert "choose prepare, difficulty, buffer, distill, evaluate or baselines" in cli("work", "--stage", "x", code=2)
+    assert all(NAME.fullmatch(f"{stage}-{'0' * 16}") for stage in KEPT)
+
+
+def test_a_file_that_vanishes_while_work_is_listed_is_left_out(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(".attcli", "evaluate-" + "0" * 16)
+    folder.mkdir(parents=True)
+    for name in (".results.x.tmp", "results.jsonl"):
+        (folder / name).write_text("a line\n")
+    real = Path.is_file
+
+    def is_file(path: Path) -> bool:
+        was = real(path)
+        if path.suffix == ".tmp":
+            path.unlink(missing_ok=True)
+        return was
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    (one,) = json.loads(cli("work", "--json"))
+    assert one["size"] == len("a line\n")
 
 
 def test_what_is_named_is_deleted_and_nothing_else(cli: Cli) -> None:

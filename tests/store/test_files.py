@@ -1,14 +1,18 @@
 """Files that are there whole or not at all, and folders that one process at a time works in."""
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 
+from attcli.atomic import atomic, sweep_killed
 from attcli.errors import UserError
-from attcli.store.files import atomic, link, locked, sweep, sweep_killed, write_text
+from attcli.store.files import link, locked, sweep, write_text
 from tests.store.held import hold
 
 
@@ -53,6 +57,16 @@ def test_one_process_at_a_time_but_it_may_enter_twice(tmp_path: Path) -> None:
     other.join()
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_folder_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.raises(UserError, match="knows no locks; choose a folder on another one"), locked(tmp_path):
+        pass
+
+
 def test_what_dead_processes_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     others = tmp_path / "deep" / ".a.h5.x1y2.tmp"  # perhaps another process's, which is alive
@@ -61,6 +75,17 @@ def test_what_dead_processes_left_is_swept_and_nothing_else(tmp_path: Path) -> N
     sweep(tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*")) == [".a.h5.x1y2.tmp", "a.h5", "b.tmp", "deep"]
     assert others.exists()
+
+
+def test_what_is_swept_is_locked_as_network_disks_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def as_on_nfs(file: IO[bytes], how: int) -> None:
+        if how & fcntl.LOCK_EX and not file.writable():
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr(fcntl, "flock", as_on_nfs)
+    (tmp_path / ".a.h5.killed.tmp").touch()
+    sweep_killed(tmp_path / "a.h5")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_killed_process_had_begun_is_removed_and_not_what_is_being_written(tmp_path: Path) -> None:

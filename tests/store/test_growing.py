@@ -41,6 +41,15 @@ def test_a_torn_row_is_cut_off(tmp_path: Path, cut: int) -> None:
     assert np.array_equal(growing(tmp_path).trajectory().parameters[-1], rows[again.epochs])
 
 
+def test_a_row_whose_loss_the_disk_changed_is_cut_off(tmp_path: Path) -> None:
+    expert = growing(tmp_path)
+    for i, row in enumerate(trajectory(4, size=100).parameters):
+        expert.append(row, 1.0 + i if i else None, 50.0 if i else None)
+    index = tmp_path / "expert-0000.jsonl"
+    index.write_text(index.read_text().replace('"loss": 3.0', '"loss": 7.0'))
+    assert growing(tmp_path).epochs == 1
+
+
 def test_the_momentum_belongs_to_the_last_row(tmp_path: Path) -> None:
     rows = trajectory(4, size=100).parameters
     expert = growing(tmp_path, momentum=True)

@@ -1,8 +1,10 @@
 """The history and its parts."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from attcli.store import history
 
@@ -27,3 +29,16 @@ def test_a_damaged_part_of_the_history_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / "part-0000004.npz").write_text("no archive")
     assert history.collect(tmp_path, 9)["iteration"].tolist() == [0, 1, 2, 3, 6, 7, 8]
     assert (tmp_path / "part-0000004.npz.damaged").exists()
+
+
+@pytest.mark.parametrize(("place", "bit"), [(6, 128), (8, 1)], ids=["a later version of zip", "encrypted"])
+def test_a_flipped_bit_in_the_archive_of_a_part_is_damage_too(tmp_path: Path, place: int, bit: int) -> None:
+    history.write_part(tmp_path, [record(0)])
+    path = tmp_path / "part-0000000.npz"
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + place] ^= bit
+    path.write_bytes(content)
+    with pytest.raises(RuntimeError), zipfile.ZipFile(path) as archive:
+        archive.testzip()
+    assert not history.collect(tmp_path, 9)
+    assert path.with_name("part-0000000.npz.damaged").exists()
