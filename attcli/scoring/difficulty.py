@@ -6,6 +6,7 @@ forgetting (Toneva et al., ICLR 2019): how often an image was forgotten in the t
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch.func import grad, vmap
 from attcli.data.inputs import Inputs, in_batches
 from attcli.matching.student import Student
 from attcli.networks import Architecture
+from attcli.scoring.begun import Begun, remove
 from attcli.scoring.forgetting import Presentations
 from attcli.scoring.networks import Networks
 from attcli.scoring.protocol import Protocol
@@ -23,6 +25,9 @@ TOGETHER = 250
 
 GRADIENTS = 1 << 24
 """Numbers of the gradients of single images that are held at a time, at least one image's."""
+
+Judge = tuple[int, str, int]
+"""The key of a network's draws: the seed, the purpose, and which of the networks it is."""
 
 Judgement = dict[str, Tensor]
 """What one network says of N training images (N,), by the name of the score: el2n, forgetting, and grand if asked."""
@@ -35,20 +40,33 @@ def judged(
     labels: Tensor,
     lr: float,
     protocol: Protocol,
-    key: tuple[int, str, int],
+    key: Judge,
     stop: Callable[[], bool],
+    folder: Path,
     *,
     grand: bool = False,
 ) -> Judgement:
     """Train a network on images (N, C, H, W) with classes (N,), and ask it about them; its step functions are made.
 
-    StoppedError where `stop` says so, asked before every pass.
+    StoppedError where `stop` says so, asked before every pass. The training is saved in `folder`, and goes on there;
+    `forget` removes it.
     """
     seen = Presentations.of(len(labels), labels.device)
-    theta = networks.trained(architecture, images, labels, lr, protocol, key, stop, seen.met)
+    begun = Begun(folder, _saved_under(key), beside=vars(seen))
+    theta = networks.trained(architecture, images, labels, lr, protocol, key, stop, seen.met, begun=begun)
     student = networks.student(architecture, theta, images)
     said = {"el2n": error_norms(student, theta, images, labels), "forgetting": seen.counts().double().cpu()}
     return {**said, "grand": gradient_norms(student, theta, images, labels)} if grand else said
+
+
+def forget(folder: Path, key: Judge) -> None:
+    """Remove a training that was saved on its way, as what its network says is kept."""
+    remove(folder, _saved_under(key))
+
+
+def _saved_under(key: Judge) -> tuple[str, str]:
+    _, purpose, number = key
+    return purpose, str(number)
 
 
 def combined(score: str, judgements: list[Judgement]) -> Tensor:

@@ -16,7 +16,7 @@ from attcli import runtime
 from attcli.atomic import atomic
 from attcli.errors import DivergedError, OutOfTimeError, UserError
 from attcli.progress import track
-from attcli.scoring.difficulty import Judgement, combined, easiest_first, judged
+from attcli.scoring.difficulty import Judge, Judgement, combined, easiest_first, forget, judged
 from attcli.scoring.networks import Networks
 from attcli.scoring.protocol import Protocol, StoppedError
 from attcli.settings import Settings
@@ -90,7 +90,7 @@ def _judge(run: Run, data: dataset.Dataset, folder: Path, missing: list[int], wa
     """Train these networks one after the other; what each says is kept. One is trained under any time limit."""
     if not missing:  # another process was faster
         return
-    trained = _Judges(run, data)
+    trained = _Judges(run, data, folder)
     message = "training {} of {} networks for {} epochs, to find out how hard images are"
     logger.info(message, len(missing), wanted, run.settings.buffer.difficulty_epochs)
     with deferred() as stop, track("networks", wanted, wanted - len(missing)) as progress:
@@ -105,15 +105,16 @@ def _judge(run: Run, data: dataset.Dataset, folder: Path, missing: list[int], wa
                 return
             with atomic(_file(folder, number)) as temporary, temporary.open("wb") as file:
                 np.savez(file, **{score: values.numpy() for score, values in judgement.items()})  # type: ignore[arg-type]
+            forget(folder, trained.key(number))
             progress.advance("")
 
 
 class _Judges:
-    """The networks' common images and step functions."""
+    """The networks' common images and step functions, and the folder in which their trainings are saved."""
 
-    def __init__(self, run: Run, data: dataset.Dataset) -> None:
+    def __init__(self, run: Run, data: dataset.Dataset, folder: Path) -> None:
         buffer, how = run.settings.buffer, run.settings.runtime
-        device = runtime.device(how.device)
+        device, self._folder = runtime.device(how.device), folder
         self._networks = Networks(device, buffer.precision, how)
         self._architecture = inputs.architecture(run.settings.network, data.about)
         self._images = data.network_inputs("train", device, self._networks.dtype)
@@ -125,9 +126,12 @@ class _Judges:
         shaped = one.expand(len(self._labels), *one.shape[1:])
         self._networks.prepare(self._architecture, shaped, buffer.batch, passes)
 
+    def key(self, number: int) -> Judge:
+        """The key of all draws of network `number`."""
+        return self._seed, PURPOSE, number
+
     def judgement(self, number: int, stop: Callable[[], bool]) -> Judgement:
         """What network `number` says. DivergedError where its training left the finite numbers."""
-        key = (self._seed, PURPOSE, number)
         judgement = judged(
             self._networks,
             self._architecture,
@@ -135,8 +139,9 @@ class _Judges:
             self._labels,
             self._lr,
             self._protocol,
-            key,
+            self.key(number),
             stop,
+            self._folder,
             grand=self._grand,
         )
         if not all(bool(values.isfinite().all()) for values in judgement.values()):

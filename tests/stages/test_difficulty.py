@@ -14,6 +14,8 @@ from attcli import runtime
 from attcli.errors import OutOfTimeError, UserError
 from attcli.matching.parameters import vector
 from attcli.scoring import difficulty as by_networks
+from attcli.scoring import protocol
+from attcli.scoring.protocol import StoppedError
 from attcli.stages import difficulty, distill, expert_training, identity, inputs, pipeline
 from attcli.stages.run import Run, differences
 from attcli.store import dataset, experts, states, synthetic
@@ -218,8 +220,11 @@ def test_a_time_limit_keeps_what_networks_have_said(
     trained: list[int] = []
 
     class Judges:
-        def __init__(self, run: Run, data: dataset.Dataset) -> None:
+        def __init__(self, run: Run, data: dataset.Dataset, folder: Path) -> None:
             self._count = len(data.labels["train"])
+
+        def key(self, number: int) -> by_networks.Judge:
+            return 0, difficulty.PURPOSE, number
 
         def judgement(self, number: int, stop: object) -> dict[str, torch.Tensor]:
             trained.append(number)
@@ -241,3 +246,27 @@ def test_a_time_limit_keeps_what_networks_have_said(
     assert difficulty.scores(run, data).unique().tolist() == [(1 + 3 + 4) / 3]
     assert trained == [0, 1, 1, 2]
     assert list(folder.glob("network-0001.npz.damaged*"))
+
+
+@pytest.mark.parametrize("score", ["el2n", "forgetting"])
+def test_a_network_that_was_stopped_goes_on_and_says_the_same(
+    score: str, make_run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {"buffer__difficulty": score, "buffer__difficulty_networks": 1}
+    run, other = (make_run(tmp_path / name, **asked, buffer__difficulty_epochs=5) for name in ("a", "b"))
+    pipeline.prepare(run)
+    data = dataset.read(run.dataset)
+    folder = run.work("difficulty", identity.difficulty(run.settings, data.sha256)[0])
+    folder.mkdir(parents=True)
+    answers = iter([False, False, False, True])
+    with pytest.raises(StoppedError):
+        difficulty._Judges(run, data, folder).judgement(0, lambda: next(answers))
+    assert len(list(folder.glob("training-*.h5"))) == 1
+    passes: list[int] = []
+    real = protocol.train_epoch
+    monkeypatch.setattr(protocol, "train_epoch", lambda *of, **more: (passes.append(1), real(*of, **more))[1])
+    found = difficulty.scores(run, data)
+    assert len(passes) == 2
+    assert not list(folder.glob("training-*"))
+    assert torch.equal(found, difficulty.scores(other, data))
+    assert len(passes) == 7
