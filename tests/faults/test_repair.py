@@ -90,9 +90,13 @@ def test_what_a_killed_process_had_begun_goes_also_where_nothing_is_left_to_do(t
 
 @pytest.mark.parametrize("stage", ["prepare", "buffer", "distill"])
 def test_fresh_ignores_what_is_kept(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from attcli.stages import buffer, distill, prepare
+    from attcli.stages import distill, expert_training, prepare
 
-    functions = {"prepare": (prepare, "_make"), "buffer": (buffer, "train_epoch"), "distill": (distill.Loop, "iterate")}
+    functions = {
+        "prepare": (prepare, "_make"),
+        "buffer": (expert_training, "train_epoch"),
+        "distill": (distill.Loop, "iterate"),
+    }
     run = Run(settings_in(tmp_path))
     pipeline.distill(run)
     whole = run.synthetic.read_bytes()

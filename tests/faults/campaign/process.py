@@ -166,10 +166,10 @@ def _troubled(folder: Path, trouble: Trouble) -> Iterator[None]:
 def units() -> dict[str, tuple[Any, str]]:
     """The units of work, by the letter that each leaves: an epoch, an iteration, a scored network, a dataset."""
     from attcli.scoring import scorer
-    from attcli.stages import buffer, distill, prepare
+    from attcli.stages import distill, expert_training, prepare
 
     return {
-        "e": (buffer, "train_epoch"),
+        "e": (expert_training, "train_epoch"),
         "i": (distill.Loop, "iterate"),
         "n": (scorer.Scorer, "_score"),
         "p": (prepare, "_make"),
