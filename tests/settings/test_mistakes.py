@@ -113,7 +113,7 @@ TYPED: list[tuple[str, str]] = [
     ("evaluate --dry-run --json", "leave --json out"),
     ("diagnose --gammas 5,ten", "write whole numbers"),
     ("diagnose --metric cosine", "choose l1 or l2"),
-    ("work --stage distil", "choose prepare, buffer, distill, evaluate or baselines"),
+    ("work --stage distil", "choose prepare, difficulty, buffer, distill, evaluate or baselines"),
 ]
 
 FILES: list[tuple[str, str]] = [
