@@ -24,10 +24,10 @@ LISTED = {
     "-amp": "`python -m benchmarks.amp`, above",
     "-phases": "`python -m benchmarks.phases`, above",
     "-field-": "`python -m benchmarks.field`, above",
-    "-benchmarks-": "`python -m benchmarks`, in [performance.md](performance.md)",
-    "-versus-": "`python -m benchmarks.versus`, in [performance.md](performance.md)",
-    "-prepare-": "`python -m benchmarks.prepare`, in [performance.md](performance.md)",
-    "-zca-": "`python -m benchmarks.zca`, in [performance.md](performance.md)",
+    "-benchmarks-": "`python -m benchmarks`, in [Time and memory](performance.md)",
+    "-versus-": "`python -m benchmarks.versus`, in [Time and memory](performance.md)",
+    "-prepare-": "`python -m benchmarks.prepare`, in [Time and memory](performance.md)",
+    "-zca-": "`python -m benchmarks.zca`, in [Time and memory](performance.md)",
     "-recipes-": "`python -m benchmarks.recipes`",
     "-trials-": "`python -m benchmarks.trials`, above",
     "-coded": "`python -m benchmarks.coded`, above",
@@ -36,8 +36,8 @@ LISTED = {
     "-fuzz-": "`make fuzz`, in [SECURITY.md](../SECURITY.md)",
     "-own-images": "in [your own images](tutorials/own-images.md)",
     "-ranks-": "`python -m benchmarks.ranks`, in [several processes](running/several.md)",
-    "-patience-": "`python -m benchmarks.patience`, in [performance.md](performance.md)",
-    "-repro-": "in [performance.md](performance.md)",
+    "-patience-": "`python -m benchmarks.patience`, in [Time and memory](performance.md)",
+    "-repro-": "in [Time and memory](performance.md)",
 }
 """What a record is from and where it is told, by a part of its name."""
 
