@@ -26,11 +26,11 @@ from attcli.matching.statistics import unfilled
 from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student, has_batch_statistics
 
-COMPILE_FROM = {"cpu": 2e13, "cuda": 2e15}
-"""Floating-point operations of a command's whole work from which compiling pays back (docs/performance.md)."""
+COMPILE_FROM = 2e13
+"""Floating-point operations of a command's whole work from which compiling pays back on a CPU (docs/performance.md)."""
 
-COMPILED_WEIGHTS = {"cpu": 4e6, "cuda": float("inf")}
-"""Weights up to which compiled steps are the faster ones: larger ones cost more to lay out than fusing saves."""
+COMPILED_WEIGHTS = 4e6
+"""Weights up to which compiled steps are the faster ones there: larger ones cost more to lay out than fusing saves."""
 
 CACHED_IMAGES = 32
 """On a CPU, batches are cut into slices of at most so many images: their activations stay in the caches."""
@@ -140,9 +140,9 @@ def choose(asked: str, device: torch.device, amount: float, weights: int) -> str
         raise UserError("runtime.execution graph replays CUDA graphs and needs a GPU; use auto, eager or compiled")
     if asked != "auto":
         return asked
-    if amount >= COMPILE_FROM.get(device.type, float("inf")) and weights <= COMPILED_WEIGHTS[device.type]:
-        return "compiled"
-    return "graph" if device.type == "cuda" else "eager"
+    if device.type == "cuda":  # what torch compiles for a GPU may crash it (docs/performance.md)
+        return "graph"
+    return "compiled" if amount >= COMPILE_FROM and weights <= COMPILED_WEIGHTS else "eager"
 
 
 def slices(student: Student, asked: int | None, device: torch.device, work: Work) -> int:
@@ -297,6 +297,11 @@ def _first_that_works(
             if is_out_of_memory(error):
                 raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if isinstance(error, torch.AcceleratorError):  # from now on, this process gets nothing else from the device
+                other = "graph" if attempt == "compiled" else "eager"
+                raise UserError(
+                    f"execution {attempt} made the GPU fail ({reason}); run again with --set runtime.execution={other}"
+                ) from error
             logger.warning("execution {} failed ({}); going on without it", attempt, reason)
             continue
         logger.info("execution {}, {} images at a time, ready in {:.0f} s", attempt, size, time.monotonic() - begun)

@@ -35,7 +35,8 @@ def test_flops_are_those_of_the_convolutions() -> None:
         ("auto", CPU, 1e15, 300_000, "compiled"),
         ("auto", CPU, 1e15, 9_000_000, "eager"),
         ("auto", CUDA, 1e12, 300_000, "graph"),
-        ("auto", CUDA, 1e16, 9_000_000, "compiled"),
+        ("auto", CUDA, 1e16, 9_000_000, "graph"),
+        ("compiled", CUDA, 1.0, 300_000, "compiled"),
         ("eager", CUDA, 1e16, 300_000, "eager"),
         ("compiled", CPU, 1.0, 9_000_000, "compiled"),
         ("graph", CUDA, 1.0, 300_000, "graph"),
@@ -82,6 +83,23 @@ def test_a_failing_compiler_gives_way_to_eager_steps_with_a_warning(monkeypatch:
     logger.remove(sink)
     assert made.step_functions is student
     assert "execution compiled failed (no C++ compiler here); going on without it" in "".join(lines)
+
+
+@pytest.mark.parametrize(("asked", "other"), [("compiled", "graph"), ("graph", "eager")])
+def test_a_gpu_that_fails_ends_the_command_as_it_gives_no_further_results(
+    asked: str, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a stand-in: after an illegal memory access all that a process asks of its GPU fails."""
+
+    def fail(*arguments: object) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nlong story")
+
+    monkeypatch.setattr(execution, "_warm_up", fail)
+    monkeypatch.setattr(execution.Point, "near", lambda *arguments: None)
+    student = Student.of(CONVNET.build())
+    remedy = rf"{asked} made the GPU fail \(.* illegal memory access .*\); run again .*runtime.execution={other}$"
+    with pytest.raises(UserError, match=remedy):
+        execution.step_functions(student, CONVNET.build, WORK, CUDA, asked)
 
 
 def test_slices_are_what_large_batches_go_through() -> None:

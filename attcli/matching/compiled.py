@@ -129,5 +129,9 @@ def _compile(function: Any) -> Any:
     # Torch counts the programs of one piece of code, over all students of the process, and gives up beyond eight.
     torch._dynamo.config.recompile_limit = PROGRAMS
     # runtime.configure told eager kernels alone whether they have to be reproducible; this tells the compiler.
-    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
+    reproducible = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(reproducible)
+    if reproducible and torch.cuda.is_available():
+        # Else it picks among kernels by timing them, and they round differently.
+        torch._inductor.config.deterministic = True
     return torch.compile(function, fullgraph=True, dynamic=False)

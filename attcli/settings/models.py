@@ -173,8 +173,8 @@ class Runtime(Section):
     deterministic: bool = Field(True, description="use only kernels that give the same result each time")
     execution: Literal["auto", "eager", "graph", "compiled"] = Field(
         "auto",
-        description="how steps run: eager (plain PyTorch), graph (CUDA graphs) or compiled; auto: compiled where that"
-        " saves time in all, else CUDA graphs on a GPU",
+        description="how steps run: eager (plain PyTorch), graph (CUDA graphs) or compiled; auto: CUDA graphs on a GPU;"
+        " on a CPU compiled where that saves time in all, else eager",
     )
     micro_batch: PositiveInt | None = Field(
         None,
