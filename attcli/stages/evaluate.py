@@ -15,7 +15,7 @@ from attcli.scoring.scorer import LEARNED, Scorer, is_entire
 from attcli.scoring.summary import as_json, summary, with_classes
 from attcli.stages import jobs
 from attcli.stages.evaluation import Evaluation, snapshot
-from attcli.stages.of_a_set import baselines_for, check_asked
+from attcli.stages.of_a_set import baselines_for, check_asked, refitted
 from attcli.stages.run import Run
 from attcli.store import states, synthetic
 from attcli.store.files import set_aside, write_text
@@ -29,13 +29,14 @@ def run(run: Run, path: Path | None = None) -> dict[str, Any]:
     The scores of the results' own set are written beside it. UserError where the settings that were asked for are not
     the set's.
     """
-    distilled = synthetic.read(path or run.synthetic, kind=None)
+    file = path or run.synthetic
+    distilled = synthetic.read(file, None, refitted(run, file))
     check_asked(run, distilled.about, distilled.settings, path)
     evaluation = Evaluation(run, distilled)
     scorer = evaluation.scorer(distilled, "test")
     kinds = _kinds(scorer, baselines_for(run.settings.evaluate, distilled.about.get("coding") or coding.PLAIN))
     report: dict[str, Any] = {
-        "scores": evaluation.scores(scorer, (path or run.synthetic, None), kinds, "networks", with_classes),
+        "scores": evaluation.scores(scorer, (file, None), kinds, "networks", with_classes),
         "protocol": scorer.description(kinds),
         "set": _describe(distilled),
         "work": scorer.results.folder.name,
@@ -96,7 +97,7 @@ def row(run: Run, file: Path, split: str, kinds: Sequence[str] = LEARNED) -> dic
 
 def share(run: Run, job: jobs.Job, file: str, kind: str | None, split: str, cases: list[Any], runs: list[int]) -> None:
     """A rank's part in scoring a set: its share of the runs by which images are selected, and else of the cases."""
-    distilled = synthetic.read(Path(file), kind=kind)
+    distilled = synthetic.read(Path(file), kind, refitted(run, Path(file)))
     if "evaluation" not in job.kept:
         job.kept["evaluation"] = Evaluation(run, distilled)
     scorer = job.kept["evaluation"].scorer(distilled, split)

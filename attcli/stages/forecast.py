@@ -205,7 +205,8 @@ def _evaluate(run: Run, target: Target) -> Plan:
     path = target.file or run.synthetic
     if target.snapshots:
         return _snapshots(run, target)
-    distilled = synthetic.read(path, kind=None) if target.file or path.is_file() else None
+    is_there = target.file or path.is_file()
+    distilled = synthetic.read(path, None, of_a_set.refitted(run, path)) if is_there else None
     if distilled:
         of_a_set.check_asked(run, distilled.about, distilled.settings, target.file)
         run = replace(run, settings=of_a_set.settings_of(run, distilled.about))

@@ -9,13 +9,14 @@ from loguru import logger
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attcli import coding
+from attcli.data.normalise import Normaliser
 from attcli.errors import UserError
 from attcli.scoring.protocol import NAMED, NUMBERS, Protocol, protocol_of
 from attcli.settings import Evaluate, Network, Prepare, Settings
 from attcli.settings.choices import idle
 from attcli.stages import identity
 from attcli.stages.run import NAMES, Run, differences
-from attcli.store import dataset, synthetic
+from attcli.store import artefact, dataset, synthetic
 
 
 def dataset_for(run: Run, distilled: synthetic.SyntheticSet) -> dataset.Dataset:
@@ -35,6 +36,29 @@ def dataset_for(run: Run, distilled: synthetic.SyntheticSet) -> dataset.Dataset:
                 f"beside it; put it there, or use another folder (--artifacts DIR) and prepare the images as then"
             )
     return data
+
+
+def refitted(run: Run, path: Path) -> synthetic.Instead:
+    """What to use where the set at `path` has lost its ZCA matrix: the one among the results, with a warning.
+
+    It is used only if it was fitted to the same images. On another machine it differs from the set's own by rounding,
+    and so has another hash.
+    """
+
+    def instead(about: dict[str, Any]) -> Normaliser | None:
+        if "prepare" not in about or not run.dataset.exists():
+            return None
+        header = artefact.header(run.dataset, dataset.KIND, dataset.MAKER)
+        if header.fingerprint != identity.prepare(settings_of(run, about))[0]:
+            return None
+        logger.warning(
+            "{} has no normaliser.h5 beside it; the one that was fitted to the same images here is used, and differs "
+            "by rounding",
+            path,
+        )
+        return dataset.read(run.dataset).normaliser
+
+    return instead
 
 
 def check_asked(run: Run, about: Mapping[str, Any], made_by: Mapping[str, Any], path: Path | None) -> None:

@@ -1,6 +1,7 @@
 """synthetic.h5: a distilled set with all that scoring it needs."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -42,6 +43,14 @@ def arrays_of(state: State, decoder: Coding, normaliser: Normaliser | None) -> a
     return {**arrays, **beside, **{n: x.detach().cpu().numpy() for n, x in {"lr": state.lr, **rates}.items()}, **small}
 
 
+Instead = Callable[[dict[str, Any]], Normaliser | None]
+"""From the facts of a set to a normaliser that serves as its own."""
+
+
+def nothing(about: dict[str, Any]) -> None:
+    """No normaliser."""
+
+
 @dataclass(frozen=True)
 class SyntheticSet:
     """A distilled set as read from a file: variants by name (`synthetic`, `ema`), labels and learning rate.
@@ -78,14 +87,14 @@ def header(path: Path) -> artefact.Header:
     return artefact.header(path, kind, MAKER)
 
 
-def read(path: Path, kind: str | None = KIND) -> SyntheticSet:
+def read(path: Path, kind: str | None = KIND, instead: Instead = nothing) -> SyntheticSet:
     """Read and verify a set, or with kind `states.KIND` the set in a snapshot, as its storage would keep it.
 
-    With kind None it may be either.
+    With kind None it may be either. `instead` is asked for a normaliser where the set's own is not at hand.
     """
     if kind is None:
         kind = states.KIND if artefact.kind_of(path) == states.KIND else KIND
-    return of(path, kind, *artefact.read(path, kind, MAKER))
+    return of(path, kind, *artefact.read(path, kind, MAKER), instead=instead)
 
 
 def normaliser_of(path: Path, about: dict[str, Any], arrays: artefact.Arrays) -> Normaliser | None:
@@ -94,15 +103,22 @@ def normaliser_of(path: Path, about: dict[str, Any], arrays: artefact.Arrays) ->
 
 
 def of(
-    path: Path, kind: str, header: artefact.Header, arrays: artefact.Arrays, normaliser: Normaliser | None = None
+    path: Path,
+    kind: str,
+    header: artefact.Header,
+    arrays: artefact.Arrays,
+    normaliser: Normaliser | None = None,
+    instead: Instead = nothing,
 ) -> SyntheticSet:
     """The set of this header and these arrays, which are checked; `path` says where they are from.
 
-    Its normaliser is looked for beside the path, where it is not given.
+    Its normaliser is looked for beside the path, where it is not given; `instead` is asked where it is not there.
     """
     about, problems = header.about, ""
     if normaliser is None:
         normaliser, problems = _normaliser(path, about, arrays)
+    if normaliser is None:
+        normaliser = instead(about)
     decoder = states.coding_of(path, about, normaliser)
     if decoder.parameterisation.needs_normaliser and normaliser is None:
         raise UserError(

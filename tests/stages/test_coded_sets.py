@@ -2,7 +2,9 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
@@ -10,13 +12,14 @@ import torch
 
 import attcli
 from attcli import coding
+from attcli.data import normalise
 from attcli.errors import UserError
-from attcli.stages import pipeline
+from attcli.stages import evaluate, pipeline
 from attcli.stages.run import Run
 from attcli.store import dataset, normaliser, states, synthetic
 from tests.conftest import settings_in
 from tests.parameterisations.test_contract import NAMES as PARAMETERISATIONS
-from tests.stages.observed import contents, states_of
+from tests.stages.observed import contents, logged, states_of
 from tests.storage.test_contract import NAMES as STORAGES
 
 MakeRun = Callable[..., Run]
@@ -154,6 +157,45 @@ def test_another_normaliser_is_not_taken(shared: Path, tmp_path: Path) -> None:
     (tmp_path / normaliser.NAME).write_bytes(other.normaliser.read_bytes())
     with pytest.raises(UserError, match="needs its normaliser"):
         attcli.load(alone)
+
+
+@pytest.mark.parametrize("kept", ["pixels", "multiformation"])
+def test_a_set_alone_is_scored_on_another_machine_by_the_whitening_that_was_fitted_there(
+    kept: str, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a stand-in: another machine's rounding gives the same whitening another hash."""
+    run = run_in(shared, f"whitened-{kept}", prepare__normalise="zca", distill__parameterisation=kept)
+    pipeline.distill(run)
+    alone = tmp_path / "synthetic.h5"
+    alone.write_bytes(run.synthetic.read_bytes())
+    fit = normalise.fit_chunks
+
+    def rounded_otherwise(*arguments: Any) -> normalise.Normaliser:
+        fitted = fit(*arguments)
+        assert fitted.values is not None
+        return replace(fitted, values=fitted.values * (1 + 1e-6))
+
+    monkeypatch.setattr(normalise, "fit_chunks", rounded_otherwise)
+    there = run_in(tmp_path, "there", prepare__normalise="zca", distill__parameterisation=kept)
+    pipeline.prepare(there)
+    assert dataset.read(there.dataset).normaliser.digest() != dataset.read(run.dataset).normaliser.digest()
+    with logged() as lines:
+        scores = evaluate.run(there, alone)
+    assert [line for line in lines if "fitted to the same images here is used, and differs by rounding" in line]
+    own = pipeline.evaluate(run)["scores"]["convnet"]["synthetic"]["mean"]
+    assert scores["scores"]["convnet"]["synthetic"]["mean"] == pytest.approx(own, abs=2)
+
+
+def test_a_whitening_of_other_images_is_not_used_instead(shared: Path, tmp_path: Path) -> None:
+    run = run_in(shared, "beside", prepare__normalise="zca", distill__parameterisation="multiformation")
+    pipeline.distill(run)
+    alone = tmp_path / "synthetic.h5"
+    alone.write_bytes(run.synthetic.read_bytes())
+    changes = {"prepare__validation": 50, "distill__parameterisation": "multiformation"}
+    there = run_in(tmp_path, "there", prepare__normalise="zca", **changes)
+    pipeline.prepare(there)
+    with pytest.raises(UserError, match="needs its normaliser"):
+        evaluate.run(there, alone)
 
 
 def test_a_standardised_set_stands_alone(shared: Path, tmp_path: Path) -> None:
