@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test test-all lint fuzz bench results faults docs deps lock wheel image-check audit licences sbom clean
+.PHONY: repro test test-all lint fuzz bench gpu results faults docs deps lock wheel image-check audit licences sbom clean
 
 # The environment is made anew whenever the lock or the project's metadata change.
 .venv/done: requirements.lock pyproject.toml
@@ -45,6 +45,14 @@ fuzz: .venv/done
 
 bench: .venv/done
 	$(BIN)/python -m benchmarks
+
+# For a machine with a GPU: the tests of all that computes, which take the GPU there, and the figures of docs/performance.md.
+GPU_TESTS = matching objectives parameterisations storage trainers scoring stages methods golden baselines
+gpu: .venv/done
+	$(BIN)/pytest -n 8 -m "not slow" -k "not compiled" $(GPU_TESTS:%=tests/%) tests/test_*.py
+	mkdir -p build
+	for execution in eager graph reference; do \
+		$(BIN)/python -m benchmarks.gpu --execution $$execution --json build/gpu-$$execution.json || exit; done
 
 # Writes docs/results.md from its template and benchmarks/records.
 results: .venv/done
