@@ -55,7 +55,7 @@ def make(name: str, folder: Path, works: Sequence[Path], note: str = "") -> Reco
             learned_lr=learned_lr,
             protocol=scored.protocol,
             scores=scored.scores,
-            published=published.beside(about["method"], parameterisation, about["dataset"], about["ipc"]),
+            published=published.beside(about["method"], parameterisation, storage, about["dataset"], about["ipc"]),
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -32,7 +32,8 @@ def find(method: str, dataset: str, ipc: int) -> Published | None:
     return next((values[key] for name in names if (key := (name, dataset, ipc)) in values), None)
 
 
-def beside(method: str, parameterisation: str, dataset: str, ipc: int) -> list[Published]:
-    """What a run is compared with: the value of its method, then those of methods with the same parameterisation."""
-    names = [name for name, entry in _content().items() if entry.get("parameterisation") == parameterisation]
+def beside(method: str, parameterisation: str, storage: str, dataset: str, ipc: int) -> list[Published]:
+    """What a run is compared with: its method's value, then those of methods that learn or keep images as it does."""
+    own = {"parameterisation": parameterisation, "storage": storage}
+    names = [name for name, entry in _content().items() if any(entry.get(what) == own[what] for what in own)]
     return [value for name in (method, *names) if (value := find(name, dataset, ipc)) is not None]

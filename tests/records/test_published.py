@@ -20,7 +20,7 @@ def test_the_recipes_say_the_same() -> None:
 
 def test_every_value_says_how_it_was_measured_and_where_it_was_read() -> None:
     values = list(all_values())
-    trajectories = {"att", "mtt", "ftd", "tesla", "datm", "pad", "edf", "mct", "fred"}
+    trajectories = {"att", "mtt", "ftd", "tesla", "datm", "pad", "edf", "mct", "fred", "ptq-dc"}
     others = {"idc", "rat-bptt", "dd", "ld", "dc", "dsa", "dm", "cafe"}
     assert {value.method for value in values} == trajectories | others
     keys = [(value.method, value.dataset, value.ipc) for value in values]
@@ -39,7 +39,9 @@ def test_joined_methods_are_compared_with_the_last_one_that_has_a_value() -> Non
 
 
 def test_parameterised_sets_are_compared_with_such_sets_too() -> None:
-    values = beside("att", "frequency", "cifar10", 1)
+    values = beside("att", "frequency", "float32", "cifar10", 1)
     assert [(value.method, value.accuracy) for value in values] == [("att", 48.3), ("fred", 60.6)]
-    assert [value.method for value in beside("att", "multiformation", "cifar100", 1)] == ["att"]
-    assert [value.method for value in beside("mine", "pixels", "cifar10", 1)] == []
+    assert [value.method for value in beside("att", "multiformation", "float32", "cifar100", 1)] == ["att"]
+    codes = beside("att", "multiformation", "codes", "cifar10", 1)
+    assert [(value.method, value.accuracy) for value in codes] == [("att", 48.3), ("idc", 50.0), ("ptq-dc", 68.9)]
+    assert [value.method for value in beside("mine", "pixels", "float32", "cifar10", 1)] == []

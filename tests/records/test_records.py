@@ -197,7 +197,7 @@ def test_the_table_shows_what_records_hold(folder: Path, cli: Cli) -> None:
     record = added(cli, "small")
     larger = record.model_copy(update={"name": "larger", "ipc": 10})
     files.write(Path("records"), larger)
-    values = beside("att", "frequency", "cifar10", 1)
+    values = beside("att", "frequency", "float32", "cifar10", 1)
     first = {"name": "first", "dataset": "cifar10", "published": values}
     files.write(Path("records"), record.model_copy(update=first))
     table = cli("records")

@@ -78,4 +78,4 @@ def hostile(facts: Facts) -> Facts:
 
 def published(facts: Facts) -> Facts:
     """The data with the published values of ATT and FreD on CIFAR-10."""
-    return facts.model_copy(update={"published": beside("att", "frequency", "cifar10", 1)})
+    return facts.model_copy(update={"published": beside("att", "frequency", "float32", "cifar10", 1)})
