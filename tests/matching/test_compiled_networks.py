@@ -6,14 +6,18 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
+import torch._inductor.lowering  # what some decompositions look up
 from torch import Tensor, nn
+from torch._inductor.decomposition import select_decomp_table
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from attcli import execution, registry
 from attcli.matching.compiled import Compiled, agree
-from attcli.matching.student import Student
+from attcli.matching.student import Student, cross_entropy
 from attcli.networks import Architecture, norms
 from tests.stages.observed import logged
 
@@ -92,9 +96,40 @@ def finite_difference(student: Student, at: execution.Point) -> float:
     return min(abs(value - found) / abs(value) for value in wanted)
 
 
+def without_memory(student: Student, at: execution.Point) -> list[str]:
+    """The tensors of zeros in the graph of h as reverse over forward for which torch allocates no memory.
+
+    Torch before 2.15 compiles programs that read them: these crash, on a GPU so that it gives nothing more.
+    """
+    form = Compiled(student, channels_last=True)._over_forward(True)
+
+    def h(*inputs: Tensor) -> tuple[Tensor, ...]:
+        by_argument, inner = form(*inputs)
+        return (*by_argument, inner)
+
+    with patch("torch.compiler.is_compiling", lambda: True):
+        decompositions = select_decomp_table()
+        graph = make_fx(h, decomposition_table=decompositions, tracing_mode="fake")(*vars(at).values()).graph
+    graph.eliminate_dead_code()
+    zeros = [node for node in graph.nodes if node.target == torch.ops.aten._efficientzerotensor.default]
+    return [str(user) for node in zeros for user in node.users if "device_put" not in str(user)]
+
+
+def test_a_tensor_without_memory_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_two_products(self: Compiled, theta: Tensor, x: Tensor, p: Tensor, w: Tensor) -> Tensor:
+        return cross_entropy(self._student.outputs(self._parameters(theta), x), p, w)
+
+    student, at = Student.of(with_norm(LAYERS["none"])()), point(with_norm(LAYERS["none"]))
+    assert without_memory(student, at) == []
+    monkeypatch.setattr(Compiled, "_loss", in_two_products)
+    assert without_memory(student, at) != []
+
+
 def assert_right(build: Callable[[], nn.Module]) -> None:
     """The step functions that an execution compiles are right to 1e-8, whichever form they take."""
     student, at = Student.of(build()), point(build)
+    if Compiled(student, channels_last=False).forward_mode_is_exact(*vars(at).values()):
+        assert without_memory(student, at) == []
     assert finite_difference(student, at) < 1e-5
     work = execution.Work((1, SIDE, SIDE), CLASSES, BATCH, BATCH, derivatives=True, labels=True, dtype=torch.float64)
     with logged() as lines:
