@@ -8,8 +8,7 @@ is counted in the bytes that are reported. Nothing here imports torch before it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +71,10 @@ class Coding:
 
     def encode(self, images: Tensor, labels: Tensor) -> Coded:
         """The numbers that stand for network inputs (n, C, H, W) with classes (n,)."""
-        return self.parameterisation.encode(images, labels, self.space)
+        from attcli.data.normalise import whole_float32
+
+        with whole_float32():
+            return self.parameterisation.encode(images, labels, self.space)
 
     def fit(self, learned: Mapping[str, Tensor]) -> dict[str, Scales]:
         """The scales of each learned tensor that has some."""
@@ -90,7 +92,9 @@ class Coding:
 
     def images(self, coded: Coded, scales: Mapping[str, Scales]) -> Tensor:
         """The images (n, C, H, W) that networks see: decoded from the numbers as the file would hold them."""
-        with _whole_float32():
+        from attcli.data.normalise import whole_float32
+
+        with whole_float32():
             return self.parameterisation.decode(self._rounded(coded, scales), self.space)
 
     def pull_back(self, coded: Coded, scales: Mapping[str, Scales], gradient: Tensor) -> dict[str, Tensor]:
@@ -99,8 +103,10 @@ class Coding:
         The derivative is taken at the rounded numbers. It passes through the rounding itself unchanged, but is zero for
         a number out of the range that can be kept, unless a step against it leads back.
         """
+        from attcli.data.normalise import whole_float32
+
         rounded = self._rounded(coded, scales)
-        with _whole_float32():
+        with whole_float32():
             gradients = parameterisations.pull_back(self.parameterisation, rounded, self.space, gradient)
         return {
             name: _passing(g, self.storage.beyond(coded.learned[name], scales.get(name, {})))
@@ -136,19 +142,6 @@ class Coding:
             raise ValueError("its learned numbers are not those of its parameterisation")
         units = images // self.parameterisation.images_per_unit
         return {name: self.storage.unpack(parts[name], (units, *shape)) for name, shape in shapes.items()}
-
-
-@contextmanager
-def _whole_float32() -> Iterator[None]:
-    """Products of matrices without TF32, whatever students compute in: a set is decoded alike wherever it is read."""
-    import torch
-
-    matmul = torch.backends.cuda.matmul
-    allowed, matmul.allow_tf32 = matmul.allow_tf32, False
-    try:
-        yield
-    finally:
-        matmul.allow_tf32 = allowed
 
 
 def _passing(gradient: Tensor, beyond: Tensor | None) -> Tensor:

@@ -280,6 +280,15 @@ def step_functions(
     return Halving(of_slices, there)
 
 
+CAPTURE_ERRORS = range(900, 910)
+"""CUDA's numbers of what a graph's capture does not allow, such as waiting for the GPU; they do no harm to it."""
+
+
+def _is_final(error: BaseException) -> bool:
+    """Whether the process gets nothing more from its GPU after this error."""
+    return isinstance(error, torch.AcceleratorError) and getattr(error, "error_code", None) not in CAPTURE_ERRORS
+
+
 def _first_that_works(
     student: Student, build: Build, work: Work, device: torch.device, name: str, size: int, reverse: bool
 ) -> StepFunctions:
@@ -297,7 +306,7 @@ def _first_that_works(
             if is_out_of_memory(error):
                 raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            if isinstance(error, torch.AcceleratorError):  # from now on, this process gets nothing else from the device
+            if _is_final(error):
                 other = "graph" if attempt == "compiled" else "eager"
                 raise UserError(
                     f"execution {attempt} made the GPU fail ({reason}); run again with --set runtime.execution={other}"

@@ -178,8 +178,11 @@ class Team:
     _group: Any = field(default=None, repr=False)
 
     def gathered(self, x: Tensor) -> list[Tensor]:
-        """The tensors of all members, which have one shape, in their order."""
-        return _gathered(x, self.size, self._group)
+        """The tensors of all members, which have one shape, in their order.
+
+        They go through host memory: the members may share a GPU, and one that is lost is noticed at once.
+        """
+        return [part.to(x.device) for part in _gathered(x.cpu(), self.size, self._group)]
 
 
 def _gathered(x: Tensor, size: int, group: Any) -> list[Tensor]:
@@ -232,13 +235,12 @@ def joined(me: Ranks, watch: Callable[[], None] = lambda: None) -> Iterator[Rank
     if not me.several:
         yield me
         return
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
         store, rank, size = next(rendezvous("env://", timeout=timedelta(seconds=START_SECONDS)))
         # torchrun may keep a store when it starts the processes again; what was said before then must not be heard.
         store = PrefixStore(f"attcli-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         store.set_timeout(timedelta(seconds=START_SECONDS))
-        distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+        distributed.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
         store.set_timeout(PATIENCE)
     except (RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -185,7 +185,7 @@ def stream(seed: int, purpose: str, *indices: int) -> torch.Generator:
 def seeded(make: Callable[[], T], seed: int, purpose: str, *indices: int) -> T:
     """`make()`, with torch's global CPU generator seeded by the key while it runs and restored afterwards."""
     with _global_generator, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_key(seed, purpose, *indices))
+        torch.default_generator.manual_seed(_key(seed, purpose, *indices))
         return make()
 
 

@@ -15,6 +15,7 @@ from attcli.matching.compiled import Compiled
 from attcli.matching.microbatch import MicroBatched
 from attcli.matching.student import Student
 from attcli.networks import Architecture
+from tests.stages.observed import logged
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 CONVNET = Architecture("convnet", 3, 10, 32, {})
@@ -100,6 +101,23 @@ def test_a_gpu_that_fails_ends_the_command_as_it_gives_no_further_results(
     remedy = rf"{asked} made the GPU fail \(.* illegal memory access .*\); run again .*runtime.execution={other}$"
     with pytest.raises(UserError, match=remedy):
         execution.step_functions(student, CONVNET.build, WORK, CUDA, asked)
+
+
+def test_a_network_that_cannot_be_captured_runs_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a stand-in for an error that tells what a capture does not allow, after which the GPU works on."""
+
+    def fail(*arguments: object) -> None:
+        error = torch.AcceleratorError("CUDA error: operation not permitted when stream is capturing")
+        error.error_code = 900  # type: ignore[attr-defined]
+        raise error
+
+    monkeypatch.setattr(execution, "_warm_up", fail)
+    monkeypatch.setattr(execution.Point, "near", lambda *arguments: None)
+    student = Student.of(CONVNET.build())
+    with logged() as lines:
+        made = execution.step_functions(student, CONVNET.build, WORK, CUDA, "graph", halving=False)
+    assert made is student
+    assert "execution graph failed" in lines[0]
 
 
 def test_slices_are_what_large_batches_go_through() -> None:

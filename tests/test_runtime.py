@@ -70,6 +70,19 @@ def test_the_compiler_is_loaded_only_where_it_compiles_and_is_reproducible_then(
     subprocess.run([sys.executable, "-c", CONFIGURED], check=True)
 
 
+def test_seeding_leaves_the_generators_of_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(seed: int) -> None:
+        raise AssertionError("a GPU's generator was seeded")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", fail)
+    monkeypatch.setattr(torch.cuda, "manual_seed", fail)
+    before = torch.get_rng_state()
+    assert (
+        runtime.seeded(lambda: torch.rand(2), 0, "x").tolist() == runtime.seeded(lambda: torch.rand(2), 0, "x").tolist()
+    )
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch only warns where it sees no GPU")
 def test_cuda_without_a_gpu_is_not_warned_of() -> None:
     configured = "from attcli import runtime; runtime.configure(1, False)"

@@ -163,7 +163,7 @@ def _staged(run: "Run", name: str, act: Callable[[ModuleType, "Run"], Any] | Non
 
     from attcli import runtime
     from attcli.matching.halving import is_out_of_memory
-    from attcli.stages.failures import too_little_memory
+    from attcli.stages.failures import too_little_memory, without_fixed_order
 
     pipeline = import_module("attcli.stages.pipeline")
     raise_interrupts()
@@ -174,9 +174,11 @@ def _staged(run: "Run", name: str, act: Callable[[ModuleType, "Run"], Any] | Non
             logger.warning("stopped by the time limit; {}; run it again to continue", error)
             raise typer.Exit(MORE_IS_LEFT) from None
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise too_little_memory(error, run, name) from None
+            if is_out_of_memory(error):
+                raise too_little_memory(error, run, name) from None
+            if (line := without_fixed_order(error)) is not None:
+                raise line from None
+            raise
     if run.out_of_time() and not pipeline.is_done(run, name):
         raise typer.Exit(MORE_IS_LEFT)
     return result

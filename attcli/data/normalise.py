@@ -10,7 +10,8 @@ what is left: x' = ((x - m) / |x - m| - mean) T, where eps is a part of the mean
 length can't be had back; pictures are drawn with those that training images have on average.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -64,11 +65,22 @@ class Normaliser:
         return images
 
     def _mean(self, like: Tensor) -> Tensor:
-        return torch.from_numpy(self.mean).to(like).view(1, *like.shape[1:])
+        return self._kept("mean", like).view(1, *like.shape[1:])
 
     def _standard(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        assert self.std is not None
-        return tuple(torch.from_numpy(part).to(like).view(1, -1, 1, 1) for part in (self.mean, self.std))  # type: ignore[return-value]
+        return self._kept("mean", like).view(1, -1, 1, 1), self._kept("std", like).view(1, -1, 1, 1)
+
+    def _kept(self, name: str, like: Tensor) -> Tensor:
+        """Mean or deviation on the tensor's device and in its type: sent there once, as every batch asks for it."""
+        key = (name, like.dtype, like.device)
+        if key not in self._vectors:
+            self._vectors[key] = torch.from_numpy(getattr(self, name)).to(like)
+        return self._vectors[key]
+
+    @cached_property
+    def _vectors(self) -> dict[tuple[str, torch.dtype, torch.device], Tensor]:
+        """Mean and deviation where they were asked for so far."""
+        return {}
 
     @cached_property
     def _matrices(self) -> dict[tuple[float, torch.dtype, torch.device], Tensor]:
@@ -98,8 +110,20 @@ NO_CONTRAST = 1e-3
 """The least length that an image is divided by, less than a single byte makes: one of a single colour stays 0."""
 
 
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Products of matrices without TF32, whatever networks compute in: images are the same wherever they are made."""
+    matmul = torch.backends.cuda.matmul
+    allowed, matmul.allow_tf32 = matmul.allow_tf32, False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32 = allowed
+
+
 def _times(images: Tensor, matrix: Tensor) -> Tensor:
-    return (images.flatten(1) @ matrix).view_as(images)
+    with whole_float32():
+        return (images.flatten(1) @ matrix).view_as(images)
 
 
 def given(mean: tuple[float, ...], std: tuple[float, ...]) -> Normaliser:

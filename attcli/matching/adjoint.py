@@ -31,9 +31,16 @@ class States:
     def __init__(self, start: Tensor, n_steps: int, storage: torch.device | None = None) -> None:
         self._device = start.device
         self.storage = storage or _storage(start, n_steps)
-        pinned = self.storage.type == "cpu" and self._device.type == "cuda"
-        self._rows = torch.empty((n_steps + 1, len(start)), dtype=start.dtype, device=self.storage, pin_memory=pinned)
+        try:
+            self._rows = self._empty(n_steps + 1, start)
+        except torch.OutOfMemoryError:  # what graphs keep for themselves was taken for free
+            self.storage = torch.device("cpu")
+            self._rows = self._empty(n_steps + 1, start)
         self[0] = start
+
+    def _empty(self, count: int, start: Tensor) -> Tensor:
+        pinned = self.storage.type == "cpu" and self._device.type == "cuda"
+        return torch.empty((count, len(start)), dtype=start.dtype, device=self.storage, pin_memory=pinned)
 
     def __setitem__(self, step: int, theta: Tensor) -> None:
         self._rows[step].copy_(theta, non_blocking=True)

@@ -12,6 +12,9 @@ from attcli.matching.step_functions import Derivatives, StepFunctions
 
 WARM_UP = 3
 
+KEPT = 4
+"""Recordings that are kept, each with memory of its own: those asked for last, as g and h of full and short batches."""
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -42,7 +45,7 @@ def record(function: Callable[..., tuple[Tensor | None, ...]], inputs: tuple[Ten
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*CUDA Graph is empty.*")
         # Meanwhile another thread may pin memory for draws that it reads ahead: only this thread's calls are looked at.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
             outputs = function(*kept)
     return Recording(graph, kept, outputs)
 
@@ -58,9 +61,11 @@ class Graphed:
         self, name: str, function: Callable[..., tuple[Tensor | None, ...]], *inputs: Tensor
     ) -> tuple[Tensor | None, ...]:
         key = (name, *(value.shape for value in inputs))
-        if key not in self._recordings:
-            self._recordings[key] = record(function, inputs)
-        return self._recordings[key].replay(inputs)
+        recording = self._recordings.pop(key, None) or record(function, inputs)
+        self._recordings[key] = recording  # as the last one
+        if len(self._recordings) > KEPT:
+            del self._recordings[next(iter(self._recordings))]
+        return recording.replay(inputs)
 
     def apart(self) -> "Graphed":
         """New recordings: a replay writes to its recording's own tensors."""

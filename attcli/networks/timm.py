@@ -34,6 +34,9 @@ class Member:
         for part in network.modules():
             if hasattr(part, "fused_attn"):
                 part.fused_attn = False  # the fused kernels have no second derivative
+            for chance in ("drop_rate", "drop_prob", "drop_path_rate"):
+                if isinstance(getattr(part, chance, None), float):
+                    setattr(part, chance, 0.0)  # dropped by functions, not by layers: g would be another at each call
         return network
 
 

@@ -155,11 +155,12 @@ class TrajectoryMatching:
         """The logits (n, K) that the expert gives the images at the end of the span (TESLA's labels)."""
         import torch
 
+        from attcli.data.inputs import at_a_time
         from attcli.matching.statistics import calibrated
 
         teacher = calibrated(self._student, target, images)
         with torch.no_grad():
-            return torch.cat([teacher.logits(target, part) for part in images.split(TOGETHER)])
+            return torch.cat([teacher.logits(target, part) for part in images.split(at_a_time(images, TOGETHER))])
 
 
 def _of_all_steps(distances: Tensor, n_steps: int) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attcli import runtime
-from attcli.data.inputs import Inputs, in_batches
+from attcli.data.inputs import Inputs, at_a_time, in_batches
 from attcli.errors import UserError, brief
 from attcli.matching.balanced import cyclic
 from attcli.matching.batches import SyntheticBatches, probabilities
@@ -231,7 +231,7 @@ def _replay(
 
 def _answers(student: Student, theta: Tensor, images: Inputs) -> Tensor:
     """The classes (N,) that a network takes images (N, C, H, W) for."""
-    size, layout = TEST_BATCH[images.device.type], _LAYOUT[images.device.type]
+    size, layout = at_a_time(images, TEST_BATCH[images.device.type]), _LAYOUT[images.device.type]
     with torch.no_grad():
         parts = in_batches(images, size)
         return torch.cat([student.logits(theta, x.contiguous(memory_format=layout)).argmax(dim=1) for x in parts])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from attcli import runtime
+from attcli.data.inputs import at_a_time
 from attcli.errors import UserError
 from attcli.matching import cam
 from attcli.matching.statistics import calibrated
@@ -71,7 +72,8 @@ class Emphasis:
         classes = labels.argmax(dim=1) if labels.is_floating_point() else labels
         student = calibrated(self.student, theta, images)
         attention = []
-        for x, y in zip(images.split(TOGETHER), classes.split(TOGETHER), strict=True):
+        size = at_a_time(images, TOGETHER)
+        for x, y in zip(images.split(size), classes.split(size), strict=True):
             noise = torch.randn((cam.COPIES, *x.shape), generator=generator, dtype=torch.float32)
             attention.append(cam.maps(student, theta, x, y, noise.to(images)))
         made = cam.weights(torch.cat(attention), distill.emphasis_added)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attcli import execution, runtime
 from attcli.coding import Coding
-from attcli.data.inputs import of_each_class
+from attcli.data.inputs import at_a_time, of_each_class
 from attcli.errors import UserError
 from attcli.matching.statistics import calibrated
 from attcli.matching.student import Student, has_batch_statistics
@@ -115,7 +115,7 @@ class _Judges:
         theta = theta.to(self._device, images.dtype)
         judge = self._judge(expert, theta)
         with torch.no_grad():
-            parts = [judge.logits(theta, part.to(self._device)) for part in images.split(TOGETHER)]
+            parts = [judge.logits(theta, part.to(self._device)) for part in images.split(at_a_time(images, TOGETHER))]
         return torch.cat(parts).cpu()
 
     def _judge(self, expert: int, theta: Tensor) -> Student:

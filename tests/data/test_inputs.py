@@ -54,6 +54,14 @@ def test_experts_and_scores_are_the_same_read_from_the_file(
     assert accuracies[0] == accuracies[1] == accuracies[2]
 
 
+@pytest.mark.parametrize(
+    ("shape", "most", "size"),
+    [((3, 32, 32), 1000, 1000), ((3, 128, 128), 1000, 250), ((3, 256, 256), 250, 62), ((3, 9000, 9000), 9, 1)],
+)
+def test_of_large_images_fewer_are_looked_at_at_a_time(shape: tuple[int, ...], most: int, size: int) -> None:
+    assert inputs.at_a_time(torch.empty(2, *shape, device="meta"), most) == size
+
+
 def test_few_images_are_held_as_floats_and_many_as_bytes() -> None:
     assert inputs.held_bytes((50_000, 3, 32, 32)) == 4 * 50_000 * 3072  # CIFAR-10
     assert inputs.held_bytes((100_000, 3, 64, 64)) == 100_000 * 12_288  # Tiny ImageNet

@@ -67,6 +67,26 @@ def test_bytes_give_the_statistics_of_the_values_that_they_stand_for(scale: floa
     assert torch.equal(torch.from_numpy(fitted.std), values.std(dim=(0, 2, 3)).float())
 
 
+def test_whitening_never_rounds_to_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = normalise.fit("zca", torch.rand(50, 1, 4, 4), 0.1)
+    allowed: list[bool] = []
+    product = torch.Tensor.__matmul__
+
+    def seen(self: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        allowed.append(torch.backends.cuda.matmul.allow_tf32)
+        return product(self, other)
+
+    monkeypatch.setattr(normalise.Normaliser, "_matrix", lambda *arguments: torch.eye(16))
+    monkeypatch.setattr(torch.Tensor, "__matmul__", seen)
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        fitted.inverse(fitted.forward(torch.rand(2, 1, 4, 4)))
+        assert torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+    assert allowed == [False, False]
+
+
 def test_chunks_of_large_images_are_small() -> None:
     assert normalise.chunk_size(3072) == normalise.chunk_size(64) == 10_000
     assert normalise.chunk_size(12_288) == 2_500

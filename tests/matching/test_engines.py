@@ -6,14 +6,14 @@ import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from unittest.mock import MagicMock
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from attcli.matching import adjoint, batches, engine, select
+from attcli.matching import adjoint, batches, engine, graphed, select
 from attcli.matching.batches import Plan
 from attcli.matching.compare import Compared
 from attcli.matching.compiled import Compiled
@@ -136,7 +136,7 @@ def test_a_capture_bears_what_other_threads_do(monkeypatch: pytest.MonkeyPatch) 
     """By stand-ins: the default mode forbids other threads to pin memory while a graph is captured."""
     modes: list[str] = []
 
-    def graph(captured: object, *, capture_error_mode: str = "global") -> AbstractContextManager[None]:
+    def graph(captured: object, *, stream: object, capture_error_mode: str = "global") -> AbstractContextManager[None]:
         modes.append(capture_error_mode)
         return nullcontext()
 
@@ -146,6 +146,40 @@ def test_a_capture_bears_what_other_threads_do(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.cuda, "stream", lambda side: nullcontext())
     assert record(lambda x: (2 * x,), (torch.ones(2),)).outputs[0].tolist() == [2, 2]
     assert modes == ["thread_local"]
+
+
+def test_only_the_recordings_that_are_asked_for_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a stand-in: each recording holds memory, and short batches may come in many sizes."""
+    recorded: list[int] = []
+
+    def recording(function: Callable[..., object], inputs: tuple[Tensor, ...]) -> MagicMock:
+        recorded.append(len(inputs[1]))
+        return MagicMock(replay=lambda inputs: function(*inputs))
+
+    monkeypatch.setattr(graphed, "record", recording)
+    found = case(6)
+    steps = Graphed(found.student)
+    for size in (6, 1, 6, 2, 6, 3, 6, 4, 6, 5, 6, 1):
+        x, p, w = found.batches[0]
+        g = steps.gradient(found.start, x[:size], p[:size], w[:size])
+        assert torch.equal(g, found.student.gradient(found.start, x[:size], p[:size], w[:size]))
+    assert recorded == [6, 1, 2, 3, 4, 5, 1]
+    assert len(steps._recordings) == graphed.KEPT
+
+
+def test_states_go_to_host_memory_where_the_device_turns_out_to_be_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    full, empty = iter([True]), torch.empty
+
+    def allocate(*arguments: Any, **options: Any) -> Tensor:
+        if next(full, False):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return empty(*arguments, **options)
+
+    monkeypatch.setattr(torch, "empty", allocate)
+    states = adjoint.States(torch.ones(3), 2)
+    states[1] = torch.zeros(3)
+    assert states.storage.type == "cpu"
+    assert (states[0].tolist(), states[1].tolist()) == ([1, 1, 1], [0, 0, 0])
 
 
 @GPU

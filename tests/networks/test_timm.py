@@ -59,6 +59,16 @@ def test_the_identity_is_the_name_alone() -> None:
 
 
 @with_timm
+def test_a_model_that_drops_by_a_function_does_not_drop() -> None:
+    """GhostNet's head calls dropout in its forward, where no layer shows it."""
+    torch.manual_seed(0)
+    build = Architecture("timm:ghostnet_050", 3, 4, 32, {}).build
+    student, theta = Student.of(build()), vector(build())
+    x, p, w = torch.randn(3, 3, 32, 32), torch.full((3, 4), 0.25), torch.full((3,), 1 / 3)
+    assert torch.equal(student.gradient(theta, x, p, w), student.gradient(theta, x, p, w))
+
+
+@with_timm
 @pytest.mark.parametrize("name", [RESNET, VIT])
 def test_derivatives_against_finite_differences(name: str) -> None:
     torch.manual_seed(0)

@@ -22,9 +22,13 @@ FULL_DISK = OSError(errno.ENOSPC, "No space left on device", "work/x")
     [
         (FULL_DISK, "work/x: No space left on device; fix that and run it again: what was finished is kept"),
         (MemoryError(), "auto has too little memory (MemoryError); choose smaller batches"),
+        (
+            RuntimeError("pool_backward_cuda does not have a deterministic implementation, but you set torch"),
+            "operation (pool_backward_cuda) that may give another result each time on this device; allow it by",
+        ),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes. GPU"), "auto has too little memory"),
     ],
-    ids=["disk", "memory", "torch's memory"],
+    ids=["disk", "memory", "no fixed order", "torch's memory"],
 )
 def test_a_full_disk_or_memory_of_another_process_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
