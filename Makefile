@@ -46,7 +46,8 @@ fuzz: .venv/done
 bench: .venv/done
 	$(BIN)/python -m benchmarks
 
-# For a machine with a GPU: the tests of all that computes, which take the GPU there, and the figures of docs/performance.md.
+# For a machine with a GPU: the quick tests of all that computes, which then run on the GPU, and the times of
+# docs/performance.md, as build/gpu-*.json. Compiled steps are left out, as they have not been shown to work there yet.
 GPU_TESTS = matching objectives parameterisations storage trainers scoring stages methods golden baselines
 gpu: .venv/done
 	$(BIN)/pytest -n 8 -m "not slow" -k "not compiled" $(GPU_TESTS:%=tests/%) tests/test_*.py
