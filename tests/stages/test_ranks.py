@@ -200,7 +200,7 @@ def saved(folder: Path) -> int:
     return int(artefact.header(path, synthetic.KIND, synthetic.MAKER).about["iteration"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)])
 def test_a_signal_of_a_batch_system_saves_and_ends_with_its_code(tmp_path: Path, number: signal.Signals) -> None:
     process = python(tmp_path, "-m", "attcli", *arguments("distill", tmp_path, runtime__workers=2, **LONG))
     begun(tmp_path, process)
@@ -235,6 +235,7 @@ def started_by_hand(folders: list[Path], *words: str) -> "list[subprocess.Popen[
     ]
 
 
+@pytest.mark.slow
 def test_processes_that_no_torchrun_started_all_end_well(tmp_path: Path) -> None:
     words = arguments("evaluate", tmp_path, evaluate__baselines="forgetting", evaluate__forgetting_runs=3)
     first, *others = [finished(process) for process in started_by_hand([tmp_path] * 3, *words)]
@@ -256,6 +257,7 @@ def test_what_one_process_lacks_is_said_by_the_first(tmp_path: Path) -> None:
     finished(other, code=2)
 
 
+@pytest.mark.slow
 def test_all_processes_score_by_the_protocol_that_was_asked_for(tmp_path: Path) -> None:
     """What no flag says comes from the set's file; on all processes."""
     finished(python(tmp_path, "-m", "attcli", *arguments("distill", tmp_path)))
