@@ -1,6 +1,6 @@
 """A training of a network that is scored, as it was at its last save: where it was stopped or killed, it goes on there.
 
-It is saved between two passes: when it is asked to stop, and besides every few minutes.
+It is saved between two passes: every few minutes, and on a CPU also when it is asked to stop.
 """
 
 import hashlib
