@@ -39,10 +39,10 @@ def dataset_for(run: Run, distilled: synthetic.SyntheticSet) -> dataset.Dataset:
 
 
 def refitted(run: Run, path: Path) -> synthetic.Instead:
-    """What to use where the set at `path` has lost its ZCA matrix: the one among the results, with a warning.
+    """What to use where the set at `path` has lost its ZCA matrix: the one among the results.
 
     It is used only if it was fitted to the same images. On another machine it differs from the set's own by rounding,
-    and so has another hash.
+    and so has another hash; then there is a warning.
     """
 
     def instead(about: dict[str, Any]) -> Normaliser | None:
@@ -51,11 +51,12 @@ def refitted(run: Run, path: Path) -> synthetic.Instead:
         header = artefact.header(run.dataset, dataset.KIND, dataset.MAKER)
         if header.fingerprint != identity.prepare(settings_of(run, about))[0]:
             return None
-        logger.warning(
-            "{} has no normaliser.h5 beside it; the one that was fitted to the same images here is used, and differs "
-            "by rounding",
-            path,
-        )
+        if header.about["normaliser"]["sha256"] != about["normaliser"]["sha256"]:
+            logger.warning(
+                "{} has no normaliser.h5 beside it; the one that was fitted to the same images here is used, and "
+                "differs by rounding",
+                path,
+            )
         return dataset.read(run.dataset).normaliser
 
     return instead

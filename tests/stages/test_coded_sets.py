@@ -186,6 +186,17 @@ def test_a_set_alone_is_scored_on_another_machine_by_the_whitening_that_was_fitt
     assert scores["scores"]["convnet"]["synthetic"]["mean"] == pytest.approx(own, abs=2)
 
 
+def test_a_set_alone_is_scored_by_its_own_whitening_without_a_warning(shared: Path, tmp_path: Path) -> None:
+    run = run_in(shared, "beside", prepare__normalise="zca", distill__parameterisation="multiformation")
+    pipeline.distill(run)
+    alone = tmp_path / "synthetic.h5"
+    alone.write_bytes(run.synthetic.read_bytes())
+    with logged() as lines:
+        scores = evaluate.run(run, alone)["scores"]
+    assert [line for line in lines if "normaliser" in line] == []
+    assert scores["convnet"]["synthetic"] == pipeline.evaluate(run)["scores"]["convnet"]["synthetic"]
+
+
 def test_a_whitening_of_other_images_is_not_used_instead(shared: Path, tmp_path: Path) -> None:
     run = run_in(shared, "beside", prepare__normalise="zca", distill__parameterisation="multiformation")
     pipeline.distill(run)
