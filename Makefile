@@ -47,12 +47,12 @@ bench: .venv/done
 	$(BIN)/python -m benchmarks
 
 # For a machine with a GPU: the quick tests of all that computes, which then run on the GPU, and the times of
-# docs/performance.md, as build/gpu-*.json. Compiled steps are left out, as they have not been shown to work there yet.
+# docs/performance.md, as build/gpu-*.json.
 GPU_TESTS = matching objectives parameterisations storage trainers scoring stages methods golden baselines
 gpu: .venv/done
-	$(BIN)/pytest -n 8 -m "not slow" -k "not compiled" $(GPU_TESTS:%=tests/%) tests/test_*.py
+	$(BIN)/pytest -n 8 -m "not slow" $(GPU_TESTS:%=tests/%) tests/test_*.py
 	mkdir -p build
-	for execution in eager graph reference; do \
+	for execution in eager graph compiled reference; do \
 		$(BIN)/python -m benchmarks.gpu --execution $$execution --json build/gpu-$$execution.json || exit; done
 
 # Writes docs/results.md from its template and benchmarks/records.

@@ -26,11 +26,14 @@ from attcli.matching.statistics import unfilled
 from attcli.matching.step_functions import StepFunctions
 from attcli.matching.student import Student, has_batch_statistics
 
-COMPILE_FROM = 2e13
-"""Floating-point operations of a command's whole work from which compiling pays back on a CPU (docs/performance.md)."""
+COMPILE_FROM = {"cpu": 2e13, "cuda": 2e15}
+"""Floating-point operations of a command's whole work from which compiling pays back (docs/performance.md)."""
 
 COMPILED_WEIGHTS = 4e6
-"""Weights up to which compiled steps are the faster ones there: larger ones cost more to lay out than fusing saves."""
+"""Weights up to which compiled steps are the faster ones on a CPU: larger ones cost more to lay out than fusing saves.
+
+On a GPU they were not tried with larger networks.
+"""
 
 CACHED_IMAGES = 32
 """On a CPU, batches are cut into slices of at most so many images: their activations stay in the caches."""
@@ -140,9 +143,9 @@ def choose(asked: str, device: torch.device, amount: float, weights: int) -> str
         raise UserError("runtime.execution graph replays CUDA graphs and needs a GPU; use auto, eager or compiled")
     if asked != "auto":
         return asked
-    if device.type == "cuda":  # what torch compiles for a GPU may crash it (docs/performance.md)
-        return "graph"
-    return "compiled" if amount >= COMPILE_FROM and weights <= COMPILED_WEIGHTS else "eager"
+    if amount >= COMPILE_FROM[device.type] and weights <= COMPILED_WEIGHTS:
+        return "compiled"
+    return "graph" if device.type == "cuda" else "eager"
 
 
 def slices(student: Student, asked: int | None, device: torch.device, work: Work) -> int:

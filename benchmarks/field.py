@@ -4,6 +4,7 @@ Each set has the bytes of `ipc` float32 images per class. Methods keep their pub
 of any kind, and get so many iterations that each distils for a similar time; the rates of those that match
 trajectories are ATT's, tuned on the problem. Nothing else is tuned. Every distillation runs in a process of its own,
 whose CPU time and largest memory are told. What is done is kept in the folder, and an interrupted table goes on there.
+With `--jobs N`, N of these processes run at a time; each should have a core of its own.
 """
 
 import json
@@ -11,6 +12,7 @@ import os
 import resource
 import subprocess
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
@@ -22,6 +24,7 @@ from attcli.settings import resolve
 from attcli.stages import evaluate, pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, states, synthetic, times
+from attcli.store.files import LOCK
 from benchmarks.timing import machine
 
 SCORES: dict[str, Any] = {"evaluate.epochs": 300, "evaluate.batch": 256, "evaluate.protocol": "exact"}
@@ -128,6 +131,8 @@ ROWS: dict[str, tuple[bool, dict[str, Any]]] = {
 
 BEGUN_FROM = {"real-loss after att": "att"}
 BASELINES = ("random", "herding")
+EXPERTS = "experts"
+WORK = ".attcli"
 LATEST = "att"
 """The row whose sets baselines are scored beside: they are tried at its learning rate, too."""
 
@@ -139,52 +144,100 @@ def main(
     folder: Annotated[Path, typer.Option(help="Where results are kept; an interrupted table goes on.")] = Path("field"),
     data_dir: Annotated[Path, typer.Option(help="Where CIFAR-10 lies.")] = Path("data"),
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here, after every run.")] = None,
-    one: Annotated[str | None, typer.Option(hidden=True, help="ROW:SEED, in this process.")] = None,
+    jobs: Annotated[int, typer.Option(help="Distillations at a time, each in a process of its own.")] = 1,
+    one: Annotated[str | None, typer.Option(hidden=True, help="ROW:SEED, or experts, in this process.")] = None,
 ) -> None:
     """Distil with every method, score the last set of each, beside real images; all on the test images."""
     place = folder / problem
+    place.mkdir(parents=True, exist_ok=True)
+    if one == EXPERTS:
+        pipeline.buffer(_run(_changes(place, problem, LATEST, 0, data_dir), place / WORK))
+        return
     if one:
         row, _, seed = one.rpartition(":")
-        _result(place, row, int(seed)).write_text(json.dumps(_made(place, problem, row, int(seed), data_dir)))
+        work = place / WORK if jobs == 1 else _own_work(place, row, int(seed))
+        _result(place, row, int(seed)).write_text(json.dumps(_made(place, problem, row, int(seed), data_dir, work)))
         return
-    place.mkdir(parents=True, exist_ok=True)
-    for seed in range(seeds):
-        for row in rows.split(","):
-            if not _result(place, row, seed).exists():
-                words = [sys.executable, "-m", "benchmarks.field", problem, "--one", f"{row}:{seed}"]
-                words += ["--folder", str(folder), "--data-dir", str(data_dir)]
-                subprocess.run(words, check=True, env=os.environ)
-            shown = json.loads(_result(place, row, seed).read_text())
-            scores = "  ".join(f"{arch} {kinds['synthetic']['mean']:.1f}" for arch, kinds in shown["scores"].items())
-            typer.echo(f"{row:20} seed {seed}  {scores}  {shown['cpu_s']:.0f} s, {shown['memory_mb']:.0f} MB")
-            if json_file:
-                about = {"problem": problem, "settings": PROBLEMS[problem], "matching": MATCHING[problem]}
-                about["scored_by"] = SCORED_BY
-                table = {row: _summary(place, row, seeds) for row in rows.split(",")}
-                found = {"machine": machine("cpu"), "about": about, "rows": {k: v for k, v in table.items() if v}}
-                json_file.write_text(json.dumps(found, indent=2) + "\n")
+    asked = rows.split(",")
+    words = [sys.executable, "-m", "benchmarks.field", problem, "--jobs", str(jobs)]
+    words += ["--folder", str(folder), "--data-dir", str(data_dir)]
+    missing = [(row, seed) for seed in range(seeds) for row in asked if not _result(place, row, seed).exists()]
+    if jobs > 1 and any(ROWS[row][0] for row, _ in missing):
+        subprocess.run([*words, "--one", EXPERTS], check=True)  # once for all
+    making: dict[tuple[str, int], Future[None]] = {}
+
+    def make(row: str, seed: int) -> None:
+        earlier = making.get((BEGUN_FROM.get(row, ""), seed))
+        if earlier:
+            earlier.result()
+        subprocess.run([*words, "--one", f"{row}:{seed}"], check=True)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        making |= {job: pool.submit(make, *job) for job in missing}
+        for seed in range(seeds):
+            for row in asked:
+                if (row, seed) in making:
+                    making[row, seed].result()
+                _show(row, seed, json.loads(_result(place, row, seed).read_text()))
+                if json_file:
+                    _write(json_file, place, problem, asked, seeds)
+
+
+def _show(row: str, seed: int, made: dict[str, Any]) -> None:
+    scores = "  ".join(f"{arch} {kinds['synthetic']['mean']:.1f}" for arch, kinds in made["scores"].items())
+    typer.echo(f"{row:20} seed {seed}  {scores}  {made['cpu_s']:.0f} s, {made['memory_mb']:.0f} MB")
+
+
+def _write(json_file: Path, place: Path, problem: str, rows: list[str], seeds: int) -> None:
+    about = {"problem": problem, "settings": PROBLEMS[problem], "matching": MATCHING[problem], "scored_by": SCORED_BY}
+    table = {row: _summary(place, row, seeds) for row in rows}
+    found = {"machine": machine("cpu"), "about": about, "rows": {k: v for k, v in table.items() if v}}
+    json_file.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def _name(row: str, seed: int) -> str:
+    return f"{row.replace(' ', '-')}-{seed}"
+
+
+def _own_work(place: Path, row: str, seed: int) -> Path:
+    """A work folder of a row's own, with links to the experts that all rows share."""
+    own = place / f"{WORK}-{_name(row, seed)}"
+    for path in (place / WORK).rglob("*"):
+        there = own / path.relative_to(place / WORK)
+        if path.is_file() and path.name != LOCK and not there.exists():
+            there.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, there)
+    return own
 
 
 def _result(place: Path, row: str, seed: int) -> Path:
-    return place / f"{row.replace(' ', '-')}-{seed}.json"
+    return place / f"{_name(row, seed)}.json"
 
 
-def _made(place: Path, problem: str, row: str, seed: int, data_dir: Path) -> dict[str, Any]:
-    """Distil and score one set: its bytes, scores, CPU seconds and largest memory."""
+def _changes(place: Path, problem: str, row: str, seed: int, data_dir: Path) -> dict[str, Any]:
     matches, own = ROWS[row]
     changes = {**PROBLEMS[problem], **(MATCHING[problem] if matches else {}), **own}
     changes |= {"distill.seed": seed, "evaluate.seed": seed}
     if row in BEGUN_FROM:
-        changes["distill.start_from"] = str(place / f"{BEGUN_FROM[row]}-{seed}" / "synthetic.h5")
-    changes |= {
-        "runtime.artifacts": str(place / f"{row.replace(' ', '-')}-{seed}"),
-        "runtime.work_dir": str(place / ".attcli"),
+        changes["distill.start_from"] = str(place / _name(BEGUN_FROM[row], seed) / "synthetic.h5")
+    return changes | {
+        "runtime.artifacts": str(place / _name(row, seed)),
         "runtime.data_dir": str(data_dir),
         "runtime.verbosity": "quiet",
     }
-    run = Run(resolve(changes, ignore_params=True).settings)
+
+
+def _run(changes: dict[str, Any], work: Path) -> Run:
+    run = Run(resolve({**changes, "runtime.work_dir": str(work)}, ignore_params=True).settings)
     progress.configure("quiet")
     runtime.configure(run.settings.runtime.threads, run.settings.runtime.deterministic)
+    return run
+
+
+def _made(place: Path, problem: str, row: str, seed: int, data_dir: Path, work: Path) -> dict[str, Any]:
+    """Distil and score one set: its bytes, scores, CPU seconds and largest memory."""
+    changes = _changes(place, problem, row, seed, data_dir)
+    run = _run(changes, work)
     pipeline.distill(run)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     header = artefact.header(run.synthetic, synthetic.KIND, synthetic.MAKER)
@@ -193,7 +246,7 @@ def _made(place: Path, problem: str, row: str, seed: int, data_dir: Path) -> dic
     last = states.snapshots(run.snapshots)[-1]
     scores: dict[str, Any] = {}
     for arch, scored_by in SCORED_BY.items():
-        scorer = Run(resolve({**changes, "evaluate.archs": arch, **scored_by}, ignore_params=True).settings)
+        scorer = _run({**changes, "evaluate.archs": arch, **scored_by}, work)
         scores |= evaluate.row(scorer, last, "test", kinds)["scores"]
     return {
         **synthetic.read(run.synthetic).size,

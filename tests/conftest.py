@@ -7,7 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from attcli import container, progress
+from attcli import container, progress, runtime
 from attcli.settings import Settings, resolve
 from attcli.stages.run import Run
 
@@ -53,6 +53,18 @@ def _one_thread() -> Iterator[None]:
     yield
     torch.set_num_threads(before[0])
     torch.use_deterministic_algorithms(before[1])
+
+
+@pytest.fixture(autouse=True)
+def _device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is a GPU, tests use it with the kernels that commands use; those that are marked so do not see it."""
+    if not torch.cuda.is_available():
+        return
+    if request.node.get_closest_marker("cpu"):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    else:
+        runtime.configure(None, deterministic=True)
 
 
 @pytest.fixture(autouse=True)

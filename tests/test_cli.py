@@ -71,6 +71,7 @@ def test_everything_from_nothing_and_its_table(cli: Cli) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.cpu
 def test_stdout_is_the_result_and_stderr_the_log(cli: Cli, capfd: pytest.CaptureFixture[str]) -> None:
     words = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
     result = subprocess.run(

@@ -36,6 +36,7 @@ def test_flops_are_those_of_the_convolutions() -> None:
         ("auto", CPU, 1e15, 300_000, "compiled"),
         ("auto", CPU, 1e15, 9_000_000, "eager"),
         ("auto", CUDA, 1e12, 300_000, "graph"),
+        ("auto", CUDA, 7.4e15, 320_010, "compiled"),  # ATT's 6,000 iterations of CIFAR-10 with ten images
         ("auto", CUDA, 1e16, 9_000_000, "graph"),
         ("compiled", CUDA, 1.0, 300_000, "compiled"),
         ("eager", CUDA, 1e16, 300_000, "eager"),

@@ -108,6 +108,7 @@ def test_a_graph_that_does_not_fit_is_tried_with_smaller_slices(monkeypatch: pyt
     assert type(steps.step_functions.step_functions).__name__ == "Compiled"
 
 
+@pytest.mark.cpu
 def test_a_run_goes_on_by_itself_and_computes_the_same(tmp_path: Path) -> None:
     short = {"buffer__experts": 1, "distill__iterations": 2, "evaluate__epochs": 2, "evaluate__repeats": 1}
     whole, run = (Run(settings_in(tmp_path / name, **short)) for name in ("whole", "full"))

@@ -201,9 +201,9 @@ def evaluate(
     baselines: Annotated[
         str | None,
         typer.Option(
-            help="Real images to compare with: random, random-kept, random-webp, herding, k-center, forgetting, whole. "
-            "The list replaces the default. Default: random; for sets that are not float32 pixels also random-kept and "
-            "random-webp.",
+            help="Real images to compare with: random, random-kept, random-webp, herding, k-center, forgetting, whole; "
+            "or none. The list replaces the default. Default: random; for sets that are not float32 pixels also "
+            "random-kept and random-webp.",
             show_default=False,
             metavar="NAMES",
             autocompletion=completion.baselines,

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, Po
 from attcli import registry
 from attcli.options import DSA, Request, Section
 from attcli.settings.distill import Distill
-from attcli.settings.sections import Names, Precision, SeedOfTraining, each_once, options_last, with_options
+from attcli.settings.sections import Names, Precision, SeedOfTraining, each_once, options_last, or_none, with_options
 
 
 @options_last
@@ -138,11 +138,11 @@ class Evaluate(Section):
         description="learning rates that are tried for random or selected real images, besides the one learned with "
         "the set",
     )
-    baselines: Annotated[Names, AfterValidator(each_once)] | None = Field(
+    baselines: Annotated[Names, AfterValidator(each_once), AfterValidator(or_none)] | None = Field(
         None,
         description="real images to compare with: random, herding, k-center, forgetting (as many as ipc says), "
-        "random-kept, random-webp (in as many bytes as the set), whole (all of them); the list replaces the "
-        "default: random, and for a set that is not float32 pixels also random-kept and random-webp",
+        "random-kept, random-webp (in as many bytes as the set), whole (all of them); none: none; the list replaces "
+        "the default: random, and for a set that is not float32 pixels also random-kept and random-webp",
     )
     whole_epochs: PositiveInt = Field(
         200, description="passes over all training images, for the baseline whole and for networks that select images"
@@ -173,8 +173,8 @@ class Runtime(Section):
     deterministic: bool = Field(True, description="use only kernels that give the same result each time")
     execution: Literal["auto", "eager", "graph", "compiled"] = Field(
         "auto",
-        description="how steps run: eager (plain PyTorch), graph (CUDA graphs) or compiled; auto: CUDA graphs on a GPU;"
-        " on a CPU compiled where that saves time in all, else eager",
+        description="how steps run: eager (plain PyTorch), graph (CUDA graphs) or compiled; auto: compiled where that "
+        "saves time in all, else CUDA graphs on a GPU and eager on a CPU",
     )
     micro_batch: PositiveInt | None = Field(
         None,

@@ -18,6 +18,13 @@ def each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def or_none(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names; nothing for the single word `none`. ValueError where it stands beside others."""
+    if "none" in names and len(names) > 1:
+        raise ValueError("none stands alone; leave out none or the other names")
+    return () if names == ("none",) else names
+
+
 Precision = Annotated[
     Literal["float64", "float32", "tf32", "bfloat16"],
     Field(

@@ -38,6 +38,7 @@ def differences(kept: runs.Arrays, computed: runs.Arrays) -> list[str]:
     return differing
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("name", NAMES)
 def test_results_are_those_of_this_algorithm_number(name: str, folder: Path) -> None:
     numbers, kept = runs.read(GOLDEN)

@@ -151,6 +151,7 @@ class Oracle:
         return k, loss, True
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("name", [*PLAIN, *COMBINATIONS])
 @pytest.mark.parametrize("labels", [None, "teacher"])
 def test_outer_iterations_are_the_oracles(name: str, labels: str | None, tmp_path: Path, data: Doubled) -> None:

@@ -35,6 +35,7 @@ def _float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.cpu
 @pytest.mark.usefixtures("_float64")
 @pytest.mark.parametrize("strategy", ["none", "flip"])
 def test_its_gradient_is_that_of_the_plain_graph(strategy: str, make_run: Callable[..., Run]) -> None:
@@ -87,6 +88,7 @@ class Twice(nn.Module):
         return logits
 
 
+@pytest.mark.cpu
 def test_a_layer_counts_whenever_it_is_met(make_run: Callable[..., Run]) -> None:
     _, objective, _, images = begun(make_run(**SMALL))
     module = Twice()

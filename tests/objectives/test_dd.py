@@ -168,6 +168,7 @@ class Constant:
         return Slope(torch.zeros(()), torch.ones_like(images), None, torch.zeros_like(lr), labels, facts(1))
 
 
+@pytest.mark.cpu
 def test_learning_rates_are_halved(make_run: Callable[..., Run]) -> None:
     sgd = {"distill__optimiser": "sgd", "distill__momentum_img": 0.0, "distill__halve_every": 2}
     run = make_run(**CHANGES, **sgd)

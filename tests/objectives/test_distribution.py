@@ -30,6 +30,7 @@ def _float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.cpu
 @pytest.mark.usefixtures("_float64")
 @pytest.mark.parametrize("arch", ["convnet", "convnetbn"])
 @pytest.mark.parametrize("strategy", ["color_crop_cutout_flip_scale_rotate", "none"])

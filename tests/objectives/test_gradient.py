@@ -48,6 +48,7 @@ def distance(kind: str, layers: str, a: dict[str, Tensor], b: dict[str, Tensor])
     return total
 
 
+@pytest.mark.cpu
 @pytest.mark.usefixtures("_float64")
 @pytest.mark.parametrize(
     ("kind", "layers", "strategy", "labels"),
@@ -277,6 +278,7 @@ def test_labels_are_learned_with_other_parameterisations_too(make_run: Callable[
     assert first.moments["logits"]["velocity"].abs().max() > 0
 
 
+@pytest.mark.cpu
 @pytest.mark.usefixtures("_float64")
 def test_the_network_is_trained_on_real_images_with_momentum_that_is_kept(make_run: Callable[..., Run]) -> None:
     trained = {"distill__network_data": "real", "distill__network_images": 9999, "distill__network_batch": 9999}

@@ -41,6 +41,7 @@ def named(module: nn.Module, theta: Tensor) -> dict[str, Tensor]:
     return {n: part.view(p.shape) for (n, p), part in zip(module.named_parameters(), parts, strict=True)}
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("n_steps", [1, 3])
 def test_its_gradient_is_that_of_the_plain_graph(n_steps: int, make_run: Callable[..., Run]) -> None:
     loop, state = begun(make_run(**{**CHANGES, **PRECISE, "distill__syn_steps": n_steps}))
@@ -80,6 +81,7 @@ def test_its_gradient_is_that_of_the_plain_graph(n_steps: int, make_run: Callabl
     assert int(slope.memory["steps"]) == 2
 
 
+@pytest.mark.cpu
 def test_a_new_network_begins_where_errors_no_longer_fall(make_run: Callable[..., Run]) -> None:
     loop, state = begun(make_run(**{**CHANGES, **PRECISE, "distill__along_patience": 2}))
     objective = loop.objective

@@ -92,6 +92,7 @@ def test_no_process_of_a_team_halves_its_slices_of_real_images_alone(size: int, 
     assert isinstance(of_team._step_functions, Halving) == (size == 1)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize(
     ("labels", "changes"),
     [("hard", {}), ("learned", {}), ("learned", BY_ADAM), ("hard", CYCLIC), ("hard", OWN_RATES), ("hard", GIVEN)],
@@ -174,6 +175,7 @@ def test_students_may_start_at_experts(make_run: Callable[..., Run]) -> None:
     trajectories.close()
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("source", ["synthetic.h5", "snapshots"])
 @pytest.mark.parametrize("storage", ["float32", "uint8"])
 def test_a_distillation_starts_from_a_finished_set(make_run: Callable[..., Run], source: str, storage: str) -> None:

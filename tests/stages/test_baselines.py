@@ -241,8 +241,10 @@ def test_baselines_from_the_command_line(cli: Cli) -> None:
     table = cli.small("evaluate", "--baselines", "random,random,whole", "--set", "evaluate.whole_epochs=2")
     rows = [line.split()[1] for line in table.splitlines() if "±" in line]
     assert rows == ["synthetic", "ema", "random", "whole"]
-    none = cli.small("evaluate", "--set", "evaluate.baselines=[]", "--json")
-    assert set(json.loads(none)["scores"]["convnet"]) == {"synthetic", "ema"}
+    for words in (("--set", "evaluate.baselines=[]"), ("--baselines", "none")):
+        none = cli.small("evaluate", *words, "--json")
+        assert set(json.loads(none)["scores"]["convnet"]) == {"synthetic", "ema"}
+    assert "none stands alone" in cli.small("evaluate", "--baselines", "none,random", code=2)
     told = cli.small("evaluate", "--baselines", "herdin", code=2)
     assert "unknown baseline 'herdin'; did you mean 'herding'?" in told
     told = cli.small("evaluate", "--snapshots", "--baselines", "herding", code=2)

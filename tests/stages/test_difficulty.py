@@ -144,6 +144,7 @@ def test_older_experts_are_those_without_a_curriculum(make_run: Callable[..., Ru
     assert identity.buffer(ranked.settings, "") == identity.buffer(run.settings, "")
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("more", [{}, {"distill__parameterisation": "multiformation"}])
 def test_a_set_of_ranked_images_of_which_some_stay_as_they_are(
     make_run: Callable[..., Run], tmp_path: Path, more: dict[str, object]

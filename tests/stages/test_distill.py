@@ -230,6 +230,7 @@ def test_a_first_iteration_that_fails_publishes_no_set(make_run: MakeRun, monkey
     assert not run.synthetic.exists()
 
 
+@pytest.mark.cpu
 def test_the_history_says_what_the_run_was_executed_on(make_run: MakeRun) -> None:
     run = make_run()
     pipeline.distill(run)

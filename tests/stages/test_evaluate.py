@@ -73,6 +73,7 @@ def test_a_set_is_scored_from_its_file_alone(make_run: MakeRun, tmp_path: Path) 
     assert dataset.read(fourth.dataset).about["dataset"] == "digits"
 
 
+@pytest.mark.cpu
 def test_random_images_are_fresh_each_repeat_and_as_many(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(distill__ipc=2)
     pipeline.distill(run)

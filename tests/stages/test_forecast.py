@@ -44,6 +44,7 @@ def test_epochs_of_a_score_are_not_those_of_experts(make_run: MakeRun) -> None:
     assert cost.buffer(few, 6) == cost.buffer(many, 6)
 
 
+@pytest.mark.cpu
 def test_an_estimate_is_near_what_the_operations_take(make_run: MakeRun) -> None:
     """Within a factor of five of gradients that are timed here, which is as much as a busy machine allows."""
     settings = make_run(network__width=32).settings
@@ -130,6 +131,7 @@ def test_time_and_memory_of_what_is_large(cli: Cli) -> None:
         assert re.search(r", about [\d.]+ (years|days|h|min), about [\d.]+ GB of memory$", plan[stage])
 
 
+@pytest.mark.cpu
 def test_the_first_line_names_every_network_with_its_size(cli: Cli) -> None:
     cli.small("distill")
     said = cli.small_log("evaluate", "--repeats", "1", "--archs", "convnet,mlp")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attcli import progress
+from attcli import progress, runtime
 from attcli.stages import buffer, distill, evaluate, prepare
 from attcli.stages.run import Run
 from tests.conftest import settings_in
@@ -29,9 +29,7 @@ STAGES = {"prepare": prepare.run, "buffer": buffer.run, "distill": distill.run, 
 
 def work(folder: Path, stage: str) -> None:
     """One stage in a process of its own."""
-    import torch
-
-    torch.set_num_threads(1)
+    runtime.configure(1, deterministic=True)
     progress.configure("quiet")
     STAGES[stage](Run(settings_in(folder, **CHANGES), auto=False))
 

@@ -50,6 +50,7 @@ def begun(make_run: Callable[..., Run]) -> tuple[distill.Loop, states.State, Run
     return replace(loop, objective=counting, spans=Spans(counting, 1, ALONE)), state, run
 
 
+@pytest.mark.cpu
 def test_an_update_that_is_not_made_leaves_it_as_it_was(begun: tuple[distill.Loop, states.State, Run]) -> None:
     loop, state, _ = begun
     counts = []
@@ -61,6 +62,7 @@ def test_an_update_that_is_not_made_leaves_it_as_it_was(begun: tuple[distill.Loo
     assert (float(state.memory["count"]), records[0].accepted) == (3, 0)
 
 
+@pytest.mark.cpu
 def test_a_saved_state_goes_on_with_it(begun: tuple[distill.Loop, states.State, Run], tmp_path: Path) -> None:
     loop, state, run = begun
     data = inputs.read_dataset(run)
