@@ -21,6 +21,9 @@ from attcli.matching.compare import EVERYTHING, Compared
 from attcli.matching.engine import Batches, Match, Select, Stop
 from attcli.matching.step_functions import Derivatives, StepFunctions
 
+LOOKED_EVERY = {"cpu": 1, "cuda": 8}
+"""Steps after which it is looked whether the training ends: a GPU has to be waited for each time."""
+
 HOST_SHARE = 0.25
 """The states stay on the device while they take no more than this share of its free memory."""
 
@@ -70,17 +73,26 @@ def trajectory(
 ) -> tuple[States, Tensor]:
     """The states from `start` (P,) on, after every SGD step on `batches`, and their distances (2, n) to `target`.
 
-    n is the number of batches, or fewer where `stop` ends the training. Distances are measured in the numbers that the
-    mask m (P,) keeps.
+    n is the number of batches, or fewer where `stop` ends the training; on a GPU a few more steps are computed then,
+    and forgotten. Distances are measured in the numbers that the mask m (P,) keeps.
     """
     distances: list[Tensor] = []
+    every = LOOKED_EVERY.get(start.device.type, 1)
+    looked, taken = 0, None
 
     def ends(theta: Tensor) -> bool:
+        nonlocal looked, taken
         distances.append(objective.distance(theta, target, m))
-        return stop is not None and stop(torch.stack(distances, dim=1))
+        n = len(distances)
+        if stop is None or (n % every and n < len(batches)):
+            return False
+        so_far = torch.stack(distances, dim=1).cpu()
+        taken = next((steps for steps in range(looked + 1, n + 1) if stop(so_far[:, :steps])), None)
+        looked = n
+        return taken is not None
 
     states = unrolled(step_functions, start, batches, lr, storage, ends)
-    return states, torch.stack(distances, dim=1)
+    return states, torch.stack(distances, dim=1)[:, :taken]
 
 
 def rate_of(lr: Tensor, step: int) -> Tensor:

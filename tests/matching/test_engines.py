@@ -231,8 +231,13 @@ def test_distances_select_and_loss_belong_together() -> None:
     assert torch.allclose(match.loss, reached)
 
 
-@pytest.mark.parametrize("name", ["adjoint", "unroll", "tesla"])
-def test_with_patience_the_step_of_the_whole_training_is_matched_with_less_of_it(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "every"), [("adjoint", 1), ("adjoint", 4), ("adjoint", 99), ("unroll", 1), ("tesla", 4)]
+)
+def test_with_patience_the_step_of_the_whole_training_is_matched_with_less_of_it(
+    name: str, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adjoint, "LOOKED_EVERY", {"cpu": every})
     found, lr = case(5, DSA, soft=True), torch.tensor(0.3)
     nearer = torch.lerp(
         found.start, adjoint.trajectory(found.student, found.start, found.target, found.batches, lr)[0][3], 0.9
