@@ -134,16 +134,18 @@ def use_threads(asked: int | str | None, build: Build, work: Work) -> None:
         logger.info("steps use {} CPU thread{}", count, "" if count == 1 else "s")
 
 
-def choose(asked: str, device: torch.device, amount: float, weights: int) -> str:
+def choose(asked: str, device: torch.device, amount: float, weights: int, derivatives: bool) -> str:
     """The execution that `auto` means for so many floating-point operations of a network of so many weights.
 
+    On a GPU compiled steps are taken for matching alone, which calls for derivatives; others were not measured there.
     UserError if `asked` can't be had.
     """
     if asked == "graph" and device.type != "cuda":
         raise UserError("runtime.execution graph replays CUDA graphs and needs a GPU; use auto, eager or compiled")
     if asked != "auto":
         return asked
-    if amount >= COMPILE_FROM[device.type] and weights <= COMPILED_WEIGHTS:
+    measured = derivatives or device.type == "cpu"
+    if measured and amount >= COMPILE_FROM[device.type] and weights <= COMPILED_WEIGHTS:
         return "compiled"
     return "graph" if device.type == "cuda" else "eager"
 
@@ -267,7 +269,7 @@ def step_functions(
     off; UserError where they can't be.
     """
     there = room(student, micro_batch, device, work)
-    name = choose(asked, device, flops(build, work), student.layout.size)
+    name = choose(asked, device, flops(build, work), student.layout.size, work.derivatives)
     reverse = name == "compiled" and work.derivatives and not _forward_mode_is_exact(student, build, work)
     if reverse:
         logger.info("the network has layers that torch differentiates wrongly in forward mode; h is compiled otherwise")

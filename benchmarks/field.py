@@ -4,7 +4,7 @@ Each set has the bytes of `ipc` float32 images per class. Methods keep their pub
 of any kind, and get so many iterations that each distils for a similar time; the rates of those that match
 trajectories are ATT's, tuned on the problem. Nothing else is tuned. Every distillation runs in a process of its own,
 whose CPU time and largest memory are told. What is done is kept in the folder, and an interrupted table goes on there.
-With `--jobs N`, N of these processes run at a time; each should have a core of its own.
+Each has one thread; with `--jobs N`, N of them run at a time.
 """
 
 import json
@@ -12,7 +12,8 @@ import os
 import resource
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
@@ -21,10 +22,10 @@ import typer
 
 from attcli import progress, runtime
 from attcli.settings import resolve
-from attcli.stages import evaluate, pipeline
+from attcli.stages import evaluate, identity, pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, states, synthetic, times
-from attcli.store.files import LOCK
+from attcli.store.files import link
 from benchmarks.timing import machine
 
 SCORES: dict[str, Any] = {"evaluate.epochs": 300, "evaluate.batch": 256, "evaluate.protocol": "exact"}
@@ -145,42 +146,63 @@ def main(
     data_dir: Annotated[Path, typer.Option(help="Where CIFAR-10 lies.")] = Path("data"),
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here, after every run.")] = None,
     jobs: Annotated[int, typer.Option(help="Distillations at a time, each in a process of its own.")] = 1,
-    one: Annotated[str | None, typer.Option(hidden=True, help="ROW:SEED, or experts, in this process.")] = None,
+    one: Annotated[str | None, typer.Option(hidden=True, help="ROW:SEED or ROW:experts, in this process.")] = None,
 ) -> None:
     """Distil with every method, score the last set of each, beside real images; all on the test images."""
     place = folder / problem
     place.mkdir(parents=True, exist_ok=True)
-    if one == EXPERTS:
-        pipeline.buffer(_run(_changes(place, problem, LATEST, 0, data_dir), place / WORK))
-        return
     if one:
         row, _, seed = one.rpartition(":")
-        work = place / WORK if jobs == 1 else _own_work(place, row, int(seed))
-        _result(place, row, int(seed)).write_text(json.dumps(_made(place, problem, row, int(seed), data_dir, work)))
+        if seed == EXPERTS:
+            pipeline.buffer(_run(_changes(place, problem, row, 0, data_dir), place / WORK))
+        else:
+            made = _made(place, problem, row, int(seed), data_dir)
+            _result(place, row, int(seed)).write_text(json.dumps(made))
         return
     asked = rows.split(",")
-    words = [sys.executable, "-m", "benchmarks.field", problem, "--jobs", str(jobs)]
-    words += ["--folder", str(folder), "--data-dir", str(data_dir)]
+    words = [sys.executable, "-m", "benchmarks.field", problem, "--folder", str(folder), "--data-dir", str(data_dir)]
     missing = [(row, seed) for seed in range(seeds) for row in asked if not _result(place, row, seed).exists()]
-    if jobs > 1 and any(ROWS[row][0] for row, _ in missing):
-        subprocess.run([*words, "--one", EXPERTS], check=True)  # once for all
-    making: dict[tuple[str, int], Future[None]] = {}
 
-    def make(row: str, seed: int) -> None:
-        earlier = making.get((BEGUN_FROM.get(row, ""), seed))
-        if earlier:
-            earlier.result()
-        subprocess.run([*words, "--one", f"{row}:{seed}"], check=True)
+    def make(row: str, what: object, before: Iterable[Future[None]]) -> None:
+        for future in before:
+            future.result()
+        subprocess.run([*words, "--one", f"{row}:{what}"], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
-    with ThreadPoolExecutor(jobs) as pool:
-        making |= {job: pool.submit(make, *job) for job in missing}
-        for seed in range(seeds):
-            for row in asked:
-                if (row, seed) in making:
-                    making[row, seed].result()
-                _show(row, seed, json.loads(_result(place, row, seed).read_text()))
-                if json_file:
-                    _write(json_file, place, problem, asked, seeds)
+    def tell(row: str, seed: int) -> None:
+        _show(row, seed, json.loads(_result(place, row, seed).read_text()))
+        if json_file:
+            _write(json_file, place, problem, asked, seeds)
+
+    for seed in range(seeds):
+        for row in asked:
+            if (row, seed) not in missing:
+                tell(row, seed)
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        experts: list[Future[None]] = []
+        for row in _experts(place, problem, missing):
+            experts.append(pool.submit(make, row, EXPERTS, experts[:]))  # one after the other, as they share a folder
+        making: dict[tuple[str, int], Future[None]] = {}
+        for row, seed in sorted(missing, key=lambda job: (job[1], job[0] in BEGUN_FROM)):
+            earlier = making.get((BEGUN_FROM.get(row, ""), seed))
+            before = [*(experts if ROWS[row][0] else []), *([earlier] if earlier else [])]
+            making[row, seed] = pool.submit(make, row, seed, before)
+        of = {future: job for job, future in making.items()}
+        for future in as_completed(of):
+            future.result()
+            tell(*of[future])
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _experts(place: Path, problem: str, missing: list[tuple[str, int]]) -> list[str]:
+    """A row for each kind of experts that these rows read: its settings train them for all."""
+    kinds: dict[str, str] = {}
+    for row, seed in missing:
+        if ROWS[row][0]:
+            settings = resolve(_changes(place, problem, row, seed, Path()), ignore_params=True).settings
+            kinds.setdefault(json.dumps(identity.making_of_experts(settings), sort_keys=True, default=str), row)
+    return list(kinds.values())
 
 
 def _show(row: str, seed: int, made: dict[str, Any]) -> None:
@@ -200,13 +222,14 @@ def _name(row: str, seed: int) -> str:
 
 
 def _own_work(place: Path, row: str, seed: int) -> Path:
-    """A work folder of a row's own, with links to the experts that all rows share."""
+    """A work folder of a row's own, with links to the finished experts that rows share."""
     own = place / f"{WORK}-{_name(row, seed)}"
-    for path in (place / WORK).rglob("*"):
-        there = own / path.relative_to(place / WORK)
-        if path.is_file() and path.name != LOCK and not there.exists():
-            there.parent.mkdir(parents=True, exist_ok=True)
-            os.link(path, there)
+    for finished in ("prepare-*/dataset.h5", "buffer-*/expert-*.h5"):
+        for path in (place / WORK).glob(finished):
+            there = own / path.relative_to(place / WORK)
+            if not there.exists():
+                there.parent.mkdir(parents=True, exist_ok=True)
+                link(path, there)
     return own
 
 
@@ -234,9 +257,9 @@ def _run(changes: dict[str, Any], work: Path) -> Run:
     return run
 
 
-def _made(place: Path, problem: str, row: str, seed: int, data_dir: Path, work: Path) -> dict[str, Any]:
+def _made(place: Path, problem: str, row: str, seed: int, data_dir: Path) -> dict[str, Any]:
     """Distil and score one set: its bytes, scores, CPU seconds and largest memory."""
-    changes = _changes(place, problem, row, seed, data_dir)
+    changes, work = _changes(place, problem, row, seed, data_dir), _own_work(place, row, seed)
     run = _run(changes, work)
     pipeline.distill(run)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -261,7 +284,10 @@ def _made(place: Path, problem: str, row: str, seed: int, data_dir: Path, work: 
 
 
 def _summary(place: Path, row: str, seeds: int) -> dict[str, Any]:
-    """The means over a row's distillations, and the spread over them; nothing where there is none."""
+    """The means over a row's distillations, and the spread over them; nothing where there is none.
+
+    CPU time and memory are those of the first one: the others may have run on another machine.
+    """
     files = [path for seed in range(seeds) if (path := _result(place, row, seed)).exists()]
     runs = [json.loads(path.read_text()) for path in files]
     if not runs:
@@ -270,8 +296,8 @@ def _summary(place: Path, row: str, seeds: int) -> dict[str, Any]:
     for arch, kinds in runs[0]["scores"].items():
         scores[arch] = {kind: _over([run["scores"][arch][kind] for run in runs]) for kind in kinds}
     shared = {name: runs[0][name] for name in ("images_per_class", "bytes_per_class", "iterations")}
-    median = {name: sorted(run[name] for run in runs)[len(runs) // 2] for name in ("cpu_s", "memory_mb")}
-    return {**shared, **median, "distillations": len(runs), "scores": scores}
+    effort = {name: runs[0][name] for name in ("cpu_s", "memory_mb")}
+    return {**shared, **effort, "distillations": len(runs), "scores": scores}
 
 
 def _over(entries: list[dict[str, Any]]) -> dict[str, Any]:

@@ -257,21 +257,22 @@ def field(records: Records) -> str:
 
 def _field(rows: dict[str, Any]) -> str:
     """The table of one problem: real images first, then a row for each method in the order of the record."""
-    heading = ["", "iterations", "images per class", "ConvNet", "ConvNet, ema", "VGG11", "CPU seconds", "memory, MB"]
+    heading = ["", "iterations", "images per class", "sets", "ConvNet", "ConvNet, ema", "VGG11"]
+    heading += ["CPU seconds", "memory, MB"]
 
     def cells(scores: dict[str, Any], kinds: Iterable[tuple[str, str]]) -> list[str]:
         found = [scores[arch].get(kind) for arch, kind in kinds]
         return [number(entry["mean"], entry["sd_distillations"]) if entry else "–" for entry in found]
 
-    real = next(row["scores"] for row in rows.values() if "random" in row["scores"]["convnet"])
-    lines = [
-        [f"{name} real images", "–", "–", *cells(real, [("convnet", name)]), "–", *cells(real, [("vgg11", name)])]
-        for name in ("random", "herding")
-    ]
-    lines = [[*line, "–", "–"] for line in lines]
+    beside = next(row for row in rows.values() if "random" in row["scores"]["convnet"])
+    lines = []
+    for name in ("random", "herding"):
+        convnet, vgg11 = (cells(beside["scores"], [(arch, name)]) for arch in ("convnet", "vgg11"))
+        sets = str(beside["distillations"])
+        lines.append([f"{name} real images", "–", "–", sets, *convnet, "–", *vgg11, "–", "–"])
     for name, row in rows.items():
         kinds = [("convnet", "synthetic"), ("convnet", "ema"), ("vgg11", "synthetic")]
-        sizes = [f"{row['iterations']:,}", f"{row['images_per_class']:,}"]
+        sizes = [f"{row['iterations']:,}", f"{row['images_per_class']:,}", str(row["distillations"])]
         effort = [f"{row['cpu_s']:,.0f}", f"{row['memory_mb']:,.0f}"]
         method, *after = name.split(" after ")
         title = f"`{method}`" + "".join(f" after `{first}`" for first in after)

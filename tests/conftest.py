@@ -56,7 +56,7 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _one_thread: None) -> None:
     """Where there is a GPU, tests use it with the kernels that commands use; those that are marked so do not see it."""
     if not torch.cuda.is_available():
         return
@@ -64,6 +64,9 @@ def _device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     else:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+        monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
         runtime.configure(None, deterministic=True)
 
 

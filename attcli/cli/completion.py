@@ -49,8 +49,8 @@ def networks(incomplete: str) -> list[str]:
 
 
 def baselines(incomplete: str) -> list[str]:
-    """Baselines, also behind a comma."""
-    return _last_part(incomplete, ",", _choices("baseline"))
+    """Baselines, also behind a comma; or none."""
+    return _last_part(incomplete, ",", lambda: [*_choices("baseline")(), "none"])
 
 
 def formats(incomplete: str) -> list[str]:

@@ -257,7 +257,7 @@ def evaluate(
         refuse_json(dry_run, as_json)
         if snapshots and synthetic:
             raise UserError("--snapshots scores the results' own snapshots; leave the file out, or use --artifacts DIR")
-        if snapshots and baselines:
+        if snapshots and baselines not in (None, "none"):
             raise UserError("--snapshots scores no baselines; leave --baselines out, or score the set: attcli evaluate")
         flags = given(
             evaluate__archs=archs,

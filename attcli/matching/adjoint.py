@@ -22,7 +22,7 @@ from attcli.matching.engine import Batches, Match, Select, Stop
 from attcli.matching.step_functions import Derivatives, StepFunctions
 
 LOOKED_EVERY = {"cpu": 1, "cuda": 8}
-"""Steps after which it is looked whether the training ends: a GPU has to be waited for each time."""
+"""Steps between two looks at whether the training ends: at each of them, a GPU has to be waited for."""
 
 HOST_SHARE = 0.25
 """The states stay on the device while they take no more than this share of its free memory."""

@@ -112,7 +112,7 @@ def commands(results: Results, differing: Mapping[str, Any], archs: Sequence[str
     lines = [[*distill, *at]]
     if archs:
         evaluate = ["attcli", "evaluate", "--archs", ",".join(archs)]
-        evaluate += ["--baselines", ",".join(kinds)] if kinds else []
+        evaluate += ["--baselines", ",".join(kinds) or "none"]
         for name in OF_SCORES:
             evaluate += ["--set", f"{name}={_written(differing[name])}"] if name in differing else []
         lines.append([*evaluate, *at])

@@ -141,7 +141,7 @@ class Evaluate(Section):
     baselines: Annotated[Names, AfterValidator(each_once), AfterValidator(or_none)] | None = Field(
         None,
         description="real images to compare with: random, herding, k-center, forgetting (as many as ipc says), "
-        "random-kept, random-webp (in as many bytes as the set), whole (all of them); none: none; the list replaces "
+        "random-kept, random-webp (in as many bytes as the set), whole (all of them), or none; the list replaces "
         "the default: random, and for a set that is not float32 pixels also random-kept and random-webp",
     )
     whole_epochs: PositiveInt = Field(
