@@ -105,7 +105,7 @@ def test_the_field_has_real_images_first_and_a_row_for_each_method() -> None:
         entries = {kind: {"mean": value, "sd_distillations": 0.25} for kind, value in kinds.items()}
         return {"convnet": entries, "vgg11": entries}
 
-    effort = {"iterations": 1500, "images_per_class": 1, "cpu_s": 61.4, "memory_mb": 1234}
+    effort = {"iterations": 1500, "images_per_class": 1, "distillations": 3, "cpu_s": 61.4, "memory_mb": 1234}
     rows = {
         "dm": {**effort, "scores": scores(80.0)},
         "att": {**effort, "scores": scores(90.0, ema=91.0, random=70.0, herding=75.0)},
@@ -118,8 +118,8 @@ def test_the_field_has_real_images_first_and_a_row_for_each_method() -> None:
     assert [line.split("|")[1].strip() for line in lines[3:]] == [
         "random real images", "herding real images", "`dm`", "`att`", "`real-loss` after `att`"
     ]  # fmt: skip
-    assert rows_of(lines[3]) == ["random real images", "–", "–", "70.0 (0.2)", "–", "70.0 (0.2)", "–", "–"]
-    assert rows_of(lines[6]) == ["`att`", "1,500", "1", "90.0 (0.2)", "91.0 (0.2)", "90.0 (0.2)", "61", "1,234"]
+    assert rows_of(lines[3]) == ["random real images", "–", "–", "3", "70.0 (0.2)", "–", "70.0 (0.2)", "–", "–"]
+    assert rows_of(lines[6]) == ["`att`", "1,500", "1", "3", "90.0 (0.2)", "91.0 (0.2)", "90.0 (0.2)", "61", "1,234"]
 
 
 def rows_of(line: str) -> list[str]:
