@@ -22,6 +22,9 @@ from attcli.settings import Runtime
 Key = tuple[int, str, int]
 """Seed, purpose and repeat: it alone decides initial weights, orders and augmentation."""
 
+ONE_AT_A_TIME = ("cuda",)
+"""Devices on which step functions of one architecture at a time are kept: recorded graphs hold memory of their own."""
+
 
 @dataclass
 class Networks:
@@ -42,11 +45,14 @@ class Networks:
     def prepare(self, architecture: Architecture, images: Tensor, batch: int, passes: int) -> None:
         """Make an architecture's step functions for sets like `images` (n, C, H, W), for `passes` over it in all.
 
-        Sets of other sizes whose batches have as many images share them.
+        Sets of other sizes whose batches have as many images share them. On a GPU, those of other architectures go.
         """
         batch = min(batch, len(images))
         if (architecture, batch) in self._step_functions:
             return
+        if self.device.type in ONE_AT_A_TIME:
+            for other in [key for key in self._step_functions if key[0] != architecture]:
+                del self._step_functions[other]
         execution.set_precision(self.precision)
         if architecture not in self._students:
             self._students[architecture] = execution.student(architecture.build, self.device, self.precision)

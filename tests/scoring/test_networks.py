@@ -1,9 +1,11 @@
 """Step functions that trainings on sets of several sizes share."""
 
+import pytest
 import torch
 
 from attcli.networks import Architecture
 from attcli.runtime import stream
+from attcli.scoring import networks as scoring_networks
 from attcli.scoring.networks import Networks
 from attcli.scoring.protocol import Protocol
 from attcli.settings import Runtime
@@ -33,3 +35,19 @@ def test_step_functions_are_made_for_each_size_of_a_batch() -> None:
     for size in (3, 10, 7, 9):
         networks.prepare(architecture, images[:size], PROTOCOL.batch, 1)
     assert [batch for _, batch in networks._step_functions] == [3, 7]
+
+
+@pytest.mark.parametrize(("devices", "kept"), [((), ["convnet", "mlp"]), (("cpu",), ["mlp"])])
+def test_on_a_gpu_those_of_one_architecture_are_kept(
+    devices: tuple[str, ...], kept: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring_networks, "ONE_AT_A_TIME", devices)
+    images = torch.randn((10, 1, 8, 8), generator=stream(0, "sizes"))
+    networks = Networks(torch.device("cpu"), "float32", Runtime())
+    for architecture in (
+        Architecture("convnet", 1, 10, 8, {"width": 4, "depth": 2}),
+        Architecture("mlp", 1, 10, 8, {}),
+    ):
+        for size in (3, 10):
+            networks.prepare(architecture, images[:size], PROTOCOL.batch, 1)
+    assert list(dict.fromkeys(architecture.name for architecture, _ in networks._step_functions)) == kept
