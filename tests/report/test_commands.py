@@ -82,3 +82,9 @@ def test_commands_for_images_of_ones_own_say_where_they_are(scored: Path) -> Non
     digits = origins.commands(results, {}, [], [])[0]
     assert origins.commands(own, {}, [], [])[0] == digits.replace("digits", "folder") + " --data-dir FOLDER"
     assert "--data-dir" not in digits
+
+
+def test_a_set_that_was_scored_alone_is_scored_alone_again(scored: Path) -> None:
+    header = artefact.header(scored / "artifacts" / "synthetic.h5", synthetic.KIND, synthetic.MAKER)
+    evaluate = origins.commands(Results(scored / "artifacts", [], header, {}), {}, ["convnet"], [])[1]
+    assert resolved(evaluate).settings.evaluate.baselines == ()
