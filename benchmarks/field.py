@@ -4,7 +4,8 @@ Each set has the bytes of `ipc` float32 images per class. Methods keep their pub
 of any kind, and get so many iterations that each distils for a similar time; the rates of those that match
 trajectories are ATT's, tuned on the problem. Nothing else is tuned. Every distillation runs in a process of its own,
 whose CPU time and largest memory are told. What is done is kept in the folder, and an interrupted table goes on there.
-Each has one thread; with `--jobs N`, N of them run at a time.
+Each has one thread; with `--jobs N`, N of them run at a time. The file of `--json` holds every run, so that a table
+also goes on from it on another machine.
 """
 
 import json
@@ -21,116 +22,15 @@ from typing import Annotated, Any
 import typer
 
 from attcli import progress, runtime
+from attcli.atomic import atomic
 from attcli.settings import resolve
 from attcli.stages import evaluate, identity, pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, states, synthetic, times
 from attcli.store.files import link
+from benchmarks.field_rows import BEGUN_FROM, MATCHING, PROBLEMS, ROWS, SCORED_BY
 from benchmarks.timing import machine
 
-SCORES: dict[str, Any] = {"evaluate.epochs": 300, "evaluate.batch": 256, "evaluate.protocol": "exact"}
-SCORED_BY: dict[str, dict[str, Any]] = {
-    "convnet": {"evaluate.repeats": 2},
-    "vgg11": {"evaluate.repeats": 1, "evaluate.lr": 0.01},
-}
-"""What each network is trained with besides: VGG11 has a learning rate of its own, as those learned with sets suit the
-ConvNets that distilled them."""
-DIGITS: dict[str, Any] = {
-    "prepare.dataset": "digits",
-    "prepare.normalise": "standardise",
-    "prepare.validation": 200,
-    "network.depth": 2,
-    "network.width": 64,
-    "buffer.experts": 10,
-    "buffer.lr": 0.02,
-    "buffer.batch": 64,
-    "buffer.augment": "crop_scale_rotate",
-    "distill.augment": "crop_scale_rotate",
-    "distill.ema_decay": 0.95,
-    "distill.save_every": 50,
-    "evaluate.augment": "crop_scale_rotate",
-    **SCORES,
-}
-PROBLEMS: dict[str, dict[str, Any]] = {
-    "digits-ipc1": {**DIGITS, "distill.ipc": 1},
-    "digits-ipc10": {**DIGITS, "distill.ipc": 10, "buffer.lr": 0.05},
-    "cifar10-ipc1": {
-        "prepare.dataset": "cifar10",
-        "prepare.normalise": "literature",
-        "prepare.limit_per_class": 500,
-        "network.width": 32,
-        "buffer.experts": 6,
-        "buffer.lr": 0.02,
-        "buffer.batch": 64,
-        "distill.ipc": 1,
-        "distill.ema_decay": 0.99,
-        "distill.save_every": 50,
-        **SCORES,
-    },
-}
-
-MATCHING: dict[str, dict[str, Any]] = {
-    "digits-ipc1": {
-        "buffer.epochs": "auto",
-        "distill.iterations": 100,
-        "distill.syn_steps": 60,
-        "distill.expert_epochs": 3,
-        "distill.max_start_epoch": 2,
-        "distill.lr_img": 30,
-        "distill.lr_init": 0.01,
-        "distill.lr_lr": 1e-6,
-    },
-    "digits-ipc10": {
-        "buffer.epochs": "auto",
-        "distill.iterations": 100,
-        "distill.syn_steps": 40,
-        "distill.batch_syn": 50,
-        "distill.expert_epochs": 3,
-        "distill.max_start_epoch": 4,
-        "distill.lr_img": 100,
-        "distill.lr_init": 0.03,
-        "distill.lr_lr": 1e-5,
-    },
-    "cifar10-ipc1": {
-        "buffer.epochs": "auto",
-        "distill.iterations": 150,
-        "distill.syn_steps": 40,
-        "distill.expert_epochs": 4,
-        "distill.max_start_epoch": 2,
-        "distill.lr_img": 100,
-        "distill.lr_init": 0.02,
-        "distill.lr_lr": 1e-6,
-    },
-}
-"""What all methods share that match trajectories: ATT's values, tuned on validation images of the problem."""
-
-SOFT = {"distill.lr_labels": 2.0, "distill.current_max_start_epoch": 1, "distill.expansion_end": 30}
-STUDENTS = {"distill.syn_steps": 40, "distill.real_batch": 500}
-
-ROWS: dict[str, tuple[bool, dict[str, Any]]] = {
-    "dd": (False, {"distill.method": "dd", "distill.iterations": 150, "distill.syn_steps": 30}),
-    "ld": (False, {"distill.method": "ld", "distill.iterations": 300}),
-    "dc": (False, {"distill.method": "dc", "distill.iterations": 200}),
-    "dsa": (False, {"distill.method": "dsa", "distill.iterations": 200}),
-    "dm": (False, {"distill.method": "dm", "distill.iterations": 600}),
-    "cafe": (False, {"distill.method": "cafe", "distill.iterations": 100}),
-    "idc": (False, {"distill.method": "idc", "distill.iterations": 200, "distill.outer_steps": 20}),
-    "mtt": (True, {"distill.method": "mtt"}),
-    "ftd": (True, {"distill.method": "ftd"}),
-    "datm": (True, {"distill.method": "datm", **SOFT}),
-    "pad": (True, {"distill.method": "pad", **SOFT, "buffer.curriculum_growth": 2}),
-    "edf": (True, {"distill.method": "edf", **SOFT, "distill.left_out": 0.25}),
-    "mct": (True, {"distill.method": "mct"}),
-    "fyi": (True, {"distill.method": "fyi"}),
-    "att": (True, {"distill.method": "att"}),
-    "att+datm": (True, {"distill.method": "att+datm", **SOFT}),
-    "att+pad": (True, {"distill.method": "att+pad", **SOFT, "buffer.curriculum_growth": 2}),
-    "real-loss": (False, {"distill.method": "real-loss", "distill.iterations": 150, **STUDENTS}),
-    "real-loss after att": (False, {"distill.method": "real-loss", "distill.iterations": 100, **STUDENTS}),
-}
-"""For each row whether its method matches trajectories, and its own settings."""
-
-BEGUN_FROM = {"real-loss after att": "att"}
 BASELINES = ("random", "herding")
 EXPERTS = "experts"
 WORK = ".attcli"
@@ -152,14 +52,14 @@ def main(
     place = folder / problem
     place.mkdir(parents=True, exist_ok=True)
     if one:
-        row, _, seed = one.rpartition(":")
-        if seed == EXPERTS:
+        row, _, what = one.rpartition(":")
+        if what == EXPERTS:
             pipeline.buffer(_run(_changes(place, problem, row, 0, data_dir), place / WORK))
         else:
-            made = _made(place, problem, row, int(seed), data_dir)
-            _result(place, row, int(seed)).write_text(json.dumps(made))
+            _keep(_result(place, row, int(what)), _made(place, problem, row, int(what), data_dir))
         return
     asked = rows.split(",")
+    note = _go_on(json_file, place, problem) if json_file and json_file.exists() else ""
     words = [sys.executable, "-m", "benchmarks.field", problem, "--folder", str(folder), "--data-dir", str(data_dir)]
     missing = [(row, seed) for seed in range(seeds) for row in asked if not _result(place, row, seed).exists()]
 
@@ -171,7 +71,7 @@ def main(
     def tell(row: str, seed: int) -> None:
         _show(row, seed, json.loads(_result(place, row, seed).read_text()))
         if json_file:
-            _write(json_file, place, problem, asked, seeds)
+            _write(json_file, place, problem, note)
 
     for seed in range(seeds):
         for row in asked:
@@ -210,14 +110,46 @@ def _show(row: str, seed: int, made: dict[str, Any]) -> None:
     typer.echo(f"{row:20} seed {seed}  {scores}  {made['cpu_s']:.0f} s, {made['memory_mb']:.0f} MB")
 
 
-def _write(json_file: Path, place: Path, problem: str, rows: list[str], seeds: int) -> None:
-    about = {"problem": problem, "settings": PROBLEMS[problem], "matching": MATCHING[problem], "scored_by": SCORED_BY}
-    table = {row: _summary(place, row, seeds) for row in rows}
-    found = {"machine": machine("cpu"), "about": about, "rows": {k: v for k, v in table.items() if v}}
-    json_file.write_text(json.dumps(found, indent=2) + "\n")
+def _about(problem: str) -> dict[str, Any]:
+    return {"problem": problem, "settings": PROBLEMS[problem], "matching": MATCHING[problem], "scored_by": SCORED_BY}
 
 
-def _name(row: str, seed: int) -> str:
+def _go_on(json_file: Path, place: Path, problem: str) -> str:
+    """Put the runs of an earlier file into the folder, where they are not; return the file's note."""
+    earlier = json.loads(json_file.read_text())
+    note = earlier["about"].pop("note", "")
+    if earlier["about"] != json.loads(json.dumps(_about(problem))):
+        raise typer.BadParameter(f"{json_file} has runs of another problem or with other settings; name another file")
+    for row, by_seed in earlier["runs"].items():
+        for seed, run in by_seed.items():
+            if not _result(place, row, int(seed)).exists():
+                _keep(_result(place, row, int(seed)), run)
+    return str(note)
+
+
+def _write(json_file: Path, place: Path, problem: str, note: str) -> None:
+    runs = {row: by_seed for row in ROWS if (by_seed := _runs(place, row))}
+    found = {
+        "machine": machine("cpu"),
+        "about": {**_about(problem), **({"note": note} if note else {})},
+        "rows": {row: _summary(list(by_seed.values())) for row, by_seed in runs.items()},
+        "runs": runs,
+    }
+    _keep(json_file, found)
+
+
+def _keep(path: Path, what: dict[str, Any]) -> None:
+    with atomic(path) as new:
+        new.write_text(json.dumps(what, indent=2) + "\n")
+
+
+def _runs(place: Path, row: str) -> dict[str, dict[str, Any]]:
+    """What the folder has of a row, by seed."""
+    seeds = sorted(int(path.stem.rpartition("-")[2]) for path in place.glob(f"{_name(row, '[0-9]*')}.json"))
+    return {str(seed): json.loads(_result(place, row, seed).read_text()) for seed in seeds}
+
+
+def _name(row: str, seed: object) -> str:
     return f"{row.replace(' ', '-')}-{seed}"
 
 
@@ -270,12 +202,14 @@ def _made(place: Path, problem: str, row: str, seed: int, data_dir: Path) -> dic
     scores: dict[str, Any] = {}
     for arch, scored_by in SCORED_BY.items():
         scorer = _run({**changes, "evaluate.archs": arch, **scored_by}, work)
-        scores |= evaluate.row(scorer, last, "test", kinds)["scores"]
+        without = () if arch == run.settings.network.arch else ("ema",)  # another architecture costs most of the time
+        scores |= evaluate.row(scorer, last, "test", [kind for kind in kinds if kind not in without])["scores"]
     return {
         **synthetic.read(run.synthetic).size,
         "iterations": run.settings.distill.iterations,
         "cpu_s": round(sum(line["cpu_s"] for line in spent), 1),
         "memory_mb": round(memory),
+        "machine": machine("cpu"),
         "scores": {
             arch: {kind: {name: entry[name] for name in ("mean", "sd", "n")} for kind, entry in by_kind.items()}
             for arch, by_kind in scores.items()
@@ -283,18 +217,16 @@ def _made(place: Path, problem: str, row: str, seed: int, data_dir: Path) -> dic
     }
 
 
-def _summary(place: Path, row: str, seeds: int) -> dict[str, Any]:
-    """The means over a row's distillations, and the spread over them; nothing where there is none.
+def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The means over a row's distillations, and the spread over them.
 
     CPU time and memory are those of the first one: the others may have run on another machine.
     """
-    files = [path for seed in range(seeds) if (path := _result(place, row, seed)).exists()]
-    runs = [json.loads(path.read_text()) for path in files]
-    if not runs:
-        return {}
     scores: dict[str, Any] = {}
-    for arch, kinds in runs[0]["scores"].items():
-        scores[arch] = {kind: _over([run["scores"][arch][kind] for run in runs]) for kind in kinds}
+    for arch in runs[0]["scores"]:
+        of_arch = [run["scores"][arch] for run in runs]
+        shared_kinds = [kind for kind in of_arch[0] if all(kind in kinds for kinds in of_arch)]
+        scores[arch] = {kind: _over([kinds[kind] for kinds in of_arch]) for kind in shared_kinds}
     shared = {name: runs[0][name] for name in ("images_per_class", "bytes_per_class", "iterations")}
     effort = {name: runs[0][name] for name in ("cpu_s", "memory_mb")}
     return {**shared, **effort, "distillations": len(runs), "scores": scores}
