@@ -77,7 +77,7 @@ NAMED: Mapping[str, Protocol] = {
     "honest": EXACT,
     "mtt": Protocol("released"),
     "datm": Protocol("released", batch=128),
-    "idc": Protocol("idc", batch=64, augment=UNCUT, rate=0.01, cutmix=0.5, tests=100),
+    "idc": Protocol("idc", batch=64, augment=UNCUT, rate=0.01, cutmix=0.5),
     "selmatch": Protocol("selmatch", batch=128, rate=0.1, combined=True),
     "ncfm": Protocol(
         "ncfm", 2000, 128, momentum=0.0, augment=UNCUT, rate=0.001, optimiser="adamw", cutmix=0.5, tests=100

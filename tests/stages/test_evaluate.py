@@ -321,18 +321,23 @@ def test_what_is_there_already_is_said_once(cli: Cli) -> None:
     assert cli.small_log("distill", "--set", "runtime.verbosity=debug").count("is there already") == 1
 
 
-@pytest.mark.parametrize(("name", "rate"), [("idc", 0.01), ("ncfm", 0.001)])
-def test_a_protocol_that_tests_on_the_way_says_the_largest_and_the_last(
-    make_run: MakeRun, name: str, rate: float
-) -> None:
+def test_a_protocol_that_tests_on_the_way_says_the_largest_and_the_last(make_run: MakeRun) -> None:
     plain = pipeline.evaluate(make_run(evaluate__epochs=3, evaluate__repeats=2))
     assert "last" not in plain["scores"]["convnet"]["synthetic"]
-    asked = {"evaluate__protocol": name, "evaluate__epochs": 110, "evaluate__baselines": ("random",)}
+    asked = {"evaluate__protocol": "ncfm", "evaluate__epochs": 110, "evaluate__baselines": ("random",)}
     report = pipeline.evaluate(make_run(**asked, evaluate__repeats=2))
     about = report["protocol"]
-    assert (about["name"], about["epochs"], about["lr"], about["tests"]) == (name, 110, rate, 100)
+    assert (about["name"], about["epochs"], about["lr"], about["tests"]) == ("ncfm", 110, 0.001, 100)
     assert about["random_lrs"] == ()
     for entry in report["scores"]["convnet"].values():
         pairs = list(zip(entry["accuracies"], entry["last"]["accuracies"], strict=True))
         assert all(largest >= last for largest, last in pairs)
         assert sum(map(sum, entry["confusion"])) == 2 * about["test_images"]
+
+
+def test_idcs_protocol_tests_once_and_has_a_learning_rate_for_all(make_run: MakeRun) -> None:
+    asked = {"evaluate__protocol": "idc", "evaluate__epochs": 3, "evaluate__baselines": ("random",)}
+    report = pipeline.evaluate(make_run(**asked, evaluate__repeats=1))
+    about = report["protocol"]
+    assert (about["name"], about["lr"], about["random_lrs"], about.get("tests")) == ("idc", 0.01, (), None)
+    assert all("last" not in entry for entry in report["scores"]["convnet"].values())
