@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from attcli import progress, runtime
+from attcli.atomic import atomic
 from attcli.settings import resolve
 from attcli.settings.layers import assignment
 from attcli.stages import evaluate, pipeline
@@ -69,34 +70,63 @@ for name in ("multiformation, uint8", "frequency"):
 VARIANTS |= {f"{name}, ZCA": {**settings, **WHITENED} for name, settings in VARIANTS.items()}
 VARIANTS |= {f"{name}, late": {**settings, **LATE} for name, settings in VARIANTS.items()}
 
+OTHERS: dict[str, Any] = {"evaluate.repeats": 1, "evaluate.lr": 0.01}
+"""How networks are trained that do not distil: the learning rate that is learned with a set does not suit them."""
+
 
 def main(
     variants: Annotated[list[str] | None, typer.Argument(help="Names of variants; default: all.")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="Settings of all runs, as key=value.")] = None,
     split: Annotated[str, typer.Option(help="Images that are scored on: test, or validation for tuning.")] = "test",
     baselines: Annotated[bool, typer.Option(help="Score random real images too.")] = True,
+    others: Annotated[str, typer.Option(help="Other networks that score the final sets, as vgg11,alexnet.")] = "",
     folder: Annotated[Path, typer.Option(help="Where results are kept; an interrupted table goes on.")] = Path("coded"),
     data_dir: Annotated[Path, typer.Option(help="Where CIFAR-10 lies.")] = Path("data"),
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here, after every row.")] = None,
 ) -> None:
     """Distil and score the variants; a row each, with the bytes that were measured."""
     given = dict(assignment(text) for text in sets or [])
-    rows: dict[str, Any] = {}
+    shared = {**SHARED, **given}
+    rows = _earlier(json_file, shared, split) if json_file and json_file.exists() else {}
     for name in variants or VARIANTS:
         changes = {**SHARED, **VARIANTS[name], **given, "runtime.data_dir": str(data_dir)}
-        row = _row(folder, name, changes, split, baselines)
+        row = _row(folder, changes, split, baselines, [arch for arch in others.split(",") if arch])
         rows[name] = {"settings": {**VARIANTS[name], **given}, **row}
         shown = "  ".join(f"{kind} {entry['mean']:.1f}" for kind, entry in row["scores"]["convnet"].items())
         typer.echo(f"{name:32} {row['images_per_class']:4} images, {row['bytes_per_class']:9,.1f} bytes  {shown}")
         if json_file:
-            about = {"machine": machine("cpu"), "shared": {**SHARED, **given}, "split": split, "rows": rows}
-            json_file.write_text(json.dumps(about, indent=2) + "\n")
+            about = {"machine": machine("cpu"), "shared": shared, "split": split, "rows": rows}
+            with atomic(json_file) as new:
+                new.write_text(json.dumps(about, indent=2) + "\n")
 
 
-def _row(folder: Path, name: str, changes: dict[str, Any], split: str, baselines: bool) -> dict[str, Any]:
+def _earlier(json_file: Path, shared: dict[str, Any], split: str) -> dict[str, Any]:
+    """The rows of a file that was begun before."""
+    found = json.loads(json_file.read_text())
+    if (found["shared"], found["split"]) != (json.loads(json.dumps(shared)), split):
+        raise typer.BadParameter(f"{json_file} was made with other settings; name another file")
+    return dict(found["rows"])
+
+
+def _row(folder: Path, changes: dict[str, Any], split: str, baselines: bool, others: list[str]) -> dict[str, Any]:
+    run = _run(folder, changes)
+    pipeline.distill(run)
+    last = states.snapshots(run.snapshots)[-1]
+    if split == "test" and baselines:
+        scores = pipeline.evaluate(run)["scores"]
+    else:
+        scores = evaluate.row(run, last, split)["scores"]
+    for arch in others:
+        scorer = _run(folder, changes, {**OTHERS, "evaluate.archs": arch})
+        scores |= evaluate.row(scorer, last, split, ("synthetic",))["scores"]
+    return {**synthetic.read(run.synthetic).size, "scores": scores}
+
+
+def _run(folder: Path, changes: dict[str, Any], scored_by: dict[str, Any] | None = None) -> Run:
     key = "-".join(f"{name}={value}" for name, value in sorted(changes.items()) if SHARED.get(name, ...) != value)
     flags = {
         **changes,
+        **(scored_by or {}),
         "runtime.artifacts": str(folder / _hashed(key)),
         "runtime.work_dir": str(folder / ".attcli"),
         "runtime.verbosity": "quiet",
@@ -104,12 +134,7 @@ def _row(folder: Path, name: str, changes: dict[str, Any], split: str, baselines
     run = Run(resolve(flags, ignore_params=True).settings)
     progress.configure("quiet")
     runtime.configure(run.settings.runtime.threads, run.settings.runtime.deterministic)
-    pipeline.distill(run)
-    size = synthetic.read(run.synthetic).size
-    if split == "test" and baselines:
-        return {**size, "scores": pipeline.evaluate(run)["scores"]}
-    row = evaluate.row(run, states.snapshots(run.snapshots)[-1], split)
-    return {**size, "scores": row["scores"]}
+    return run
 
 
 def _hashed(key: str) -> str:

@@ -30,7 +30,7 @@ PROBLEMS: dict[str, dict[str, Any]] = {
     "digits-ipc10": {**DIGITS, "distill.ipc": 10, "buffer.lr": 0.05},
     "cifar10-ipc1": {
         "prepare.dataset": "cifar10",
-        "prepare.normalise": "literature",
+        "prepare.normalise": "zca",
         "prepare.limit_per_class": 500,
         "prepare.validation": 0,
         "network.arch": "convnet",
@@ -39,6 +39,7 @@ PROBLEMS: dict[str, dict[str, Any]] = {
         "buffer.experts": 6,
         "buffer.lr": 0.02,
         "buffer.batch": 64,
+        "buffer.difficulty_networks": 3,
         "distill.ipc": 1,
         "distill.ema_decay": 0.99,
         "distill.save_every": 50,
@@ -46,6 +47,7 @@ PROBLEMS: dict[str, dict[str, Any]] = {
         "evaluate.momentum": 0.9,
         "evaluate.weight_decay": 0.0005,
         "evaluate.lr": None,
+        "evaluate.random_lrs": [0.01],
         **SCORES,
     },
 }
