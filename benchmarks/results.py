@@ -57,15 +57,15 @@ def page(records_folder: Path = RECORDS) -> str:
         "baselines": tables.baselines(records),
         "runs": tables.runs(records, records_folder / "runs"),
         "amp": tables.amp(records),
-        "field": tables.field(records),
         "phases": tables.phases(records),
         "trials": tables.trials(records),
         "coded": tables.coded(records),
         "coded tuning": tables.coded_tuning(records),
         "records": _listed(records, records_folder / "runs"),
+        **tables.field(records),
         **tables.stability(records),
     }
-    return re.sub(r"\[\[([a-z ]+)\]\]", lambda marker: texts[marker[1]], TEMPLATE.read_text(encoding="utf-8"))
+    return re.sub(r"\[\[([a-z0-9 -]+)\]\]", lambda marker: texts[marker[1]], TEMPLATE.read_text(encoding="utf-8"))
 
 
 def _listed(records: dict[str, dict[str, Any]], runs: Path) -> str:

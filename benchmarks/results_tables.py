@@ -241,18 +241,18 @@ def amp(records: Records) -> str:
     return "\n".join(lines)
 
 
-def field(records: Records) -> str:
-    """The methods of the field: a table for each problem; in brackets the spread over distillations."""
-    tables = []
+def field(records: Records) -> dict[str, str]:
+    """The methods of the field: a table for each problem, by marker; in brackets the spread over distillations."""
+    tables = {}
     for name, record in records.items():
         if "-field-" not in name:
             continue
         problem = record["about"]["settings"]
         excerpt = ", 500 images per class" if "prepare.limit_per_class" in problem else ""
         images = "one image" if problem["distill.ipc"] == 1 else f"{problem['distill.ipc']} images"
-        tables.append(f"### {shown(problem['prepare.dataset'])}{excerpt}: the bytes of {images} per class")
-        tables.append(_field(record["rows"]))
-    return "\n\n".join(tables)
+        heading = f"### {shown(problem['prepare.dataset'])}{excerpt}: the bytes of {images} per class"
+        tables[f"field {record['about']['problem']}"] = f"{heading}\n\n{_field(record['rows'])}"
+    return tables
 
 
 def _field(rows: dict[str, Any]) -> str:

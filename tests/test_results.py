@@ -112,8 +112,9 @@ def test_the_field_has_real_images_first_and_a_row_for_each_method() -> None:
         "real-loss after att": {**effort, "scores": scores(92.0)},
     }
     settings = {"prepare.dataset": "cifar10", "prepare.limit_per_class": 500, "distill.ipc": 1}
-    page = results_tables.field({"2026-01-01-field-x": {"about": {"settings": settings}, "rows": rows}, "other": {}})
-    heading, *lines = page.splitlines()
+    about: dict[str, object] = {"problem": "cifar10-ipc1", "settings": settings}
+    pages = results_tables.field({"2026-01-01-field-x": {"about": about, "rows": rows}, "other": {}})
+    heading, *lines = pages["field cifar10-ipc1"].splitlines()
     assert heading == "### CIFAR-10, 500 images per class: the bytes of one image per class"
     assert [line.split("|")[1].strip() for line in lines[3:]] == [
         "random real images", "herding real images", "`dm`", "`att`", "`real-loss` after `att`"
