@@ -59,9 +59,13 @@ def main(
             _keep(_result(place, row, int(what)), _made(place, problem, row, int(what), data_dir))
         return
     asked = rows.split(",")
-    note = _go_on(json_file, place, problem) if json_file and json_file.exists() else ""
+    known = _go_on(json_file, place, problem) if json_file and json_file.exists() else {}
     words = [sys.executable, "-m", "benchmarks.field", problem, "--folder", str(folder), "--data-dir", str(data_dir)]
     missing = [(row, seed) for seed in range(seeds) for row in asked if not _result(place, row, seed).exists()]
+    for row, seed in missing[:]:
+        first = (BEGUN_FROM.get(row, ""), seed)
+        if row in BEGUN_FROM and first not in missing and not _set(place, *first).exists():
+            missing.append(first)  # its score is known from a file, but its set is not here
 
     def make(row: str, what: object, before: Iterable[Future[None]]) -> None:
         for future in before:
@@ -71,7 +75,7 @@ def main(
     def tell(row: str, seed: int) -> None:
         _show(row, seed, json.loads(_result(place, row, seed).read_text()))
         if json_file:
-            _write(json_file, place, problem, note)
+            _write(json_file, place, problem, known)
 
     for seed in range(seeds):
         for row in asked:
@@ -111,27 +115,29 @@ def _show(row: str, seed: int, made: dict[str, Any]) -> None:
 
 
 def _about(problem: str) -> dict[str, Any]:
-    return {"problem": problem, "settings": PROBLEMS[problem], "matching": MATCHING[problem], "scored_by": SCORED_BY}
+    shared = {"settings": PROBLEMS[problem], "matching": MATCHING[problem], "scored_by": SCORED_BY}
+    return {"problem": problem, **shared, "own": {row: own for row, (_, own) in ROWS.items()}}
 
 
-def _go_on(json_file: Path, place: Path, problem: str) -> str:
-    """Put the runs of an earlier file into the folder, where they are not; return the file's note."""
-    earlier = json.loads(json_file.read_text())
-    note = earlier["about"].pop("note", "")
-    if earlier["about"] != json.loads(json.dumps(_about(problem))):
+def _go_on(json_file: Path, place: Path, problem: str) -> dict[str, Any]:
+    """Put the runs of an earlier file into the folder, where they are not; return the file."""
+    earlier: dict[str, Any] = json.loads(json_file.read_text())
+    settings = {name: value for name, value in earlier["about"].items() if name != "note"}
+    if settings != json.loads(json.dumps(_about(problem))):
         raise typer.BadParameter(f"{json_file} has runs of another problem or with other settings; name another file")
     for row, by_seed in earlier["runs"].items():
         for seed, run in by_seed.items():
             if not _result(place, row, int(seed)).exists():
                 _keep(_result(place, row, int(seed)), run)
-    return str(note)
+    return earlier
 
 
-def _write(json_file: Path, place: Path, problem: str, note: str) -> None:
+def _write(json_file: Path, place: Path, problem: str, earlier: dict[str, Any]) -> None:
+    """Write all that the folder has, with the machine and the note of the earlier file, if there is one."""
     runs = {row: by_seed for row in ROWS if (by_seed := _runs(place, row))}
     found = {
-        "machine": machine("cpu"),
-        "about": {**_about(problem), **({"note": note} if note else {})},
+        "machine": earlier.get("machine") or machine("cpu"),
+        "about": {**earlier.get("about", {}), **_about(problem)},
         "rows": {row: _summary(list(by_seed.values())) for row, by_seed in runs.items()},
         "runs": runs,
     }
@@ -169,12 +175,16 @@ def _result(place: Path, row: str, seed: int) -> Path:
     return place / f"{_name(row, seed)}.json"
 
 
+def _set(place: Path, row: str, seed: int) -> Path:
+    return place / _name(row, seed) / "synthetic.h5"
+
+
 def _changes(place: Path, problem: str, row: str, seed: int, data_dir: Path) -> dict[str, Any]:
     matches, own = ROWS[row]
     changes = {**PROBLEMS[problem], **(MATCHING[problem] if matches else {}), **own}
     changes |= {"distill.seed": seed, "evaluate.seed": seed}
     if row in BEGUN_FROM:
-        changes["distill.start_from"] = str(place / _name(BEGUN_FROM[row], seed) / "synthetic.h5")
+        changes["distill.start_from"] = str(_set(place, BEGUN_FROM[row], seed))
     return changes | {
         "runtime.artifacts": str(place / _name(row, seed)),
         "runtime.data_dir": str(data_dir),
@@ -235,9 +245,9 @@ def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def _over(entries: list[dict[str, Any]]) -> dict[str, Any]:
     within = [entry["sd"] for entry in entries if entry["sd"] is not None]
     return {
-        "mean": round(mean(entry["mean"] for entry in entries), 2),
-        "sd_networks": round(mean(within), 2) if within else None,
-        "sd_distillations": round(stdev(entry["mean"] for entry in entries), 2) if len(entries) > 1 else None,
+        "mean": round(mean(entry["mean"] for entry in entries), 4),
+        "sd_networks": round(mean(within), 4) if within else None,
+        "sd_distillations": round(stdev(entry["mean"] for entry in entries), 4) if len(entries) > 1 else None,
         "networks": entries[0]["n"],
     }
 

@@ -72,7 +72,15 @@ def test_a_table_goes_on_from_its_file_on_another_machine(monkeypatch: pytest.Mo
     assert list(found["rows"]) == ["dc", "mtt", "att", "real-loss after att"], "all that it has, in the table's order"
     assert [found["rows"][row]["distillations"] for row in found["rows"]] == [2, 1, 2, 1]
     entry = found["rows"]["att"]["scores"]["convnet"]["synthetic"]
-    assert (entry["mean"], entry["sd_distillations"]) == (85.5, 6.36)  # of 90 and of 81
+    assert (entry["mean"], entry["sd_distillations"]) == (85.5, 6.364)  # of 90 and of 81
+
+
+def test_a_set_that_another_machine_made_is_made_again_for_what_goes_on_from_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    table(monkeypatch, tmp_path / "one", rows="att", seeds=1)
+    begun = table(monkeypatch, tmp_path / "two", rows="real-loss after att", seeds=1)
+    assert begun.index("att:0") < begun.index("real-loss after att:0")
 
 
 def test_a_file_of_another_problem_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
