@@ -1,8 +1,8 @@
 """`python -m benchmarks.field PROBLEM`: the methods of the field on the same real images, by one protocol.
 
 Each set has the bytes of `ipc` float32 images per class. Methods keep their published settings where these fit images
-of any kind, and get so many iterations that each distils for a similar time; the rates of those that match
-trajectories are ATT's, tuned on the problem. Nothing else is tuned. Every distillation runs in a process of its own,
+of any kind, and get so many iterations that each distils for a similar time; those that match trajectories share ATT's
+rates. Nothing else is tuned. Every distillation runs in a process of its own,
 whose CPU time and largest memory are told. What is done is kept in the folder, and an interrupted table goes on there.
 Each has one thread; with `--jobs N`, N of them run at a time. The file of `--json` holds every run, so that a table
 also goes on from it on another machine.
