@@ -30,10 +30,7 @@ COMPILE_FROM = {"cpu": 2e13, "cuda": 2e15}
 """Floating-point operations of a command's whole work from which compiling pays back (docs/performance.md)."""
 
 COMPILED_WEIGHTS = 4e6
-"""Weights up to which compiled steps are the faster ones on a CPU: larger ones cost more to lay out than fusing saves.
-
-On a GPU they were not tried with larger networks.
-"""
+"""Weights up to which compiled steps are faster on a CPU: larger ones cost more to lay out than fusing saves."""
 
 CACHED_IMAGES = 32
 """On a CPU, batches are cut into slices of at most so many images: their activations stay in the caches."""
@@ -134,20 +131,18 @@ def use_threads(asked: int | str | None, build: Build, work: Work) -> None:
         logger.info("steps use {} CPU thread{}", count, "" if count == 1 else "s")
 
 
-def choose(asked: str, device: torch.device, amount: float, weights: int, derivatives: bool) -> str:
+def choose(asked: str, device: torch.device, amount: float, weights: int) -> str:
     """The execution that `auto` means for so many floating-point operations of a network of so many weights.
 
-    On a GPU compiled steps are taken for matching alone, which calls for derivatives; others were not measured there.
     UserError if `asked` can't be had.
     """
     if asked == "graph" and device.type != "cuda":
         raise UserError("runtime.execution graph replays CUDA graphs and needs a GPU; use auto, eager or compiled")
     if asked != "auto":
         return asked
-    measured = derivatives or device.type == "cpu"
-    if measured and amount >= COMPILE_FROM[device.type] and weights <= COMPILED_WEIGHTS:
-        return "compiled"
-    return "graph" if device.type == "cuda" else "eager"
+    if device.type == "cuda":
+        return "compiled" if amount >= COMPILE_FROM["cuda"] else "graph"
+    return "compiled" if amount >= COMPILE_FROM["cpu"] and weights <= COMPILED_WEIGHTS else "eager"
 
 
 def slices(student: Student, asked: int | None, device: torch.device, work: Work) -> int:
@@ -269,7 +264,7 @@ def step_functions(
     off; UserError where they can't be.
     """
     there = room(student, micro_batch, device, work)
-    name = choose(asked, device, flops(build, work), student.layout.size, work.derivatives)
+    name = choose(asked, device, flops(build, work), student.layout.size)
     reverse = name == "compiled" and work.derivatives and not _forward_mode_is_exact(student, build, work)
     if reverse:
         logger.info("the network has layers that torch differentiates wrongly in forward mode; h is compiled otherwise")

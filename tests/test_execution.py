@@ -29,29 +29,29 @@ def test_flops_are_those_of_the_convolutions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "amount", "weights", "derivatives", "chosen"),
+    ("asked", "device", "amount", "weights", "chosen"),
     [
-        ("auto", CPU, 1e12, 300_000, True, "eager"),  # the digits' distillation
-        ("auto", CPU, 7.6e13, 320_010, False, "compiled"),  # 25 networks of 1,000 passes over ten CIFAR-10 images
-        ("auto", CPU, 1e15, 300_000, True, "compiled"),
-        ("auto", CPU, 1e15, 9_000_000, True, "eager"),
-        ("auto", CUDA, 1e12, 300_000, True, "graph"),
-        ("auto", CUDA, 5.8e15, 320_010, True, "compiled"),  # ATT's 6,000 iterations of CIFAR-10 with ten images
-        ("auto", CUDA, 9e15, 320_010, False, "graph"),  # its experts
-        ("auto", CUDA, 1e16, 9_000_000, True, "graph"),
-        ("compiled", CUDA, 1.0, 300_000, True, "compiled"),
-        ("eager", CUDA, 1e16, 300_000, True, "eager"),
-        ("compiled", CPU, 1.0, 9_000_000, True, "compiled"),
-        ("graph", CUDA, 1.0, 300_000, True, "graph"),
+        ("auto", CPU, 1e12, 300_000, "eager"),  # the digits' distillation
+        ("auto", CPU, 7.6e13, 320_010, "compiled"),  # 25 networks of 1,000 passes over ten CIFAR-10 images
+        ("auto", CPU, 1e15, 300_000, "compiled"),
+        ("auto", CPU, 1e15, 9_000_000, "eager"),
+        ("auto", CUDA, 1e12, 300_000, "graph"),
+        ("auto", CUDA, 5.8e15, 320_010, "compiled"),  # ATT's 6,000 iterations of CIFAR-10 with ten images
+        ("auto", CUDA, 9e15, 320_010, "compiled"),  # its experts
+        ("auto", CUDA, 1e16, 9_000_000, "compiled"),
+        ("compiled", CUDA, 1.0, 300_000, "compiled"),
+        ("eager", CUDA, 1e16, 300_000, "eager"),
+        ("compiled", CPU, 1.0, 9_000_000, "compiled"),
+        ("graph", CUDA, 1.0, 300_000, "graph"),
     ],
 )
-def test_choice(asked: str, device: torch.device, amount: float, weights: int, derivatives: bool, chosen: str) -> None:
-    assert execution.choose(asked, device, amount, weights, derivatives) == chosen
+def test_choice(asked: str, device: torch.device, amount: float, weights: int, chosen: str) -> None:
+    assert execution.choose(asked, device, amount, weights) == chosen
 
 
 def test_graphs_need_a_gpu() -> None:
     with pytest.raises(UserError, match="needs a GPU; use auto"):
-        execution.choose("graph", CPU, 1.0, 1, True)
+        execution.choose("graph", CPU, 1.0, 1)
 
 
 def test_batches_are_cut_on_a_cpu_and_whole_on_a_gpu() -> None:
@@ -155,6 +155,6 @@ def test_small_steps_get_one_thread_and_large_ones_all(monkeypatch: pytest.Monke
 def test_scoring_one_cifar_set_is_compiled() -> None:
     networks = 5 * (3 + 2)
     work = Work((3, 32, 32), 10, 10, 10 * 1000 * networks)
-    assert execution.choose("auto", CPU, execution.flops(CONVNET.build, work), 320_010, False) == "compiled"
+    assert execution.choose("auto", CPU, execution.flops(CONVNET.build, work), 320_010) == "compiled"
     digits = Work((1, 8, 8), 10, 10, 10 * 1000 * networks)
-    assert execution.choose("auto", CPU, execution.flops(DIGITS.build, digits), 50_000, True) == "eager"
+    assert execution.choose("auto", CPU, execution.flops(DIGITS.build, digits), 50_000) == "eager"
