@@ -91,8 +91,9 @@ def main(
     for name in variants or VARIANTS:
         changes = {**SHARED, **VARIANTS[name], **given, "runtime.data_dir": str(data_dir)}
         row = _row(folder, changes, split, baselines, [arch for arch in others.split(",") if arch])
-        known = rows.get(name, {}).get("scores", {})  # perhaps by networks that are not asked for this time
-        rows[name] = {"settings": {**VARIANTS[name], **given}, **row, "scores": {**known, **row["scores"]}}
+        settings, earlier = {**VARIANTS[name], **given}, rows.get(name, {})
+        known = earlier["scores"] if earlier.get("settings") == settings else {}  # by networks not asked for this time
+        rows[name] = {"settings": settings, **row, "scores": {**known, **row["scores"]}}
         shown = "  ".join(f"{kind} {entry['mean']:.1f}" for kind, entry in row["scores"]["convnet"].items())
         typer.echo(f"{name:32} {row['images_per_class']:4} images, {row['bytes_per_class']:9,.1f} bytes  {shown}")
         if json_file:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from attcli.stages.interrupt import WAITING
 from tests.conftest import SMALL
 from tests.data.pictures import classes
 
@@ -92,7 +93,7 @@ def test_another_interruption_ends_a_command_that_is_ending_at_once(tmp_path: Pa
     words = [sys.executable, "-c", INTERRUPTED_ONCE_MORE]
     ended = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (ended.returncode, ended.stdout) == (130, "its step is finished\n")
-    assert ended.stderr == "attcli: interrupted\n"
+    assert ended.stderr == f"{WAITING}attcli: interrupted\n"
 
 
 def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -4,10 +4,12 @@ Ctrl-C stops it, and SIGTERM and SIGUSR1, which batch systems send before the ti
 from the terminal and from the program that started this one.
 """
 
+import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -18,6 +20,8 @@ from attcli.signals import SIGNALS
 
 SAME_SECONDS = 1.0
 """Signals within so short a time are one request."""
+
+WAITING = "attcli: asked to stop; the step in progress is finished and saved first (Ctrl-C again stops at once)\n"
 
 
 class Stop:
@@ -44,7 +48,7 @@ class Stop:
 
 @contextmanager
 def deferred() -> Iterator[Stop]:
-    """Signals only set the flag while this runs; on leaving, the interruption is raised if it was set.
+    """Signals only set the flag while this runs, and say so; on leaving, the interruption is raised if it was set.
 
     A second Ctrl-C ends the work at once, but not on other ranks than 0, which ends theirs.
     """
@@ -58,6 +62,8 @@ def deferred() -> Iterator[Stop]:
             raise interruption(number)
         if stop.signal is None:
             stop.signal, first = number, time.monotonic()
+            if among.lead:
+                _say(WAITING)
 
     before = {number: signal.signal(number, note) for number in SIGNALS}
     try:
@@ -68,6 +74,12 @@ def deferred() -> Iterator[Stop]:
     stop.tell()
     if stop.asked:
         raise_as_handled(stop.signal)
+
+
+def _say(line: str) -> None:
+    """Write to stderr past its buffer and past the log, which may be in use where the signal came."""
+    with suppress(AttributeError, OSError, ValueError):  # there is none, it is closed, or it is no file
+        os.write(sys.stderr.fileno(), line.encode())
 
 
 def raise_as_handled(number: int | None) -> NoReturn:
