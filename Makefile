@@ -54,6 +54,7 @@ gpu: .venv/done
 	mkdir -p build
 	for execution in eager graph compiled reference; do \
 		$(BIN)/python -m benchmarks.gpu --execution $$execution --json build/gpu-$$execution.json || exit; done
+	$(BIN)/python -m benchmarks.steps --json build/gpu-steps.json
 
 # Writes docs/results.md from its template and benchmarks/records.
 results: .venv/done

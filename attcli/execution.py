@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from loguru import logger
@@ -316,3 +317,13 @@ def _first_that_works(
         logger.info("execution {}, {} images at a time, ready in {:.0f} s", attempt, size, time.monotonic() - begun)
         return tried
     return _made(student, "eager", device, reverse)
+
+
+def told(step_functions: Any) -> str:
+    """What step functions are made of, such as `Graphed of Compiled`."""
+    kinds = []
+    while step_functions is not None:
+        if not isinstance(step_functions, Halving):  # which is no execution
+            kinds.append(type(step_functions).__name__)
+        step_functions = getattr(step_functions, "step_functions", None)
+    return " of ".join(kinds)

@@ -91,9 +91,11 @@ def main(
     for name in variants or VARIANTS:
         changes = {**SHARED, **VARIANTS[name], **given, "runtime.data_dir": str(data_dir)}
         row = _row(folder, changes, split, baselines, [arch for arch in others.split(",") if arch])
-        settings, earlier = {**VARIANTS[name], **given}, rows.get(name, {})
-        known = earlier["scores"] if earlier.get("settings") == settings else {}  # by networks not asked for this time
-        rows[name] = {"settings": settings, **row, "scores": {**known, **row["scores"]}}
+        earlier = rows.get(name, {})
+        known = (
+            earlier["scores"] if earlier.get("sha256") == row["sha256"] else {}
+        )  # by networks not asked for this time
+        rows[name] = {"settings": {**VARIANTS[name], **given}, **row, "scores": {**known, **row["scores"]}}
         shown = "  ".join(f"{kind} {entry['mean']:.1f}" for kind, entry in row["scores"]["convnet"].items())
         typer.echo(f"{name:32} {row['images_per_class']:4} images, {row['bytes_per_class']:9,.1f} bytes  {shown}")
         if json_file:
@@ -121,7 +123,8 @@ def _row(folder: Path, changes: dict[str, Any], split: str, baselines: bool, oth
     for arch in others:
         scorer = _run(folder, changes, {**OTHERS, "evaluate.archs": arch})
         scores |= evaluate.row(scorer, last, split, ("synthetic",))["scores"]
-    return {**synthetic.read(run.synthetic).size, "scores": scores}
+    distilled = synthetic.read(run.synthetic)
+    return {**distilled.size, "sha256": distilled.sha256, "scores": scores}
 
 
 def _run(folder: Path, changes: dict[str, Any], scored_by: dict[str, Any] | None = None) -> Run:

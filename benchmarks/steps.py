@@ -25,6 +25,8 @@ from benchmarks.timing import machine, timed
 CASES = "convnet:10:h,convnet:100:h,convnet:256:g,convnet:512:g,alexnet:256:g,vgg11:256:g"
 SIDE, CLASSES = 32, 10
 CALLS, ROUNDS = 20, 10
+LAST = {"compiled": "Compiled", "graph": "Student", "eager": "Student"}
+"""What each execution calls in the end."""
 
 
 def row(case: str, device: torch.device, precision: str) -> dict[str, Any]:
@@ -49,6 +51,8 @@ def row(case: str, device: torch.device, precision: str) -> dict[str, Any]:
         begun = time.perf_counter()
         made[asked] = execution.step_functions(student, network.build, work, device, asked, halving=False)
         ready[asked] = time.perf_counter() - begun
+        if (kind := execution.told(made[asked]).split(" of ")[-1]) != LAST[asked]:
+            raise SystemExit(f"{case}: {asked} can't be had here, {kind} took its place")
         repeat(made[asked])
     rounds: dict[str, list[float]] = {asked: [] for asked in made}
     for _ in range(ROUNDS):

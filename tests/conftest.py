@@ -1,7 +1,9 @@
 """What the tests share: a small, complete run on the embedded digits."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -93,6 +95,21 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         return Run(settings_in(folder or tmp_path, **changes), auto=auto, force=force)
 
     return make
+
+
+@pytest.fixture
+def move_to_another_machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """By a stand-in: another machine's rounding gives the same whitening another hash."""
+    from attcli.data import normalise
+
+    fit = normalise.fit_chunks
+
+    def rounded_otherwise(*arguments: Any) -> normalise.Normaliser:
+        fitted = fit(*arguments)
+        assert fitted.values is not None
+        return replace(fitted, values=fitted.values * (1 + 1e-6))
+
+    return lambda: monkeypatch.setattr(normalise, "fit_chunks", rounded_otherwise)
 
 
 class Cli:

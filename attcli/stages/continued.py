@@ -1,15 +1,18 @@
 """A distillation that starts from a finished set, or from a snapshot: its numbers, labels and learning rate."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from loguru import logger
 
 from attcli import coding, execution
 from attcli.coding import Coding
+from attcli.data.normalise import Normaliser
 from attcli.errors import UserError
 from attcli.settings import Settings
-from attcli.stages import update
+from attcli.stages import identity, update
 from attcli.store import artefact, dataset, states, synthetic
 
 
@@ -17,11 +20,16 @@ def begin(path: Path, settings: Settings, data: dataset.Dataset, decoder: Coding
     """The state before the first iteration, on the CPU.
 
     From a snapshot its numbers are taken as they were learned, from a set as they are kept; always the last ones, not
-    their averages. UserError where the set is made of other things than the settings ask for.
+    their averages. A set from another machine is decoded with the ZCA matrix of this one, if its own is not beside it
+    and both were fitted to the same images. UserError where the set is made of other things than the settings ask for.
     """
     kind = str(artefact.kind_of(path))
     header, arrays = artefact.read(path, kind, synthetic.MAKER)
-    distilled = synthetic.of(path, kind, header, arrays)  # verifies all of it
+
+    def instead(about: dict[str, Any]) -> Normaliser | None:
+        return data.normaliser if _of_same_images(about, settings) else None
+
+    distilled = synthetic.of(path, kind, header, arrays, instead=instead)  # verifies all of it
     _check(path, distilled.about, settings, data)
     asked, soft = settings.distill.labels, distilled.labels.is_floating_point()
     if soft != (asked == "learned"):
@@ -71,10 +79,17 @@ def _check(path: Path, about: dict[str, Any], settings: Settings, data: dataset.
                 f"{path} has {what} {own}, and {asked} is asked for; name another set as distill.start_from"
             )
     if about["normaliser"]["sha256"] != data.about["normaliser"]["sha256"]:
-        raise UserError(
-            f"{path} was distilled from images that are normalised otherwise than those of this run; use the same "
-            f"prepare settings, such as prepare.normalise"
-        )
+        if not _of_same_images(about, settings):
+            raise UserError(
+                f"{path} was distilled from images that are normalised otherwise than those of this run; use the same "
+                f"prepare settings, such as prepare.normalise"
+            )
+        logger.warning("{} is from another machine; the normaliser fitted here differs from its own by rounding", path)
+
+
+def _of_same_images(about: dict[str, Any], settings: Settings) -> bool:
+    """Whether a set's images were prepared by the same settings as those of this run."""
+    return bool(json.loads(json.dumps(identity.prepare(settings)[1])) == about.get("prepare"))
 
 
 def _said(choice: dict[str, object] | None) -> str:

@@ -13,7 +13,6 @@ from loguru import logger
 from attcli import coding, execution, objectives, runtime
 from attcli.coding import Coding
 from attcli.errors import UserError
-from attcli.matching.halving import Halving
 from attcli.objectives import Objective
 from attcli.parameterisations import Space
 from attcli.progress import track
@@ -270,10 +269,5 @@ def _save(results: Outcome, state: states.State, settings: Distill, saved: float
 
 def _machine(step_functions: Any, device: torch.device) -> dict[str, Any]:
     """What a distillation runs on: provenance, which is kept in the history."""
-    kinds = []
-    while step_functions is not None:
-        if not isinstance(step_functions, Halving):  # which is no execution
-            kinds.append(type(step_functions).__name__)
-        step_functions = getattr(step_functions, "step_functions", None)
     gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
-    return {"device": str(device), **gpu, "threads": torch.get_num_threads(), "steps": " of ".join(kinds)}
+    return {"device": str(device), **gpu, "threads": torch.get_num_threads(), "steps": execution.told(step_functions)}

@@ -21,7 +21,7 @@ from attcli.signals import SIGNALS
 SAME_SECONDS = 1.0
 """Signals within so short a time are one request."""
 
-WAITING = "attcli: asked to stop; the step in progress is finished and saved first (Ctrl-C again stops at once)\n"
+WAITING = "attcli: asked to stop; what is in progress is finished and saved first (Ctrl-C again stops at once)\n"
 
 
 class Stop:
@@ -79,7 +79,8 @@ def deferred() -> Iterator[Stop]:
 def _say(line: str) -> None:
     """Write to stderr past its buffer and past the log, which may be in use where the signal came."""
     with suppress(AttributeError, OSError, ValueError):  # there is none, it is closed, or it is no file
-        os.write(sys.stderr.fileno(), line.encode())
+        number = sys.stderr.fileno()
+        os.write(number, (f"\n{line}" if os.isatty(number) else line).encode())  # below the progress bar
 
 
 def raise_as_handled(number: int | None) -> NoReturn:

@@ -23,6 +23,7 @@ from attcli.stages.run import Run
 from attcli.store import artefact, experts, history, states, synthetic
 from tests.conftest import Cli
 from tests.methods.test_methods import Doubled
+from tests.stages.observed import logged
 
 CHANGES: dict[str, object] = {
     "distill__objective": "real-loss",
@@ -198,6 +199,26 @@ def test_a_distillation_starts_from_a_finished_set(make_run: Callable[..., Run],
     settings = second.settings
     other = settings.model_copy(update={"distill": settings.distill.model_copy(update={"start_from": None})})
     assert identity.distill(other, data.sha256, "")[0] != fingerprint
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("kept", ["pixels", "multiformation"])
+def test_it_starts_from_a_set_of_another_machine(
+    kept: str, make_run: Callable[..., Run], tmp_path: Path, move_to_another_machine: Callable[[], None]
+) -> None:
+    made: dict[str, object] = {"prepare__normalise": "zca", "distill__parameterisation": kept}
+    first = make_run(**made)
+    pipeline.distill(first)
+    alone = tmp_path / "alone" / "synthetic.h5"
+    alone.parent.mkdir()
+    alone.write_bytes(first.synthetic.read_bytes())
+    move_to_another_machine()
+    second = make_run(tmp_path / "there", **made, **CHANGES, distill__start_from=alone)
+    with logged() as lines:
+        pipeline.distill(second)
+    assert [line for line in lines if "differs from its own by rounding" in line]
+    normalisers = [synthetic.header(path).about["normaliser"]["sha256"] for path in (alone, second.synthetic)]
+    assert normalisers[0] != normalisers[1]
 
 
 def test_a_set_that_changes_while_it_is_read_is_refused(

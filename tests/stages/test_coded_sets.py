@@ -2,9 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import h5py
 import pytest
@@ -12,7 +10,6 @@ import torch
 
 import attcli
 from attcli import coding
-from attcli.data import normalise
 from attcli.errors import UserError
 from attcli.stages import evaluate, pipeline
 from attcli.stages.run import Run
@@ -161,21 +158,13 @@ def test_another_normaliser_is_not_taken(shared: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kept", ["pixels", "multiformation"])
 def test_a_set_alone_is_scored_on_another_machine_by_the_whitening_that_was_fitted_there(
-    kept: str, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kept: str, shared: Path, tmp_path: Path, move_to_another_machine: Callable[[], None]
 ) -> None:
-    """By a stand-in: another machine's rounding gives the same whitening another hash."""
     run = run_in(shared, f"whitened-{kept}", prepare__normalise="zca", distill__parameterisation=kept)
     pipeline.distill(run)
     alone = tmp_path / "synthetic.h5"
     alone.write_bytes(run.synthetic.read_bytes())
-    fit = normalise.fit_chunks
-
-    def rounded_otherwise(*arguments: Any) -> normalise.Normaliser:
-        fitted = fit(*arguments)
-        assert fitted.values is not None
-        return replace(fitted, values=fitted.values * (1 + 1e-6))
-
-    monkeypatch.setattr(normalise, "fit_chunks", rounded_otherwise)
+    move_to_another_machine()
     there = run_in(tmp_path, "there", prepare__normalise="zca", distill__parameterisation=kept)
     pipeline.prepare(there)
     assert dataset.read(there.dataset).normaliser.digest() != dataset.read(run.dataset).normaliser.digest()
