@@ -1,6 +1,7 @@
 """The tables of docs/results.md, in Markdown, from the records."""
 
 from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -264,11 +265,11 @@ def _field(rows: dict[str, Any]) -> str:
         found = [scores[arch].get(kind) for arch, kind in kinds]
         return [number(entry["mean"], entry["sd_distillations"]) if entry else "–" for entry in found]
 
-    beside = next(row for row in rows.values() if "random" in row["scores"]["convnet"])
+    beside = [row for row in rows.values() if "random" in row["scores"]["convnet"]][:1]
     lines = []
-    for name in ("random", "herding"):
-        convnet, vgg11 = (cells(beside["scores"], [(arch, name)]) for arch in ("convnet", "vgg11"))
-        sets = str(beside["distillations"])
+    for row, name in product(beside, ("random", "herding")):
+        convnet, vgg11 = (cells(row["scores"], [(arch, name)]) for arch in ("convnet", "vgg11"))
+        sets = str(row["distillations"])
         lines.append([f"{name} real images", "–", "–", sets, *convnet, "–", *vgg11, "–", "–"])
     for name, row in rows.items():
         kinds = [("convnet", "synthetic"), ("convnet", "ema"), ("vgg11", "synthetic")]
