@@ -58,7 +58,7 @@ def page(records_folder: Path = RECORDS) -> str:
         "baselines": tables.baselines(records),
         "runs": tables.runs(records, records_folder / "runs"),
         "amp": tables.amp(records),
-        "phases": tables.phases(records),
+        **tables.phases(records),
         "trials": tables.trials(records),
         "coded": tables.coded(records),
         "coded tuning": tables.coded_tuning(records),

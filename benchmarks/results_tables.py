@@ -281,9 +281,12 @@ def _field(rows: dict[str, Any]) -> str:
     return table(heading, lines)
 
 
-def phases(records: Records) -> str:
-    """What each phase of a long distillation gains: a line for each snapshot that was scored."""
-    record = next(record for name, record in reversed(records.items()) if "-phases" in name)
+def phases(records: Records) -> dict[str, str]:
+    """What each phase of a long distillation gains: for each record, by marker, a line for each snapshot scored."""
+    return {f"phases {name}": _phases(record) for name, record in records.items() if "-phases" in name}
+
+
+def _phases(record: dict[str, Any]) -> str:
     archs = record["scoring"]["evaluate.archs"].split(",")
     rows, before = [], 0
     for phase in record["phases"]:
