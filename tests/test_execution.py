@@ -49,6 +49,13 @@ def test_choice(asked: str, device: torch.device, amount: float, weights: int, c
     assert execution.choose(asked, device, amount, weights) == chosen
 
 
+def test_what_steps_are_made_of_is_told() -> None:
+    student = Student.of(CONVNET.build())
+    assert execution.told(student) == "Student"
+    halving = execution.step_functions(student, CONVNET.build, Work((3, 32, 32), 10, 4, 8), CPU, "eager", 2)
+    assert execution.told(halving) == "MicroBatched of Student"
+
+
 def test_graphs_need_a_gpu() -> None:
     with pytest.raises(UserError, match="needs a GPU; use auto"):
         execution.choose("graph", CPU, 1.0, 1)

@@ -27,7 +27,7 @@ def begin(path: Path, settings: Settings, data: dataset.Dataset, decoder: Coding
     header, arrays = artefact.read(path, kind, synthetic.MAKER)
 
     def instead(about: dict[str, Any]) -> Normaliser | None:
-        return data.normaliser if _of_same_images(about, settings) else None
+        return data.normaliser if _of_same_images(about, settings, data) else None
 
     distilled = synthetic.of(path, kind, header, arrays, instead=instead)  # verifies all of it
     _check(path, distilled.about, settings, data)
@@ -79,7 +79,7 @@ def _check(path: Path, about: dict[str, Any], settings: Settings, data: dataset.
                 f"{path} has {what} {own}, and {asked} is asked for; name another set as distill.start_from"
             )
     if about["normaliser"]["sha256"] != data.about["normaliser"]["sha256"]:
-        if not _of_same_images(about, settings):
+        if not _of_same_images(about, settings, data):
             raise UserError(
                 f"{path} was distilled from images that are normalised otherwise than those of this run; use the same "
                 f"prepare settings, such as prepare.normalise"
@@ -87,9 +87,10 @@ def _check(path: Path, about: dict[str, Any], settings: Settings, data: dataset.
         logger.warning("{} is from another machine; the normaliser fitted here differs from its own by rounding", path)
 
 
-def _of_same_images(about: dict[str, Any], settings: Settings) -> bool:
-    """Whether a set's images were prepared by the same settings as those of this run."""
-    return bool(json.loads(json.dumps(identity.prepare(settings)[1])) == about.get("prepare"))
+def _of_same_images(about: dict[str, Any], settings: Settings, data: dataset.Dataset) -> bool:
+    """Whether a set's images were prepared as those of this run are, and published: a user's own are not known again."""
+    published = data.about.get("files") is None
+    return published and bool(json.loads(json.dumps(identity.prepare(settings)[1])) == about.get("prepare"))
 
 
 def _said(choice: dict[str, object] | None) -> str:

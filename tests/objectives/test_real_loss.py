@@ -22,6 +22,7 @@ from attcli.stages import continued, distill, identity, inputs, pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, experts, history, states, synthetic
 from tests.conftest import Cli
+from tests.data.pictures import classes
 from tests.methods.test_methods import Doubled
 from tests.stages.observed import logged
 
@@ -219,6 +220,25 @@ def test_it_starts_from_a_set_of_another_machine(
     assert [line for line in lines if "differs from its own by rounding" in line]
     normalisers = [synthetic.header(path).about["normaliser"]["sha256"] for path in (alone, second.synthetic)]
     assert normalisers[0] != normalisers[1]
+
+
+def test_a_set_of_other_images_of_ones_own_is_refused(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    """Their settings are the same, so that only their normaliser tells them apart."""
+    made: dict[str, object] = {"prepare__dataset": "folder", "prepare__validation": 0, "buffer__batch": 4}
+    for name, names in (("one", ("cat", "dog")), ("other", ("dog", "cat"))):
+        classes(tmp_path / name, names, count=20 if name == "one" else 25)
+    first = make_run(tmp_path / "first", **made, runtime__data_dir=str(tmp_path / "one"))
+    pipeline.distill(first)
+    second = {**made, **CHANGES, "distill__real_batch": 4, "distill__batch_syn": 2}
+    with pytest.raises(UserError, match="normalised otherwise"):
+        pipeline.distill(
+            make_run(
+                tmp_path / "second",
+                **second,
+                runtime__data_dir=str(tmp_path / "other"),
+                distill__start_from=first.synthetic,
+            )
+        )
 
 
 def test_a_set_that_changes_while_it_is_read_is_refused(
