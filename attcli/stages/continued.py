@@ -88,7 +88,7 @@ def _check(path: Path, about: dict[str, Any], settings: Settings, data: dataset.
 
 
 def _of_same_images(about: dict[str, Any], settings: Settings, data: dataset.Dataset) -> bool:
-    """Whether a set's images were prepared as those of this run are, and published: a user's own are not known again."""
+    """Whether a set's images were prepared as those of this run, and published: one's own are not known again."""
     published = data.about.get("files") is None
     return published and bool(json.loads(json.dumps(identity.prepare(settings)[1])) == about.get("prepare"))
 
