@@ -25,7 +25,8 @@ from attcli.matching.parameters import vector
 from attcli.matching.statistics import calibrate, unfilled
 from attcli.matching.student import Student, batch_norms
 from attcli.networks import Architecture
-from attcli.scoring.protocol import Protocol, accuracy, train
+from attcli.scoring.combined import as_met
+from attcli.scoring.protocol import COMBINED, Protocol, accuracy, built, train
 from attcli.settings import Settings
 from attcli.settings import resolve as resolve_layers
 from attcli.stages import jobs, pipeline
@@ -50,7 +51,8 @@ class DistilledSet:
     normaliser: `forward` takes images in [0, 1] (N, C, H, W) to network inputs, `inverse` takes them back. A ZCA is
     read from the normaliser.h5 beside the file, or the dataset.h5; None where there is none.
     protocol: how the set is to be trained with. about: what else the file says. size: what the set costs, as
-    images_per_class, bytes_per_class and float32_ipc, the number of float32 images of as many bytes.
+    images_per_class, bytes_per_class and float32_ipc, the number of float32 images of as many bytes. real: which images
+    are real ones that were not changed, bool (n,); None where all are distilled.
     """
 
     images: Tensor
@@ -63,6 +65,7 @@ class DistilledSet:
     variants: dict[str, Tensor]
     about: dict[str, Any]
     size: dict[str, Any]
+    real: Tensor | None = None
 
     def __repr__(self) -> str:
         """What the set is in one line, without its numbers."""
@@ -108,7 +111,7 @@ class DistilledSet:
         """
         own = self.about["network"]
         architecture = Architecture.of(own if own["arch"] == network else {"arch": network}, self.about)
-        return runtime.seeded(architecture.build, seed, "evaluate-weights", 0)
+        return built(architecture, (seed, "evaluate", 0), self.protocol.start)
 
     def train(
         self, network: nn.Module | str, *, seed: int = 0, variant: str = "synthetic", lr: float | None = None
@@ -116,8 +119,17 @@ class DistilledSet:
         """Train a network (a module, in place, or the name of one) on the set by its own protocol, and return it.
 
         `lr` defaults to the learned one. A network with batch norm gets its running statistics from the set afterwards.
+        UserError for a module with frozen parameters, as all of them are trained, and for `lr` where the protocol has a
+        rate for each step.
         """
         module = self.build(network, seed) if isinstance(network, str) else network
+        if frozen := [name for name, parameter in module.named_parameters() if not parameter.requires_grad]:
+            raise UserError(
+                f"{frozen[0]} does not require gradients, but all parameters of a module are trained; pass the part "
+                f"alone that is to be trained, or train it yourself on dataset()"
+            )
+        if lr is not None and self.protocol.rates:
+            raise UserError("the set's protocol makes its own steps again, each at a rate of its own; leave lr out")
         device = next(module.parameters()).device
         student = Student.of(deepcopy(module))
         theta = vector(module).clone()
@@ -125,7 +137,10 @@ class DistilledSet:
         labels = (self.probabilities.clamp(min=1e-12).log() if self._soft else self.labels).to(device)
         own = self.protocol.rate or self.lr
         rate, key = own if lr is None else lr, (seed, "evaluate", 0)
-        train(unfilled(student, module), theta, images, labels, len(self.classes), rate, self.protocol, key)
+        draws = runtime.stream(seed, COMBINED, 0)
+        real = torch.zeros(len(images)) if self.real is None else self.real
+        seen, protocol = as_met(images, real.bool().to(device), self.protocol, draws)
+        train(unfilled(student, module), theta, seen, labels, len(self.classes), rate, protocol, key)
         trained = student.layout.unflatten(theta)
         with torch.no_grad():
             for name, parameter in module.named_parameters():
@@ -202,6 +217,7 @@ def _of(distilled: synthetic.SyntheticSet) -> DistilledSet:
         variants=distilled.variants,
         about=about,
         size=distilled.size,
+        real=None if distilled.frozen is None else distilled.frozen.bool(),
     )
 
 

@@ -35,6 +35,7 @@ class DatasetInfo:
     says that its split into training and test images is drawn with the seed. `normalise` is the value of
     `prepare.normalise` where neither the user nor a recipe has one. `download` is how many bytes are downloaded where
     the images are missing: 0 for those that come with attcli, None for those that everybody has to get themselves.
+    `counts` are the training images of each class, where they are known.
     """
 
     name: str
@@ -50,6 +51,14 @@ class DatasetInfo:
     seeded: bool = False
     normalise: str = "standardise"
     download: int | None = None
+    counts: tuple[int, ...] = ()
+
+    def limited(self, limit: int | None) -> int:
+        """The training images, with at most `limit` of each class; at least so many where the counts are not known."""
+        if limit is None:
+            return self.train
+        counts = self.counts or (self.smallest_class,) * self.classes
+        return min(self.train, sum(min(count, limit) for count in counts))
 
     @property
     def values(self) -> int:

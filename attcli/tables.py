@@ -84,12 +84,13 @@ def scores_table(report: dict[str, Any]) -> str:
     title = _plain(named)
     if "bytes_per_class" in about:
         title.append(f"\n{coding.in_words(about)}")
-    table = Table(title=title, caption=f"accuracy in %, {protocol['epochs']} epochs, protocol {protocol['name']}")
+    caption = _plain(f"accuracy in %, {protocol['epochs']} epochs, protocol {protocol['name']}")
+    table = Table(title=title, caption=caption)
     table.add_column("trained on")
     for arch in report["scores"]:
         table.add_column(_plain(arch), justify="right")
     for kind in next(iter(report["scores"].values())):
-        table.add_row(kind, *(_cell(row[kind]) for row in report["scores"].values()))
+        table.add_row(_plain(kind), *(_cell(row[kind]) for row in report["scores"].values()))
     return _text(table)
 
 
@@ -114,7 +115,7 @@ def snapshots_table(report: dict[str, Any]) -> str:
         table = Table(title=title, caption="accuracy in %")
         table.add_column(first)
         for arch, kind in columns:
-            table.add_column(f"{arch} {kind}", justify="right")
+            table.add_column(_plain(f"{arch} {kind}"), justify="right")
         return table
 
     rules = empty("snapshots on test images", "rule")
@@ -163,7 +164,7 @@ def records_table(rows: list[dict[str, Any]]) -> str:
             number(row["iterations"], ",d"),
             *(_learned(row, rule) for rule in ("last", "selected", "largest")),
             number(row["random"], ".1f"),
-            ", ".join(f"{accuracy:.1f} {method}" for method, accuracy in row["published"].items()) or "-",
+            _plain(", ".join(f"{accuracy:.1f} {method}" for method, accuracy in row["published"].items()) or "-"),
         )
     return _text(table, WIDEST)
 
@@ -216,7 +217,7 @@ def sides_table(sides: "Sides", first: str, second: str) -> str:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("setting", no_wrap=True)
     for name in (first, second):
-        table.add_column(name, overflow="fold")
+        table.add_column(_plain(name), overflow="fold")
     for setting, pair in sides.items():
         table.add_row(setting, *(Text(f"{json.dumps(side.value)}\n({one_line(side.source)})") for side in pair))
     return _stripped(table)

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,51 @@ def test_settings_for_notebooks() -> None:
     assert settings.network.width == 64  # the recipe's
     with pytest.raises(attcli.UserError, match="unknown dataset"):
         attcli.resolve({"prepare.dataset": "digitz"})
+
+
+def test_sets_of_other_protocols_are_trained_on_as_the_command_does(make_run: MakeRun) -> None:
+    asked = {
+        "evaluate__protocol": "selmatch",
+        "distill__distilled_share": 0.5,
+        "distill__ipc": 2,
+        "evaluate__batch": 10,
+    }
+    run = make_run(evaluate__repeats=1, evaluate__baselines=(), **asked)
+    report = pipeline.evaluate(run)
+    score = report["scores"]["convnet"]["synthetic"]["mean"]
+    loaded = attcli.load(run.synthetic)
+    assert loaded.protocol.combined
+    short = {name: report["protocol"][name] for name in ("epochs", "batch", "augment")}
+    loaded = replace(loaded, protocol=replace(loaded.protocol, **short))
+    assert loaded.real is not None
+    assert loaded.real.tolist() == [True, False] * 10 or loaded.real.tolist() == [False, True] * 10
+    data = dataset.read(run.dataset)
+    assert loaded.score("convnet", (data.images["test"], data.labels["test"])) == pytest.approx(score, abs=1e-3)
+
+
+def test_a_set_for_one_initial_network_is_trained_on_from_it(make_run: MakeRun) -> None:
+    run = make_run(
+        distill__method="dd",
+        distill__student_start="fixed",
+        distill__syn_steps=3,
+        distill__real_batch=100,
+        distill__batch_syn=10,
+        evaluate__protocol="replay",
+        evaluate__repeats=1,
+        evaluate__baselines=(),
+    )
+    score = pipeline.evaluate(run)["scores"]["convnet"]["synthetic"]["mean"]
+    loaded = attcli.load(run.synthetic)
+    data = dataset.read(run.dataset)
+    assert loaded.score("convnet", (data.images["test"], data.labels["test"])) == pytest.approx(score, abs=1e-3)
+    with pytest.raises(attcli.UserError, match="each at a rate of its own; leave lr out"):
+        loaded.train("convnet", lr=0.1)
+
+
+def test_frozen_parameters_are_not_changed(make_run: MakeRun) -> None:
+    run = make_run()
+    pipeline.distill(run)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    model[1].bias.requires_grad_(False)
+    with pytest.raises(attcli.UserError, match=r"1\.bias does not require gradients.*pass the part alone"):
+        attcli.load(run.synthetic).train(model)

@@ -294,7 +294,10 @@ def test_help_shows_no_type_behind_flags_that_take_no_value(cli: Cli, command: s
 
 @pytest.mark.parametrize(
     ("text", "duration"),
-    [("90s", 90), ("90", 90), ("1.5h", 5400), ("3h45m", 13_500), ("1d2h3m4s", 93_784), ("1:30:00", 5400)],
+    [
+        *(("90s", 90), ("90", 90), ("1.5h", 5400), ("3h45m", 13_500), ("1d2h3m4s", 93_784), ("1:30:00", 5400)),
+        *(("30:00", 1800), ("2-00:00:00", 172_800), ("1-12:30", 131_400), ("1-12:30:05", 131_405)),
+    ],
 )
 def test_a_time_limit_in_its_spellings(text: str, duration: float) -> None:
     assert seconds(text, "--time-limit") == duration

@@ -60,6 +60,16 @@ def test_nothing_is_overwritten_without_force(cli: Cli) -> None:
     assert Path(".gitignore").read_text().splitlines() == lines
 
 
+def test_files_in_any_encoding_and_with_any_line_ends_keep_what_they_hold(cli: Cli) -> None:
+    kept = b"# caf\xe9\r\n*.log"
+    Path(".gitignore").write_bytes(kept)
+    cli("init", "--dataset", "digits")
+    after = Path(".gitignore").read_bytes()
+    assert after.startswith(kept + b"\r\n/artifacts/*\r\n")
+    cli("init", "--dataset", "digits", "--force")
+    assert Path(".gitignore").read_bytes() == after
+
+
 def test_what_is_left_to_do_is_said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attcli.cli.init.which", lambda name: None)
     assert "next: `pip install 'attcli[dvc]'`, then `git init" in cli("init", "--dataset", "digits", "--force")

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from attcli.tables import beside_published, scores_table
+from attcli.settings.comparison import Side
+from attcli.tables import beside_published, records_table, scores_table, sides_table
 
 ENTRY = {"mean": 94.7, "sd": 0.5, "n": 5}
 REPORT: dict[str, Any] = {
@@ -28,3 +29,14 @@ def test_tables_can_be_written_in_any_encoding(encoding: str, spread: str, monke
     assert ("┃" in table) == (encoding == "utf-8")
     assert "?" not in table
     assert len({len(row) for row in table.splitlines()[1:-1]}) == 1
+
+
+def test_names_of_others_are_no_markup() -> None:
+    row = {"images_per_class": 1, "bytes_per_class": 1.0, "float32_ipc": 1.0, "iterations": 1, "random": None}
+    row |= {"name": "a[/b]", "dataset": "d[red]", "last": None, "selected": None, "largest": None}
+    table = records_table([{**row, "published": {"m[/i]": 48.3}}])
+    assert all(name in table for name in ("a[/b]", "d[red]", "48.3 m[/i]"))
+    side = Side(1, "default")
+    table = sides_table({"distill.ipc": (side, side)}, "runs/[old]", "runs[/old]")
+    assert "runs/[old]" in table
+    assert "runs[/old]" in table

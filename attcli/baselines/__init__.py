@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from attcli.coding import Coding
+    from attcli.data.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,15 @@ class Baseline:
 
     reads: which of the candidates' features and forgotten it calls; each takes trainings on all images.
     per_class: how many images of each class it chooses; with `up_to` fewer of a class that has too few. kept: takes
-    their network inputs (n, C, H, W) and classes (n,) to those that networks see, where that is something else.
+    their network inputs (n, C, H, W), which are read by their indices, and classes (n,) to those that networks see,
+    where that is something else.
     """
 
     select: Select | None
     reads: tuple[Literal["features", "forgotten"], ...] = ()
     per_class: Callable[[Budget], int] = paid
     up_to: bool = False
-    kept: Callable[[Tensor, Tensor, Budget], tuple[Tensor, Tensor]] | None = None
+    kept: Callable[[Inputs, Tensor, Budget], tuple[Tensor, Tensor]] | None = None
 
 
 def load(name: str) -> Baseline:

@@ -14,15 +14,19 @@ from attcli.baselines.random import select
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from attcli.data.inputs import Inputs
+
 
 def per_class(budget: Budget) -> int:
     """As many images as the set has."""
     return budget.images
 
 
-def kept(images: Tensor, labels: Tensor, budget: Budget) -> tuple[Tensor, Tensor]:
+def kept(images: Inputs, labels: Tensor, budget: Budget) -> tuple[Tensor, Tensor]:
     """The images as they come back from the set's own parameterisation and storage."""
-    coded = budget.coding.encode(images, labels)
+    import torch
+
+    coded = budget.coding.encode(images[torch.arange(len(images))], labels)
     return budget.coding.images(coded, budget.coding.fit(coded.learned)), labels
 
 

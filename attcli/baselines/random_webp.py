@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from attcli.data.inputs import Inputs
+
 QUALITY = 50
 SMALLEST = 64
-"""Hardly a WebP file of a picture is smaller than this, in bytes, or than one part of so many of its pixels' bytes."""
+"""Hardly a WebP file is smaller than this, in bytes, even if the picture has one colour."""
 
 SHARE = 0.9
 """At most this part of a class is taken, so that images are left to choose a learning rate on."""
@@ -25,8 +27,7 @@ SHARE = 0.9
 
 def per_class(budget: Budget) -> int:
     """As many images as could fit at most; fewer of them will."""
-    space = budget.coding.space
-    return max(1, int(budget.bytes // max(SMALLEST, space.channels * space.side**2 / SMALLEST)))
+    return max(1, int(budget.bytes // SMALLEST))
 
 
 def select(candidates: Candidates, generator: torch.Generator) -> Tensor:
@@ -37,23 +38,24 @@ def select(candidates: Candidates, generator: torch.Generator) -> Tensor:
     return of_each_class(candidates.labels, counts, generator)
 
 
-def kept(images: Tensor, labels: Tensor, budget: Budget) -> tuple[Tensor, Tensor]:
-    """The images that fit, as they are read back from their files."""
+def kept(images: Inputs, labels: Tensor, budget: Budget) -> tuple[Tensor, Tensor]:
+    """The images that fit, as they are read back from their files. No others are read, as they may be many."""
     import torch
 
     normaliser = budget.coding.space.known
-    pixels = (normaliser.inverse(images).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
     fitting, pictures = [], []
     for label in labels.unique().tolist():
         spent = 0
         for index in (labels == label).nonzero().flatten().tolist():
-            file = _file(pixels[index])
+            image = images[torch.tensor([index])]
+            pixels = (normaliser.inverse(image)[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+            file = _file(pixels)
             if spent and spent + len(file) > budget.bytes:
                 break
             spent += len(file)
             fitting.append(index)
-            pictures.append(_picture(file, len(pixels[index])))
-    plain = torch.stack(pictures).to(images) / 255
+            pictures.append(_picture(file, len(pixels)))
+    plain = torch.stack(pictures).to(image) / 255
     return normaliser.forward(plain), labels[torch.tensor(fitting, device=labels.device)]
 
 

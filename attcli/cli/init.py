@@ -1,5 +1,6 @@
 """The command that begins a project of one's own."""
 
+import os
 from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING, Annotated
@@ -54,11 +55,12 @@ def init(
                 f"{' and '.join(existing)} {are} there already; "
                 f"begin in another folder, or add --force, which replaces what you wrote into {them}"
             )
+        lacking = ignored(Path(), resolved)
         write_text(Path("dvc.yaml"), pipeline(resolved))
         write_text(Path("params.yaml"), complete(resolved.settings, _heading(resolved)))
         for name in WRITTEN:
             typer.echo(f"wrote {name}")
-        for name, lines in ignored(Path(), resolved).items():
+        for name, lines in lacking.items():
             _append(Path(name), lines)
         typer.echo("next: " + ", then ".join(_next_steps()))
 
@@ -85,14 +87,16 @@ def _heading(resolved: "Resolved") -> str:
 
 
 def _append(path: Path, lines: list[str]) -> None:
-    """Add lines to a file, which keeps what it holds."""
-    from attcli.store.files import write_text
+    """Add lines to a file, which keeps what it holds, byte for byte."""
+    from attcli.atomic import atomic
 
     if not lines:
         return
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
-    gap = "" if not before or before.endswith("\n") else "\n"
-    write_text(path, before + gap + "".join(f"{line}\n" for line in lines))
+    before = path.read_bytes() if path.exists() else b""
+    end = b"\r\n" if b"\r\n" in before else b"\n"
+    gap = b"" if not before or before.endswith(b"\n") else end
+    with atomic(path) as temporary:
+        temporary.write_bytes(before + gap + b"".join(os.fsencode(line) + end for line in lines))
     typer.echo(f"{'added lines to' if before else 'wrote'} {path}")
 
 

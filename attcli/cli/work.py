@@ -15,7 +15,7 @@ from attcli.errors import UserError
 def work(
     fingerprints: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FINGERPRINT", help="With --prune: the work to delete, or how its name begins."),
+        typer.Argument(metavar="FINGERPRINT", help="Only work of these fingerprints, or of such as begin so."),
     ] = None,
     prune: Annotated[bool, switch("--prune", "Delete the work that is named or selected, after asking.")] = False,
     stage: Annotated[
@@ -46,16 +46,18 @@ def work(
         from attcli.stages import work as stage_work
         from attcli.stages.run import Run
 
+        if yes and not prune:
+            raise UserError("--yes goes with --prune; alone, `attcli work` only lists")
+        if as_json and prune:
+            raise UserError("--json goes with the list alone; leave it out, or leave out --prune")
+        if prune and not (fingerprints or stage or older_than or unused):
+            raise UserError("--prune deletes what you name: fingerprints, --stage, --older-than 7d or --unused")
         if stage not in (None, *completion.KEPT):
             raise UserError(f"--stage {stage}: choose {', '.join(completion.KEPT[:-1])} or {completion.KEPT[-1]}")
         run = Run(resolve_flags(given(runtime__artifacts=artifacts), None, None).settings)
-        works = stage_work.listed(run)
         age = None if older_than is None else seconds(older_than, "--older-than")
-        if prune:
-            works = stage_work.chosen(works, fingerprints or [], age, unused, stage)
-        else:
-            works = [w for w in works if stage in (None, w.stage) and not (unused and w.used) and w.age > (age or -1.0)]
-        if as_json and not prune:
+        works = stage_work.chosen(stage_work.listed(run), fingerprints or [], age, unused, stage)
+        if as_json:
             typer.echo(stage_work.as_json(works))
             return
         for kept in works:

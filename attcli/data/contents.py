@@ -42,7 +42,7 @@ def _contents(listing: Listing, cache: Path) -> dict[str, Content]:
             logger.info("looking at {} files below {}, which is done once", len(missing), root)
         looked = _looks([f"{root}/{path}" for path in missing])
         kept |= {path: [stamps[path], *content] for path, content in zip(missing, looked, strict=True)}
-        settled = {p: entry for p, entry in kept.items() if entry[0] and entry[0][1] < now - SETTLED_NS}
+        settled = {p: entry for p, entry in kept.items() if _is_entry(entry) and entry[0][1] < now - SETTLED_NS}
         keep(kept_in, json.dumps(settled))
     return {path: _content(kept[path]) for path in stamps}
 
@@ -79,7 +79,9 @@ def _read(path: Path) -> dict[str, list[Any]]:
 
 
 def _is_entry(entry: Any) -> bool:
-    return isinstance(entry, list) and len(entry) == 4 and isinstance(entry[0], list) and len(entry[0]) == 2
+    """Whether it tells of a file that could be read: one that could not be may be mended without a new time."""
+    is_stamped = isinstance(entry, list) and len(entry) == 4 and isinstance(entry[0], list) and len(entry[0]) == 2
+    return is_stamped and bool(entry[1])
 
 
 def keep(path: Path, text: str) -> None:

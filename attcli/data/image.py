@@ -80,7 +80,7 @@ def _bytes(path: str | Path) -> bytes:
 
 def _plain(image: Image.Image, channels: int) -> Image.Image:
     """An image in grey or colour, of 8 bits, with nothing transparent."""
-    if image.mode in WIDE:
+    if image.mode in WIDE or (image.mode == "I" and image.format == "PPM"):  # a PGM of 16 bits
         wide = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
     if image.mode in ("I", "F"):

@@ -112,6 +112,7 @@ def own_facts(
         resolution=resolution,
         train=sum(counts.values()),
         smallest_class=min(counts.values()),
+        counts=tuple(counts[label] for label in range(len(classes))),
         test=test or 0,
         seeded=seeded,
         **others,  # type: ignore[arg-type]

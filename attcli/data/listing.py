@@ -169,6 +169,8 @@ def by_class(folder: Folder, below: str, wanted: tuple[str, ...] | None) -> dict
         if len(set(wanted)) < len(wanted):
             raise UserError("prepare.classes names a class twice; name each once")
         names = list(wanted)
+    if not names:
+        raise UserError("prepare.classes names no class; name at least two, or leave it out for all")
     if len(names) == 1:
         raise UserError(f"{place} has a single class, {names[0]}; at least two are needed, a folder each")
     return {name: folder.images(f"{below}/{name}" if below else name) for name in names}

@@ -61,7 +61,7 @@ def whole_of(plain: Plain, facts: Mapping[str, Any], normaliser: Normaliser | No
     """The set's own file for a set that others keep.
 
     facts: what a header says of the dataset (classes, channels, resolution, value_scale, normaliser), the network, the
-    protocol. lr: the learning rate, where it is not that of `plain`. UserError where the set does not fit the facts.
+    protocol. lr: the learning rate, where `plain` has none. UserError where the set does not fit the facts.
     """
     import numpy as np
 
@@ -69,6 +69,11 @@ def whole_of(plain: Plain, facts: Mapping[str, Any], normaliser: Normaliser | No
     from attcli.store import artefact, headers, synthetic
     from attcli.store import normaliser as normaliser_file
 
+    if lr is not None and plain.lr is not None:
+        raise UserError(
+            f"{plain.file} comes with the learning rate {plain.lr:g}; leave --lr (in Python lr) out, or train with "
+            f"another one later, as with --set evaluate.lr={lr:g}"
+        )
     rate = plain.lr if lr is None else lr
     if rate is None:
         raise UserError(f"no learning rate comes with {plain.file}; say the one that its authors use, as --lr 0.01")

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,7 +57,7 @@ def read(path: Path) -> Plain:
 
     if not (path / TABLE).is_file():
         raise UserError(f"{path} has no {TABLE}; name a folder that has one")
-    rows = _rows(path)
+    rows = _in_order(path, _rows(path))
     total = hashlib.sha256()
     _take_in(total, path / TABLE)
     images = torch.from_numpy(_pictures(path, [row[FILE] for row in rows], total))
@@ -76,7 +77,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
     if needed > max(SMALL, runtime.free_memory() / 2):
         raise UserError(f"{path / TABLE} takes {needed / 1e9:,.1f} GB of memory to read, more than is free")
     try:
-        with (path / TABLE).open(encoding="utf-8", newline="") as file:
+        with (path / TABLE).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             if lacking := [name for name in (FILE, LABEL) if name not in (reader.fieldnames or ())]:
                 raise UserError(f"{path / TABLE} has no column {lacking[0]}; add it")
@@ -94,6 +95,27 @@ def _rows(path: Path) -> list[dict[str, str]]:
     if not rows:
         raise UserError(f"{path / TABLE} has no rows; add one for each picture")
     return rows
+
+
+def _in_order(path: Path, rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Rows with soft labels class by class, as these do not tell the class themselves; others as they are.
+
+    UserError unless there are as many rows of each class.
+    """
+    if not any(name.startswith(LOGIT) for name in rows[0]):
+        return rows
+    try:
+        classes = [int(row[LABEL]) for row in rows]
+    except ValueError as error:
+        raise UserError(f"{path / TABLE} has a label that is no number ({details(error)}); mend it") from None
+    counts = Counter(classes)
+    if min(counts.values()) < max(counts.values()):
+        fewest, most = min(counts, key=lambda c: counts[c]), max(counts, key=lambda c: counts[c])
+        raise UserError(
+            f"{path / TABLE} has {counts[fewest]} images of class {fewest} and {counts[most]} of class {most}; make "
+            f"them as many"
+        )
+    return [row for _, row in sorted(zip(classes, rows, strict=True), key=lambda pair: pair[0])]
 
 
 def _labels(path: Path, rows: list[dict[str, str]]) -> Tensor:

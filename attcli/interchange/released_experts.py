@@ -145,10 +145,14 @@ def _hint(parameters: list[Any]) -> str:
 
 
 def grouped(abouts: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[int]]]:
-    """The names of files, with the experts of each: as they were imported, or ten together."""
-    origins = [about.get("imported", {}).get("file") for about in abouts]
-    if all(origins) and all(NAME.fullmatch(str(origin)) for origin in origins):
-        for name, indices in itertools.groupby(range(len(origins)), key=lambda i: str(origins[i])):
+    """The names of files, with the experts of each: as they were imported, or ten together.
+
+    Ten together as well where files of one name were imported from several folders.
+    """
+    origins = [str(about.get("imported", {}).get("file")) for about in abouts]
+    as_imported = [name for name, _ in itertools.groupby(origins)]
+    if all(NAME.fullmatch(name) for name in origins) and len(set(as_imported)) == len(as_imported):
+        for name, indices in itertools.groupby(range(len(origins)), key=lambda i: origins[i]):
             yield name, list(indices)
         return
     for number, begin in enumerate(range(0, len(origins), EACH)):

@@ -162,7 +162,16 @@ def _apart(whole: Whole) -> Normaliser | None:
 
 
 def files(folder: Path, whole: Whole) -> list[Path]:
-    """What `write` writes."""
+    """What `write` writes. UserError where another set's normaliser lies there, which would be taken for its own."""
+    stale = folder / NORMALISER
+    if whole.normaliser is None and stale.exists():
+        try:
+            read_normaliser(stale, whole.header.about)
+        except UserError:
+            raise UserError(
+                f"{stale} is not the normaliser of this set, and that one is not at hand; write into another folder: "
+                f"--out FOLDER"
+            ) from None
     return [folder / NAME, *([folder / NORMALISER] if _apart(whole) else [])]
 
 

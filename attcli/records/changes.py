@@ -10,8 +10,9 @@ from attcli.records.scores import Scored
 from attcli.scoring.protocol import NUMBERS, protocol_of
 from attcli.settings import Resolved, Settings, resolve
 from attcli.stages import identity
+from attcli.stages.run import NAMES
 
-OTHER_NAMES = {"distill.experts": "buffer.experts", "evaluate.name": "evaluate.protocol"}
+OTHER_NAMES = {**NAMES, "evaluate.name": "evaluate.protocol"}
 """Settings that a file keeps under another name than their own."""
 
 

@@ -36,4 +36,5 @@ def beside(method: str, parameterisation: str, storage: str, dataset: str, ipc: 
     """What a run is compared with: its method's value, then those of methods that learn or keep images as it does."""
     own = {"parameterisation": parameterisation, "storage": storage}
     names = [name for name, entry in _content().items() if any(entry.get(what) == own[what] for what in own)]
-    return [value for name in (method, *names) if (value := find(name, dataset, ipc)) is not None]
+    found = [value for name in (method, *names) if (value := find(name, dataset, ipc)) is not None]
+    return list({value.method: value for value in found}.values())

@@ -44,6 +44,8 @@ def read(folder: Path, header: artefact.Header) -> Scored:
                 f"{snapshots} was scored by another protocol than scores.json (other {', '.join(differing)}); "
                 f"score both alike: `{EVALUATE}` and `{EVALUATE} --snapshots`"
             )
+    if not last or not all(last.values()):
+        raise UserError(f"the scores in {folder} are empty; score the set again: `{EVALUATE}`")
     try:
         by_arch = {arch: _by_rules(arch, entries, by_rule) for arch, entries in last.items()}
     except (ValidationError, AttributeError, TypeError) as error:

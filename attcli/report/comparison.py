@@ -111,20 +111,20 @@ def _losses(runs: Sequence[Facts]) -> Drawn:
     name = names.pop() if len(names) == 1 else "loss"
 
     def draw(axes: "Axes", theme: Theme) -> None:
-        values = []
+        values, lines = [], {}
         for number, facts in enumerate(runs):
             if facts.history is None:
                 continue
             shade = theme.runs[number % len(theme.runs)]
             smooth = trend(numbers(facts.history.loss.mean))
             style = "o" if len(smooth) == 1 else "-" if number < len(theme.runs) else "--"
-            axes.plot(facts.history.first, smooth, style, color=shade, linewidth=2, label=facts.name)
+            (lines[facts.name],) = axes.plot(facts.history.first, smooth, style, color=shade, linewidth=2)
             values.append(smooth)
         axes.set(xlabel="iteration", ylabel=name)
         axes.margins(x=0.02)
         plain_ticks(axes)
         by_power(axes, np.concatenate(values))
-        axes.legend(frameon=False, fontsize=8.5, labelcolor=theme.ink)
+        axes.legend(list(lines.values()), list(lines), frameon=False, fontsize=8.5, labelcolor=theme.ink)
 
     return drawn(name.capitalize(), "means around each iteration", 3.6, draw)
 

@@ -1,8 +1,18 @@
 """What a report shows, as plain data. A part that is not known is null or empty, and `missing` says why."""
 
-from typing import Annotated, Any, Literal
+from datetime import date
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
 from attcli.records.model import (
     Code,
@@ -19,6 +29,12 @@ Base64 = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]+={0,2}$", max_length=2**2
 """Bytes of a PNG as text; nothing else may stand there, as it goes into the page as it is."""
 
 Numbers = list[float | None]
+
+
+def _day(text: str) -> str:
+    """ValueError for a day that no calendar has."""
+    date.fromisoformat(text)
+    return text
 
 
 class Part(BaseModel):
@@ -46,7 +62,7 @@ class About(Part):
     classes: Annotated[list[str], Field(min_length=1, max_length=100_000)]
     learned_lr: float | None
     sha256: str
-    date: Annotated[str, Field(pattern=r"^\d{4}-[01]\d-[0-3]\d$")]
+    date: Annotated[str, Field(pattern=r"^\d{4}-[01]\d-[0-3]\d$"), AfterValidator(_day)]
     """The day that the set was written, UTC."""
 
 
@@ -56,7 +72,7 @@ class Pictures(Part):
     Of `per_class` images per class only the first may be there, so that the page does not get too large.
     """
 
-    variants: dict[str, list[list[Base64]]]
+    variants: dict[str, Annotated[list[Annotated[list[Base64], Field(min_length=1)]], Field(min_length=1)]]
     per_class: PositiveInt
     side: PositiveInt
     """Pixels of a side, which are fewer than those of the set where `shrunk` is more than 1."""
@@ -87,7 +103,7 @@ class History(Part):
     """How many the history tells of."""
     stretch: PositiveInt
     """Iterations of a stretch; the last one may be shorter."""
-    first: list[NonNegativeInt]
+    first: Annotated[list[NonNegativeInt], Field(min_length=1)]
     """The first iteration of every stretch."""
     loss: Course
     step: Course | None
@@ -99,6 +115,14 @@ class History(Part):
     """Iterations whose update was rejected or skipped."""
     seconds: NonNegativeFloat | None
     """The median time of an iteration."""
+
+    @model_validator(mode="after")
+    def _has_a_number_for_each_stretch(self) -> Self:
+        courses = [course for course in (self.loss, self.step, self.lr) if course is not None]
+        lengths = {len(numbers) for course in courses for numbers in (course.low, course.mean, course.high)}
+        if lengths != {len(self.first)}:
+            raise ValueError("there is not a number for each stretch")
+        return self
 
 
 class Setting(Part):
@@ -151,3 +175,11 @@ class Facts(Part):
     commands: list[str]
     missing: list[str]
     """What is not there, a sentence each."""
+
+    @model_validator(mode="after")
+    def _is_of_one_set(self) -> Self:
+        if any(not scores.last for scores in self.scores.values()):
+            raise ValueError("a network's scores are empty")
+        if self.pictures and any(len(rows) != len(self.about.classes) for rows in self.pictures.variants.values()):
+            raise ValueError("there are not pictures of each class")
+        return self

@@ -36,6 +36,9 @@ FLAGS = {
 }
 """Settings with a flag of their own, in the order that commands name them."""
 
+IMPORTED = ("prepare.dataset", "distill.ipc")
+"""Those of them that the command takes which imports a set."""
+
 OF_SCORES = ("evaluate.repeats", "evaluate.lr")
 """Settings that only the command that scores needs; the protocol is in the set's file."""
 
@@ -94,17 +97,22 @@ def commands(results: Results, differing: Mapping[str, Any], archs: Sequence[str
     """The commands that make the set again, and score and report it, in a folder without params.yaml.
 
     differing: the settings that are not the usual ones. archs and kinds: the networks and baselines of its scores.
-    No file says where somebody's own images lie, or scores of them; `--data-dir FOLDER` and `FILE` stand for that.
+    No file says where somebody's own images lie, scores of them, an imported set, or one that distilling began from;
+    `FOLDER` and `FILE` stand for that.
     """
     settable = set(names())
     flags = {**selectors(results), "distill.iterations": results.about["iteration"]}
     folder = results.folder.resolve().name  # not the folders above it, which are nobody else's concern
     at = [] if folder == DEFAULT_ARTIFACTS else ["--artifacts", folder]
-    distill = ["attcli", "distill"]
+    imported = "imported" in results.about
+    distill = ["attcli", "import", "FILE"] if imported else ["attcli", "distill"]
     for name, flag in FLAGS.items():
-        distill += [flag, str(flags[name])]
+        if not imported or name in IMPORTED:
+            distill += [flag, str(flags[name])]
     for name, value in sorted(differing.items()):
-        if name in settable and name not in FLAGS and name not in OF_SCORES:
+        if name == "distill.start_from":
+            distill += ["--from", "FILE"]
+        elif name in settable and name not in FLAGS and name not in OF_SCORES and not imported:
             by_content = isinstance(value, str) and value.startswith("sha256:") and name == "buffer.difficulty"
             distill += ["--set", f"{name}={'FILE' if by_content else _written(value)}"]
     if flags["prepare.dataset"] == OWN_IMAGES:

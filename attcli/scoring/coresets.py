@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from loguru import logger
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from attcli import baselines, runtime
 from attcli.baselines import Budget
+from attcli.data.inputs import Inputs
 from attcli.networks import Architecture
 from attcli.scoring.real import Labelled, Real
 from attcli.scoring.whole import Trained, Whole, spec_of
@@ -45,6 +46,31 @@ class Coreset:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Chosen training images as network inputs, each read when it is asked for."""
+
+    real: Real
+    indices: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.real.test[1].device
+
+    @property
+    def shape(self) -> torch.Size:
+        """(n, C, H, W)."""
+        return torch.Size((len(self), *self.real.test[0].shape[1:]))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """The images (B, C, H, W) of these places (B,) in the choice."""
+        return self.real.train(self.indices[index])
+
+
+@dataclass(frozen=True)
 class Coresets:
     """The selections of all baselines and repeats. Those that take a training are kept in `results`.
 
@@ -75,13 +101,16 @@ class Coresets:
             selection = self._selected(name, repeat)
         real, device = self.real, self.real.test[1].device
 
-        def labelled(indices: Tensor) -> tuple[Tensor, Tensor]:
-            return real.train(indices), real.train_labels[indices].to(device)
+        def labels_of(indices: Tensor) -> Tensor:
+            return real.train_labels[indices].to(device)
 
-        held_out = real.validation if selection.held_out is None else labelled(selection.held_out)
-        images, labels = labelled(selection.indices)
-        kept = baselines.load(name).kept
-        return Coreset(*(kept(images, labels, self.budget) if kept else (images, labels)), held_out)
+        out = selection.held_out
+        held_out = real.validation if out is None else (real.train(out), labels_of(out))
+        labels, kept = labels_of(selection.indices), baselines.load(name).kept
+        if kept is not None:
+            chosen = cast(Inputs, Chosen(real, selection.indices))
+            return Coreset(*kept(chosen, labels, self.budget), held_out)
+        return Coreset(real.train(selection.indices), labels, held_out)
 
     def at_least(self, name: str) -> int:
         """How many images of each class there have to be for a baseline."""

@@ -89,6 +89,16 @@ OWN = ("exact", "released", "adam")
 """Names that only say the optimiser and how its learning rate falls; a set's file says the rest."""
 
 
+OF_OPTIMISER = ("momentum", "weight_decay")
+"""Numbers that are meant for the optimiser of the protocol that states them."""
+
+
+def same_optimiser(name: str | None, other: str | None) -> bool:
+    """Whether two protocols train with the same optimiser; None is the one that is taken where none is named."""
+    known = [NAMED.get(protocol or EXACT.name, EXACT) for protocol in (name, other)]
+    return known[0].optimiser == known[1].optimiser
+
+
 LEAST = 0.01
 """The factor at which SelMatch's cosine ends."""
 
@@ -112,7 +122,7 @@ def schedule(protocol: Protocol) -> Iterator[tuple[float, bool]]:
     """For every pass, the learning rate's factor and whether the optimiser starts afresh with this pass.
 
     exact: `epochs` passes, from the midpoint on a tenth. released: what the literature's code does when asked for 1000:
-    1001 passes, a tenth from pass 502 on, with the momentum set to zero there. adam: always the same. idc: a fifth from
+    1001 passes, a tenth after 502, with the momentum set to zero there. adam: always the same. idc: a fifth from
     two thirds on, and a fifth of that from five sixths on. selmatch: along half a cosine to a hundredth. ncfm: halved
     after each fifth.
     """
@@ -131,6 +141,9 @@ def schedule(protocol: Protocol) -> Iterator[tuple[float, bool]]:
             yield (1.0 if position < drop else 0.1), (released and position == drop)
 
 
+COMBINED = "evaluate-combined"
+"""What the draws of images that are augmented in a way of their own are seeded for."""
+
 FIXED_STUDENT = "real-loss-student"
 """What the initial network of students that all start alike is seeded for."""
 
@@ -139,15 +152,20 @@ class StoppedError(Exception):
     """A training was asked to stop before its end."""
 
 
-def fresh(architecture: Architecture, key: tuple[int, str, int], start: int | None = None) -> Tensor:
-    """The initial parameters (P,) of the network of a key (seed, purpose, repeat).
+def built(architecture: Architecture, key: tuple[int, str, int], start: int | None = None) -> nn.Module:
+    """The initial network of a key (seed, purpose, repeat).
 
-    With the seed `start`, they are those that a distillation's students of `student_start=fixed` have.
+    With the seed `start`, it is the one that a distillation's students of `student_start=fixed` begin as.
     """
     seed, purpose, repeat = key
     if start is not None:
-        return vector(runtime.seeded(architecture.build, start, FIXED_STUDENT))
-    return vector(runtime.seeded(architecture.build, seed, f"{purpose}-weights", repeat))
+        return runtime.seeded(architecture.build, start, FIXED_STUDENT)
+    return runtime.seeded(architecture.build, seed, f"{purpose}-weights", repeat)
+
+
+def fresh(architecture: Architecture, key: tuple[int, str, int], start: int | None = None) -> Tensor:
+    """The parameters (P,) of the initial network of a key, as `built` says."""
+    return vector(built(architecture, key, start))
 
 
 def train(

@@ -17,7 +17,7 @@ from attcli.scoring.combined import as_met
 from attcli.scoring.coresets import Coresets
 from attcli.scoring.networks import Networks
 from attcli.scoring.parallel import trained_apart
-from attcli.scoring.protocol import Protocol
+from attcli.scoring.protocol import COMBINED, Protocol
 from attcli.scoring.real import Real
 from attcli.scoring.whole import Whole, spec_of
 from attcli.store.results import Key, Results
@@ -228,7 +228,7 @@ class Scorer:
         """
         arch, _, repeat = case
         architecture, key, every = self.architecture(arch), (self.seed, "evaluate", repeat), self.protocol.tests
-        draws = runtime.stream(self.seed, "evaluate-combined", repeat)
+        draws = runtime.stream(self.seed, COMBINED, repeat)
         where = torch.zeros(len(images), dtype=torch.bool, device=images.device) if real is None else real
         seen, protocol = as_met(images, where, self.protocol, draws)
         begun = Begun(self.results.folder, self._key(case), number, is_kept=more, draws=[draws])

@@ -106,7 +106,7 @@ def _read_by_matching(settings: Settings) -> str:
 def _counts(settings: Settings, info: DatasetInfo) -> None:
     prepare, distill = settings.prepare, settings.distill
     smallest = min(info.smallest_class, prepare.limit_per_class or info.smallest_class)
-    total = min(info.train, smallest * info.classes) if prepare.limit_per_class else info.train
+    total = info.limited(prepare.limit_per_class)
     if prepare.validation and prepare.validation + info.classes > total:
         raise UserError(
             f"prepare.validation {prepare.validation} leaves too little of {total} training images; lower it"

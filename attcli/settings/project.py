@@ -1,5 +1,6 @@
 """The files of a project of one's own: a pipeline for DVC that needs nothing but an installed attcli."""
 
+import os
 import shlex
 from io import StringIO
 from pathlib import Path
@@ -97,4 +98,4 @@ def ignored(folder: Path, resolved: Resolved) -> dict[str, list[str]]:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return [os.fsdecode(line.strip()) for line in path.read_bytes().splitlines()] if path.exists() else []

@@ -81,7 +81,7 @@ def shape(architecture: Architecture) -> tuple[int, int, int]:
 def _train(settings: Settings) -> int:
     """The training images."""
     info, prepare = facts.of(settings), settings.prepare
-    kept = min(info.train, prepare.limit_per_class * info.classes) if prepare.limit_per_class else info.train
+    kept = info.limited(prepare.limit_per_class)
     return kept - prepare.validation
 
 

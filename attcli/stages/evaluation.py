@@ -104,7 +104,8 @@ class Evaluation:
         """The trainings on all training images: by the set's protocol, but for their epochs and learning rate."""
         settings, seed = self._run.settings.evaluate, self._run.settings.seed_of("evaluate")
         protocol = replace(of_the_set, epochs=settings.whole_epochs, tests=None, rates=(), start=None)
-        lr = of_the_set.rate or settings.whole_lr
+        asked = self._run.asked("evaluate.whole_lr", files=True)
+        lr = settings.whole_lr if asked or of_the_set.rate is None else of_the_set.rate
         fingerprint = artefact.fingerprint(
             "baselines",
             identity.ALGORITHM["evaluate"],

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from attcli import coding
 from attcli.data.normalise import Normaliser
 from attcli.errors import UserError
-from attcli.scoring.protocol import NAMED, NUMBERS, Protocol, protocol_of
+from attcli.scoring.protocol import NAMED, NUMBERS, OF_OPTIMISER, Protocol, protocol_of, same_optimiser
 from attcli.settings import Evaluate, Network, Prepare, Settings
 from attcli.settings.choices import idle
 from attcli.stages import identity
@@ -163,7 +163,9 @@ def own_protocol(distilled: synthetic.SyntheticSet, protocol: str | None = None,
     name = protocol or own.get("protocol")
     if name == "replay":
         return _replay(distilled)
-    return protocol_of(name, {key: own.get(key) for key in NUMBERS if key != "name"}, asked)
+    left_out = () if same_optimiser(name, own.get("protocol")) else OF_OPTIMISER
+    numbers = {key: own.get(key) for key in NUMBERS if key not in ("name", *left_out)}
+    return protocol_of(name, numbers, asked)
 
 
 class _Steps(BaseModel):

@@ -115,6 +115,12 @@ def _make(settings: Settings, folder: Path, target: Path, fingerprint: str, deci
     parts: dict[str, tuple[Split, Indices]] = {
         name: (source.train, index) for name, index in _split(source.train, settings).items()
     }
+    left = np.bincount(np.asarray(source.train.labels)[parts["train"][1]], minlength=len(source.classes))
+    if not left.all():
+        raise UserError(
+            f"prepare.validation {settings.prepare.validation} leaves class {source.classes[left.argmin()]} no "
+            f"training image; lower it, or add images to the class"
+        )
     parts["test"] = source.test, np.arange(len(source.test.labels))
     rows = _rows(settings, info, parts, folder)
     counts = np.bincount(rows["train"].labels, minlength=len(source.classes))

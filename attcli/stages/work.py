@@ -115,10 +115,10 @@ def _network(about: dict[str, Any]) -> str:
 def chosen(
     works: list[Kept], prefixes: list[str], older_than: float | None, unused: bool, stage: str | None
 ) -> list[Kept]:
-    """The kept work that all given conditions name. UserError where none is given, or a prefix names nothing."""
-    if not prefixes and older_than is None and not unused and stage is None:
-        raise UserError("--prune deletes what you name: fingerprints, --stage, --older-than 7d or --unused")
+    """The kept work that all given conditions name: all of it without any. UserError where a prefix names nothing."""
     for prefix in prefixes:
+        if not prefix.strip():
+            raise UserError("an empty fingerprint would name all kept work; name one that `attcli work` lists")
         if not any(kept.fingerprint.startswith(prefix) for kept in works):
             raise UserError(f"no kept work has a fingerprint that begins with {prefix}; see `attcli work`")
     return [

@@ -110,6 +110,7 @@ def facts(path: Path) -> DatasetInfo:
         resolution=about["resolution"],
         train=int(counts.sum()),
         smallest_class=int(counts.min()),
+        counts=tuple(counts.tolist()),
         test=len(labels["test"]),
         value_scale=about["value_scale"],
         seeded=header.settings.get("seed") is not None,

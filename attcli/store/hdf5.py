@@ -90,8 +90,9 @@ class _Careful(io.RawIOBase):
             self.error = self.error or error
 
     def write(self, data: Any) -> int:
-        self._kept(lambda: self._file.write(data))
-        return memoryview(data).nbytes
+        view = memoryview(data).cast("B")
+        self._kept(lambda: _write_all(self._file, view))
+        return view.nbytes
 
     def readinto(self, buffer: Any) -> int:
         data = self._file.read(len(buffer))
@@ -130,7 +131,13 @@ def written(path: Path, unsealed: str | None = None) -> Iterator[h5py.File]:
         if careful.error:
             raise careful.error
         raw.seek(0, os.SEEK_END)
-        raw.write(SEAL.pack(MAGIC, start, length, _digest(raw, raw.tell(), start, length)))
+        _write_all(raw, memoryview(SEAL.pack(MAGIC, start, length, _digest(raw, raw.tell(), start, length))))
+
+
+def _write_all(file: Any, data: memoryview) -> None:
+    """Write all bytes: the system takes at most 2 GiB in one call, and fewer where the disk gets full."""
+    while data:
+        data = data[file.write(data) :]
 
 
 def _extent(file: h5py.File, name: str | None) -> tuple[int, int]:

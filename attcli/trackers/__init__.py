@@ -8,7 +8,7 @@ after a stop sends its later steps to the same place.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,15 +68,16 @@ class Log:
 
     def end(self) -> None:
         """End all trackers."""
-        for name, tracker in list(self._started.items()):
+        for name in list(self._started):
             try:
-                tracker.end()
+                self._started.pop(name).end()
             except Exception as error:
                 self._leave(name, error)
-        self._started.clear()
 
     def _leave(self, name: str, error: Exception) -> None:
-        self._started.pop(name, None)
+        if (tracker := self._started.pop(name, None)) is not None:
+            with suppress(Exception):  # one that failed may fail at that, too
+                tracker.end()
         reason = one_line(str(error)) or type(error).__name__
         logger.warning("the tracker {} failed ({}); the run goes on without it", name, reason)
 

@@ -29,9 +29,14 @@ class _Run:
         )
         self._client: Any = mlflow.MlflowClient()
         self._run: Any = mlflow.start_run(run_id=known[0].info.run_id if known else None, run_name=place.name)
-        if not known:
-            mlflow.log_params({name: str(value)[:LONGEST] for name, value in place.settings.items()})
         self._mlflow: Any = mlflow
+        if known:
+            return
+        try:
+            mlflow.log_params({name: str(value)[:LONGEST] for name, value in place.settings.items()})
+        except Exception:
+            self.end()  # as the next stage of this process could not start a run while this one is active
+            raise
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self._mlflow.log_metrics(dict(values), step=step)

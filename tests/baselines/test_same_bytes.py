@@ -1,6 +1,7 @@
 """Random real images that are kept in as many bytes as a set: in its own form, and as WebP."""
 
 import io
+from typing import Any, cast
 
 import pytest
 import torch
@@ -83,3 +84,24 @@ def test_webp_takes_most_images_of_a_small_class() -> None:
     assert labels[picked].tolist() == [0] * 3 + [1] * 7
     assert random_webp.per_class(budget(3, 12_288.0)) == 192
     assert random_webp.per_class(budget(3, 10.0)) == 1
+
+
+class Counted:
+    """Images that count which of them are read."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        self.images = images
+        self.read: list[int] = []
+
+    def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
+        self.read += index.tolist()
+        return self.images[index]
+
+
+def test_images_that_do_not_fit_are_not_read() -> None:
+    cost, labels = budget(3, 700.0), torch.arange(CLASSES).repeat_interleave(200)
+    counted = Counted(cost.coding.space.known.forward(smooth(len(labels), 3)))
+    _, classes = random_webp.kept(cast(Any, counted), labels, cost)
+    fitting = torch.bincount(classes, minlength=CLASSES)
+    assert len(counted.read) == int(fitting.sum()) + CLASSES < len(labels) / 2
+    assert random_webp.per_class(budget(1, 196_608.0)) == 3072

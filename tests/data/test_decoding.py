@@ -66,6 +66,8 @@ def test_cmyk_one_bit_and_sixteen_bits(tmp_path: Path) -> None:
         Image.fromarray(wide).save(tmp_path / name)
         assert pixels(tmp_path / name, channels=1)[0, 0].tolist() == [0, 100, 100, 255]
         assert pixels(tmp_path / name, channels=3)[1, 0].tolist() == [0, 100, 100, 255]
+    (tmp_path / "wide.pgm").write_bytes(b"P5 4 4 65535\n" + wide.astype(">u2").tobytes())
+    assert pixels(tmp_path / "wide.pgm", channels=1)[0, 0].tolist() == [0, 100, 100, 255]
 
 
 def test_the_cameras_orientation_is_applied(tmp_path: Path) -> None:

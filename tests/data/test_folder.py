@@ -122,6 +122,23 @@ def test_a_file_that_vanishes_is_unreadable(tmp_path: Path) -> None:
     assert digest(root)
 
 
+def test_a_file_that_could_not_be_read_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = classes(tmp_path / "images")
+    real = image._bytes
+
+    def refused(path: str | Path) -> bytes:
+        if Path(path).name == "0.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(image, "_bytes", refused)
+    without = digest(root)
+    monkeypatch.undo()
+    assert digest(root) != without
+    listing = imagefiles.listing(request(root), own._list)
+    assert all(content.sha256 for content in contents.contents(listing, tmp_path / "work").values())
+
+
 def test_damaged_memory_of_files_is_just_made_anew(tmp_path: Path) -> None:
     root = classes(tmp_path / "images")
     first = digest(root)
@@ -266,6 +283,11 @@ def test_folders_and_files_that_may_not_be_read(nobody: Path) -> None:
     decoded = sources.load(request(root, test_share=0.5)).train.decode(np.arange(6))
     other = sources.load(request(root, test_share=0.5)).test.decode(np.arange(4))
     assert [*decoded.problems.values(), *other.problems.values()] == ["it may not be read"]
+
+
+def test_no_classes_at_all_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"prepare\.classes names no class; name at least two, or leave it out"):
+        sources.describe(request(classes(tmp_path / "images"), classes=()))
 
 
 def test_there_is_no_dataset_of_that_name() -> None:

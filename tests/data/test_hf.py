@@ -1,17 +1,24 @@
 """Datasets of the package `datasets`, where it is installed: from local files, without the Hub."""
 
 import importlib.util
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import attcli
 from attcli.data import sources
 from attcli.data.sources import hf
 from attcli.errors import UserError
 from attcli.settings import resolve
+from attcli.stages import kept, pipeline
+from attcli.stages.run import Run
 from tests.data.pictures import classes, picture, request
 
 HAS_DATASETS = importlib.util.find_spec("datasets") is not None
@@ -111,3 +118,93 @@ def test_datasets_that_do_not_fit(tmp_path: Path) -> None:
     classes(tmp_path / "only" / "test", ("cat", "dog"), 2)
     with pytest.raises(UserError, match=r"has no split train \(it has test\)"):
         sources.describe(request(tmp_path, f"hf:{tmp_path / 'only'}"))
+
+
+class Rows:
+    """A split as the package has it."""
+
+    def __init__(self, rows: list[dict[str, Any]], features: dict[str, Any]) -> None:
+        self.rows, self.features, self._fingerprint = rows, features, "0"
+
+    def select_columns(self, name: str) -> "Rows":
+        return Rows([{name: row[name]} for row in self.rows], self.features)
+
+    def cast_column(self, *_: Any) -> "Rows":
+        return self
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return {name: [row[name] for row in self.rows[at]] for name in self.rows[0]}
+        return self.rows[at]
+
+
+class Package(ModuleType):
+    """In the place of the package `datasets`: a dataset of two classes whose splits have these labels."""
+
+    class Image:
+        """The type of a column of images."""
+
+        def __init__(self, decode: bool = True) -> None: ...
+
+    class ClassLabel:
+        """The type of a column of labels."""
+
+        names = ("cat", "dog")
+
+    def __init__(self, **labels: list[int | None]) -> None:
+        super().__init__("datasets")
+        self._labels = labels
+
+    def load_dataset(self, name: str) -> dict[str, Rows]:
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(file, "PNG")
+        features = {"image": self.Image(), "label": self.ClassLabel()}
+        image = {"bytes": file.getvalue(), "path": None}
+        return {
+            split: Rows([{"image": image, "label": label} for label in labels], features)
+            for split, labels in self._labels.items()
+        }
+
+
+@pytest.mark.parametrize("unlabelled", [-1, None])
+def test_a_test_split_without_labels_is_not_read(
+    unlabelled: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = [0, 1] * 5
+    package = Package(train=labels, test=[unlabelled] * 4, validation=[0, 1, 1])
+    monkeypatch.setitem(sys.modules, "datasets", package)
+    asked = request(tmp_path, "hf:some/one")
+    assert (sources.describe(asked).test, sources.describe(asked).seeded) == (3, False)
+    assert sources.load(asked).test.labels.tolist() == [0, 1, 1]
+
+    hf._loaded.cache_clear()
+    monkeypatch.setitem(sys.modules, "datasets", Package(train=labels, test=[unlabelled] * 4))
+    assert sources.describe(asked).seeded
+    assert np.bincount(sources.load(asked).test.labels).tolist() == [1, 1]
+
+    hf._loaded.cache_clear()
+    monkeypatch.setitem(sys.modules, "datasets", Package(train=[*labels, unlabelled]))
+    with pytest.raises(UserError, match="has images without a class in its split train"):
+        sources.describe(asked)
+
+
+def test_a_name_that_no_file_can_hold_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is longer than 190 characters; give the folder a shorter path"):
+        sources.describe(request(tmp_path, f"hf:{'x' * 191}"))
+
+
+def test_later_stages_need_neither_the_package_nor_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", Package(train=[0, 1] * 10, test=[0, 1]))
+    places = {"runtime.artifacts": str(tmp_path / "artifacts"), "runtime.work_dir": str(tmp_path / "work")}
+    named = {"prepare.dataset": "hf:some/one", "buffer.batch": 8, "prepare.normalise": "contrast", **places}
+    prepared = attcli.prepare(attcli.resolve(named))
+    before = prepared.stat().st_mtime_ns
+    hf._loaded.cache_clear()
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    run = Run(attcli.resolve(named))
+    pipeline.prepare(run)
+    assert prepared.stat().st_mtime_ns == before
+    assert kept.prepared(run) is not None

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,21 @@ def test_a_signal_at_any_moment_of_writing_interrupts_and_nothing_else(
         calls = 0
         with pytest.raises(KeyboardInterrupt):
             write(tmp_path / f"{at}.h5")
+
+
+class Short(FileIO):
+    """A file that takes a thousand bytes in a call, as the system takes two gigabytes."""
+
+    def write(self, data: Any) -> int:
+        return super().write(memoryview(data)[:1000])
+
+
+def test_writes_that_the_system_cuts_short_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "open", lambda path, mode, buffering: Short(path, mode))
+    numbers = np.arange(100_000, dtype=np.float32)
+    with hdf5.written(tmp_path / "file.h5") as file:
+        file["numbers"] = numbers
+    monkeypatch.undo()
+    assert hdf5.sealed(tmp_path / "file.h5")
+    with h5py.File(tmp_path / "file.h5") as file:
+        assert np.array_equal(file["numbers"], numbers)

@@ -46,10 +46,10 @@ def trajectory(seed: int, epochs: int = 3) -> list[list[Tensor]]:
     return kept
 
 
-def buffers(folder: Path, files: int = 2, experts: int = 2) -> list[list[list[list[Tensor]]]]:
+def buffers(folder: Path, files: int = 2, experts: int = 2, seed: int = 0) -> list[list[list[list[Tensor]]]]:
     """Files replay_buffer_0.pt …, and what they hold."""
     folder.mkdir(parents=True, exist_ok=True)
-    held = [[trajectory(10 * file + i) for i in range(experts)] for file in range(files)]
+    held = [[trajectory(seed + 10 * file + i) for i in range(experts)] for file in range(files)]
     for number, content in enumerate(held):
         torch.save(content, folder / f"replay_buffer_{number}.pt")
     return held

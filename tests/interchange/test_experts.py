@@ -51,6 +51,14 @@ def test_released_experts_import_distil_and_export_equal(cli: Cli) -> None:
         assert released.equal(torch.load(f"again/replay_buffer_{number}.pt", weights_only=True), content)
 
 
+def test_files_of_one_name_from_two_folders_go_out_whole(cli: Cli) -> None:
+    held = [*released.buffers(Path("buffers")), *released.buffers(Path("more"), seed=100)]
+    imported(cli, "more")
+    cli("export", "--to", "released-experts", "--out", "again")
+    (file,) = Path("again").iterdir()
+    assert released.equal(torch.load(file, weights_only=True), [expert for content in held for expert in content])
+
+
 def test_parameters_are_in_the_order_of_our_networks(cli: Cli) -> None:
     torch.manual_seed(0)
     theirs, ours = released.ConvNet(), convnet.build(1, 10, 8, depth=2, width=8)

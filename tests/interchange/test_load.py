@@ -30,15 +30,9 @@ def test_an_exported_set_is_loaded(cli: Cli, form: str) -> None:
     assert list(again.variants) == (["synthetic", "ema"] if form == "safetensors" else ["synthetic"])
     assert (again.normaliser is None) == (form == "released")
     assert (again.protocol == own.protocol) == (form != "released")
-    with pytest.raises(attcli.UserError, match="leave lr out") if form == "safetensors" else _nothing():
-        assert attcli.load(Path("exported", form), lr=0.5).lr == 0.5
+    with pytest.raises(attcli.UserError, match=r"leave (lr|--lr \(in Python lr\)) out"):
+        attcli.load(Path("exported", form), lr=0.5)
     assert isinstance(again.train("mlp"), torch.nn.Module)
-
-
-def _nothing() -> object:
-    from contextlib import nullcontext
-
-    return nullcontext()
 
 
 def test_a_released_set_needs_its_learning_rate(cli: Cli) -> None:
@@ -54,6 +48,10 @@ def test_a_released_set_needs_its_learning_rate(cli: Cli) -> None:
     assert sum(p.numel() for p in loaded.build("convnet").parameters()) == 320_010
     with pytest.raises(attcli.UserError, match="normaliser is missing"):
         loaded.score("convnet", (images, loaded.labels))
+    torch.save(0.5, path.with_name("lr_best.pt"))
+    with pytest.raises(attcli.UserError, match=r"comes with the learning rate 0\.5; leave --lr \(in Python lr\) out"):
+        attcli.load(path, lr=0.02)
+    assert attcli.load(path).lr == 0.5
 
 
 def test_what_is_no_set_is_told(cli: Cli) -> None:

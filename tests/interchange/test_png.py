@@ -85,6 +85,27 @@ def test_pictures_of_others_are_a_set_for_the_dataset_that_is_said(cli: Cli) -> 
     assert report["scores"]["convnet"]["synthetic"]["n"] == 2
 
 
+def test_soft_labels_are_put_in_the_order_of_their_classes(cli: Cli) -> None:
+    Path("mine").mkdir()
+    names = [f"logit_{k}" for k in range(10)]
+    lines = [f"file_name,label,{','.join(names)}"]
+    for number in range(20):
+        Image.fromarray(np.full((8, 8), number, np.uint8)).save(f"mine/{number}.png")
+        logits = [str(float(k == number % 10) + number / 100) for k in range(10)]
+        lines.append(f"{number}.png,{number % 10},{','.join(logits)}")
+    Path("mine/metadata.csv").write_text("\n".join(lines), encoding="utf-8-sig")  # as spreadsheets save it
+    cli.small("import", "mine", "--lr", "0.05")
+    kept = synthetic.read(RESULT)
+    assert kept.labels.argmax(dim=1).tolist() == [row // 2 for row in range(20)]
+    assert kept.normaliser is not None
+    values = kept.normaliser.inverse(kept.variants["synthetic"])[:, 0, 0, 0]
+    assert (values * 255).round().int().tolist() == [number for k in range(10) for number in (k, k + 10)]
+    lines[1] = lines[1].replace("0.png,0", "0.png,1")
+    Path("mine/metadata.csv").write_text("\n".join(lines))
+    said = refused(cli, "import", "mine", "--lr", "0.05", "--artifacts", "other", small=True)
+    assert "has 1 images of class 0 and 3 of class 1; make them as many" in said
+
+
 def test_damaged_and_hostile_folders_give_one_line(cli: Cli) -> None:
     cli.small("distill")
     cli("export", "--to", "png", "--out", "whole")

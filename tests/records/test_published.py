@@ -44,4 +44,6 @@ def test_parameterised_sets_are_compared_with_such_sets_too() -> None:
     assert [value.method for value in beside("att", "multiformation", "float32", "cifar100", 1)] == ["att"]
     codes = beside("att", "multiformation", "codes", "cifar10", 1)
     assert [(value.method, value.accuracy) for value in codes] == [("att", 48.3), ("idc", 50.0), ("ptq-dc", 68.9)]
+    for method in ("idc", "idc+uint8"):
+        assert [value.method for value in beside(method, "multiformation", "float32", "cifar10", 10)] == ["idc"]
     assert [value.method for value in beside("mine", "pixels", "float32", "cifar10", 1)] == []

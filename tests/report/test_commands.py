@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from attcli.records import changes
 from attcli.records.results import Results
 from attcli.records.scores import read as read_scores
 from attcli.report import gather, origins
 from attcli.settings import Resolved, resolve
-from attcli.settings.layers import assignment
+from attcli.settings.layers import assignment, names
 from attcli.stages import identity
 from attcli.store import artefact, synthetic
 from tests.conftest import Cli
@@ -82,6 +83,22 @@ def test_commands_for_images_of_ones_own_say_where_they_are(scored: Path) -> Non
     digits = origins.commands(results, {}, [], [])[0]
     assert origins.commands(own, {}, [], [])[0] == digits.replace("digits", "folder") + " --data-dir FOLDER"
     assert "--data-dir" not in digits
+
+
+def test_commands_for_what_comes_from_a_file_name_it(scored: Path) -> None:
+    header = artefact.header(scored / "artifacts" / "synthetic.h5", synthetic.KIND, synthetic.MAKER)
+    results = Results(scored / "artifacts", [], header, {})
+    differing = {"distill.start_from": "5f" * 32, "buffer.difficulty": "sha256:" + "5f" * 32}
+    words = shlex.split(origins.commands(results, differing, [], [])[0])
+    assert words[-4:] == ["--set", "buffer.difficulty=FILE", "--from", "FILE"]
+    imported = {**header.about, "imported": {"file": "images_best.pt", "sha256": "5f" * 32}, "method": "imported"}
+    own = replace(results, header=replace(header, about=imported))
+    assert origins.commands(own, {"buffer.lr": 3}, [], [])[0] == "attcli import FILE --dataset digits --ipc 1"
+
+
+def test_settings_that_files_keep_under_other_names_are_told_by_their_own() -> None:
+    assert changes.OTHER_NAMES["distill.difficulty"] == "buffer.difficulty"
+    assert set(changes.OTHER_NAMES.values()) <= set(names())
 
 
 def test_a_set_that_was_scored_alone_is_scored_alone_again(scored: Path) -> None:

@@ -184,7 +184,23 @@ def test_data_come_back_and_hostile_ones_are_refused(tmp_path: Path, facts: Fact
     content = json.loads((tmp_path / "report.json").read_text())
     bad = json.loads(json.dumps(content))
     bad["pictures"]["variants"]["ema"][0][0] = '"><script>'
-    for changed in (bad, {**content, "more": 1}, {**content, "form": 2}, [], {**content, "about": None}):
+    empty = json.loads(json.dumps(content))
+    empty["history"]["loss"]["mean"].append(1.0)
+    unlike = [
+        {**content, "about": {**content["about"], "date": "2026-19-39"}},
+        {**content, "scores": {"convnet": {"last": {}}}},
+        {**content, "pictures": {**content["pictures"], "variants": {"synthetic": []}}},
+        {**content, "history": {**content["history"], "first": []}},
+    ]
+    for changed in (
+        empty,
+        *unlike,
+        bad,
+        {**content, "more": 1},
+        {**content, "form": 2},
+        [],
+        {**content, "about": None},
+    ):
         (tmp_path / "report.json").write_text(json.dumps(changed))
         with pytest.raises(files.UserError, match="holds no data of a report") as refused:
             files.read(tmp_path / "report.json")

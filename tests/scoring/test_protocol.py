@@ -1,6 +1,8 @@
 """The evaluation protocol, exact and as released."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from attcli.scoring.protocol import (
     schedule,
     train,
 )
+from attcli.stages.of_a_set import own_protocol
 from attcli.trainers.training import AdamW, mixed
 
 ARCHITECTURE = Architecture("mlp", 1, 2, 4, {})
@@ -116,6 +119,20 @@ def test_a_protocol_of_the_literature_takes_only_what_is_asked_for() -> None:
     by_adam = protocol_of("adam", of_a_set, {})
     assert by_adam == replace(NAMED["adam"], epochs=300, batch=10, augment="none")
     assert (by_adam.optimiser, by_adam.weight_decay, by_adam.rate) == ("adamw", 0, None)
+
+
+def test_the_numbers_of_another_optimiser_are_not_taken() -> None:
+    numbers = {"epochs": 300, "momentum": 0.9, "weight_decay": 5e-4}
+
+    def of(own: dict[str, Any], **asked: Any) -> Protocol:
+        return own_protocol(cast(Any, SimpleNamespace(about={"protocol": own})), **asked)
+
+    assert of(numbers, protocol="adam") == replace(NAMED["adam"], epochs=300)
+    assert of(numbers, protocol="adam", weight_decay=1e-3).weight_decay == 1e-3
+    by_adam = {"protocol": "adam", "momentum": 0.0, "weight_decay": 0.1}
+    assert of(by_adam).weight_decay == 0.1
+    assert of(by_adam, protocol="exact") == Protocol()
+    assert of({**numbers, "momentum": 0.5}, protocol="released").momentum == 0.5
 
 
 def test_what_most_protocols_do_without_is_not_stated() -> None:

@@ -186,6 +186,29 @@ def test_a_class_that_cannot_be_read_at_all(of_folder: MakeRun, tmp_path: Path) 
         pipeline.prepare(of_folder(prepare__allow_unreadable=True))
 
 
+def uneven(make_run: MakeRun, root: Path, small: int, large: int, **changes: object) -> Run:
+    """A run on two classes of so many training images, with four test images each."""
+    for name, count in (("cat", small), ("dog", large)):
+        classes(root / "train", (name,), count)
+    classes(root / "test", ("cat", "dog"), 4)
+    wanted: dict[str, object] = {"prepare__dataset": "folder", "prepare__validation": 0, "runtime__data_dir": root}
+    return make_run(**wanted | changes)
+
+
+def test_a_limit_leaves_the_images_of_smaller_classes(make_run: MakeRun, tmp_path: Path) -> None:
+    run = uneven(make_run, tmp_path / "photos", 4, 30, prepare__limit_per_class=20, buffer__batch=24)
+    pipeline.prepare(run)
+    assert np.bincount(dataset.read(run.dataset).labels["train"]).tolist() == [4, 20]
+    with pytest.raises(UserError, match=r"buffer\.batch 25 is more than the 24 training images"):
+        uneven(make_run, tmp_path / "photos", 4, 30, prepare__limit_per_class=20, buffer__batch=25)
+
+
+def test_validation_that_empties_a_class_is_told(make_run: MakeRun, tmp_path: Path) -> None:
+    changes = {"prepare__validation": 28, "distill__init": "noise", "buffer__batch": 2}
+    with pytest.raises(UserError, match=r"prepare\.validation 28 leaves class cat no training image; lower it"):
+        pipeline.prepare(uneven(make_run, tmp_path / "photos", 1, 30, **changes))
+
+
 def test_changed_files_are_another_dataset(of_folder: MakeRun, tmp_path: Path) -> None:
     run = of_folder()
     pipeline.prepare(run)

@@ -69,6 +69,11 @@ def test_what_is_named_is_deleted_and_nothing_else(cli: Cli) -> None:
     assert "nothing was deleted; --yes" in cli("work", "--prune", "--stage", "distill", code=2)
     assert "--prune deletes what you name" in cli("work", "--prune", code=2)
     assert "no kept work has a fingerprint that begins with xyz" in cli("work", "xyz", "--prune", code=2)
+    assert "an empty fingerprint would name all kept work" in cli("work", "", "--prune", "--yes", code=2)
+    assert "--yes goes with --prune" in cli("work", both[0]["fingerprint"], "--yes", code=2)
+    assert "--json goes with the list alone" in cli("work", "--unused", "--prune", "--json", code=2)
+    (first,) = json.loads(cli("work", both[0]["fingerprint"][:6], "--json"))
+    assert first["folder"] == both[0]["folder"]
     cli("work", both[0]["fingerprint"][:6], "--prune", "--yes")
     assert [entry["folder"] for entry in json.loads(cli("work", "--stage", "distill", "--json"))] == [both[1]["folder"]]
     assert Path("artifacts/synthetic.h5").exists()

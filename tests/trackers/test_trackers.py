@@ -96,6 +96,7 @@ def test_a_tracker_that_fails_stops_nothing_and_is_told_once(make_run: MakeRun, 
     assert len(failed) == 2  # of buffer and of distill
     assert all("the run goes on without it" in line for line in failed)
     assert when != "start" or "(no server at all)" in failed[0]
+    assert kept.ended == (0 if when == "start" else 2)  # else the next stage of this process might not start another
 
 
 def test_nothing_is_sent_unless_it_is_asked_for(make_run: MakeRun, kept: Kept) -> None:

@@ -13,15 +13,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from loguru import logger
+
 from attcli.data import imagefiles
 from attcli.data.contents import keep
 from attcli.data.listing import Content
 from attcli.data.sources import DatasetInfo, Request, Source
-from attcli.errors import UserError, one_line, optional
+from attcli.errors import MissingError, UserError, brief, one_line, optional
 
 INFO = (DatasetInfo("hf", "a dataset of the Hugging Face Hub", 0, 3, 0, 0, 0, 0),)
 
 TEST_SPLITS = ("test", "validation", "val", "valid")
+
+LONGEST = 190
+"""Characters of a name; a prepared dataset's file takes 200, `hf:` among them."""
 
 LOOKED_AT = 100
 """So many training images say what size the images have, and whether they are in colour."""
@@ -43,15 +48,20 @@ class Loaded(NamedTuple):
 
 @cache
 def _loaded(name: str) -> Loaded:
-    """The dataset `hf:name`. UserError where it can't be had, or is none of images with classes."""
+    """The dataset `hf:name`. MissingError where it can't be had, UserError where it is none of images with classes."""
     if not name:
         raise UserError("hf names no dataset; write --dataset hf:owner/name")
-    datasets = optional("datasets", "hf", "datasets called hf:NAME")
+    if len(name) > LONGEST:
+        raise UserError(f"hf:{brief(name)} is longer than {LONGEST} characters; give the folder a shorter path")
+    try:
+        datasets = optional("datasets", "hf", "datasets called hf:NAME")
+    except UserError as error:
+        raise MissingError(str(error)) from None
     try:
         splits = datasets.load_dataset(name)
     except Exception as error:  # the package raises errors of many others
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(
+        raise MissingError(
             f"hf:{name} cannot be loaded ({reason}); check its name, or load it once where the Hub can be reached"
         ) from None
     if "train" not in splits:
@@ -64,10 +74,20 @@ def _loaded(name: str) -> Loaded:
             f"hf:{name} has no column of {'images' if image is None else 'classes'} (its columns are "
             f"{', '.join(features)}); choose another dataset"
         )
-    test = next((split for split in TEST_SPLITS if split in splits), None)
+    test = _test_split(name, splits, label)
     encoded = {key: split.cast_column(image, datasets.Image(decode=False)) for key, split in splits.items()}
     classes = [one_line(name) for name in features[label].names]
     return Loaded(encoded["train"], encoded[test] if test else None, image, label, classes)
+
+
+def _test_split(name: str, splits: Any, label: str) -> str | None:
+    """The split to test on: the first one whose images all have a class, as those of some test splits have none."""
+    for split in TEST_SPLITS:
+        if split in splits:
+            if label in splits[split].features and min(_labels(splits[split], label), default=-1) >= 0:
+                return split
+            logger.warning("the split {} of hf:{} has images without a class; it is not read", split, name)
+    return None
 
 
 def _of(request: Request) -> Loaded:
@@ -75,8 +95,8 @@ def _of(request: Request) -> Loaded:
 
 
 def _labels(split: Any, label: str) -> list[int]:
-    labels: list[int] = list(split.select_columns(label)[:][label])
-    return labels
+    """The class of each image of a split; -1 for one that has none."""
+    return [-1 if number is None else number for number in split.select_columns(label)[:][label]]
 
 
 def _file(split: Any, image: str, index: int) -> str | bytes:
