@@ -1,8 +1,9 @@
 """Differentiable siamese augmentation (DSA, ICML 2021), its random draws apart from their application.
 
-A batch undergoes one operation of the strategy, each of its images with parameters of its own. The draws are plain
-uniform numbers, so all draws of an outer iteration are one small tensor; applying them is a fixed, differentiable
-function of the images. Zero fills whatever an operation uncovers.
+A batch undergoes one operation of the strategy, each of its images with parameters of its own. A strategy may have
+several parts, of which each applies one of its operations to the batch, in their order (IDC, ICML 2022). The draws are
+plain uniform numbers, so all draws of an outer iteration are one small tensor; applying them is a fixed,
+differentiable function of the images. Zero fills whatever an operation uncovers.
 """
 
 import math
@@ -26,23 +27,35 @@ ROTATE = 15.0
 
 
 class Draw(NamedTuple):
-    """One batch's draw: the operation's name (empty for none) and uniform numbers (B, UNIFORMS) in [0, 1)."""
+    """One batch's draw: its operation and uniform numbers (B, UNIFORMS) in [0, 1).
+
+    Several operations are joined by `+`, and have UNIFORMS numbers each; the name is empty for none.
+    """
 
     operation: str
     uniform: Tensor
 
 
-def operations(strategy: str) -> tuple[str, ...]:
-    """The operations that a strategy such as `color_crop` names; none for `none`. ValueError for an unknown one."""
-    names = () if strategy == "none" else tuple(strategy.split("_"))
-    if unknown := [name for name in names if name not in OPERATIONS]:
+def parts(strategy: str) -> tuple[tuple[str, ...], ...]:
+    """The operations of each part of a strategy: `color_crop` has one part, `color+crop_scale` two, `none` none.
+
+    ValueError for an unknown operation.
+    """
+    found = () if strategy == "none" else tuple(tuple(part.split("_")) for part in strategy.split("+"))
+    if unknown := [name for names in found for name in names if name not in OPERATIONS]:
         raise ValueError(f"unknown augmentation {unknown[0]!r}; choose from {', '.join(OPERATIONS)}, or none")
-    return names
+    return found
+
+
+def without(strategy: str, operation: str) -> str:
+    """The strategy without an operation."""
+    left = (tuple(name for name in names if name != operation) for names in parts(strategy))
+    return "+".join("_".join(names) for names in left if names) or "none"
 
 
 @dataclass(frozen=True)
 class Draws:
-    """The draws of N batches: each one's operation, and all their uniform numbers in one tensor (N, B, UNIFORMS)."""
+    """The draws of N batches: each one's operation, and all their uniform numbers in one tensor, as `Draw` has them."""
 
     operations: tuple[str, ...]
     uniform: Tensor
@@ -58,19 +71,26 @@ class Draws:
 
 def draw(strategy: str, n_steps: int, batch: int, generator: torch.Generator) -> Draws:
     """The draws of `n_steps` batches, on the generator's device."""
-    names = operations(strategy)
-    if not names:
+    of_parts = parts(strategy)
+    if not of_parts:
         return Draws(("",) * n_steps, torch.empty((n_steps, 0, UNIFORMS)))
-    picks = torch.randint(len(names), (n_steps,), generator=generator).tolist()
-    uniform = torch.rand((n_steps, batch, UNIFORMS), generator=generator)
-    return Draws(tuple(names[pick] for pick in picks), uniform)
+    picks = [torch.randint(len(names), (n_steps,), generator=generator).tolist() for names in of_parts]
+    uniform = torch.rand((n_steps, batch, UNIFORMS * len(of_parts)), generator=generator)
+    chosen = (
+        "+".join(names[pick] for names, pick in zip(of_parts, of_step, strict=True))
+        for of_step in zip(*picks, strict=True)
+    )
+    return Draws(tuple(chosen), uniform)
 
 
 def apply(drawn: Draw, images: Tensor) -> Tensor:
     """The augmented images (B, C, H, W), differentiable in the images."""
     if not drawn.operation:
         return images
-    return OPERATIONS[drawn.operation](images, drawn.uniform.to(images))
+    names, uniform = drawn.operation.split("+"), drawn.uniform.to(images)
+    for name, numbers in zip(names, uniform.split(UNIFORMS, dim=1), strict=True):
+        images = OPERATIONS[name](images, numbers)
+    return images
 
 
 def _per_image(values: Tensor) -> Tensor:

@@ -95,5 +95,23 @@ def test_no_augmentation_is_the_identity() -> None:
 
 
 def test_unknown_operation() -> None:
-    with pytest.raises(ValueError, match="unknown augmentation 'blur'"):
-        augment.operations("color_blur")
+    for strategy in ("color_blur", "color+blur"):
+        with pytest.raises(ValueError, match="unknown augmentation 'blur'"):
+            augment.parts(strategy)
+
+
+def test_parts_follow_each_other_with_numbers_of_their_own() -> None:
+    drawn = augment.draw("flip+color+crop_scale", 60, 6, stream(1, "a"))
+    assert {one.operation for one in drawn} == {"flip+color+crop", "flip+color+scale"}
+    for one in list(drawn)[:5]:
+        expected = X
+        for i, name in enumerate(one.operation.split("+")):
+            expected = augment.apply(Draw(name, one.uniform[:, 3 * i : 3 * i + 3]), expected)
+        assert torch.equal(augment.apply(one, X), expected)
+    assert drawn.uniform.shape == (60, 6, 9)
+
+
+def test_an_operation_is_left_out() -> None:
+    assert augment.without("color_flip", "flip") == "color"
+    assert augment.without("flip+color+crop_flip", "flip") == "color+crop"
+    assert augment.without("flip", "flip") == augment.without("none", "flip") == "none"

@@ -83,7 +83,7 @@ def plan(
     if mirrors == "none":
         return Plan(indices, weights, augment.draw(strategy, n_steps, batch, generator))
     indices, weights, mirrored = mirror.mirrors(indices, weights, mirrors, generator)
-    drawn = augment.draw(mirror.without_flip(strategy), n_steps, indices.shape[1], generator)
+    drawn = augment.draw(augment.without(strategy, "flip"), n_steps, indices.shape[1], generator)
     return Plan(indices, weights, drawn, mirrored)
 
 

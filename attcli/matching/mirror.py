@@ -19,11 +19,6 @@ def distinct(batch: int, rule: str) -> int:
     return max(1, batch // 2) if rule in ("pairs", "both") else batch
 
 
-def without_flip(strategy: str) -> str:
-    """The strategy of augmentation without its flip."""
-    return "_".join(name for name in strategy.split("_") if name != "flip") or "none"
-
-
 def mirrors(
     indices: Tensor, weights: Tensor, rule: str, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -23,7 +23,7 @@ METHOD = replace(
         "distill.network_weight_decay": 5e-4,
         "distill.network_batch": 64,
         "distill.network_cutmix": 0.5,
-        "distill.augment": "color_crop_cutout",
+        "distill.augment": "color+crop+cutout",
         "distill.lr_img": 0.01,
         "distill.momentum_img": 0.0,
         "distill.lr_init": 0.01,

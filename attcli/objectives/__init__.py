@@ -8,6 +8,8 @@ Beside `make(inputs)` a module may have:
 
 - `LOSS`: what it minimises, in words ("loss", where it does not say);
 - `reads_experts(distill)`: whether it reads experts (it does, where it does not say);
+- `version(distill)`: a number that changes whenever the same settings come to compute something else (0, where it does
+  not say);
 - `remembers(distill)`: whether it has a memory (it has none);
 - `has_rates(distill)`: whether each of the student's steps has a learning rate of its own (they share one);
 - `check(distill)`, which raises a UserError for settings that do not go together, and `check_counts(distill, classes,

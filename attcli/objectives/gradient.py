@@ -156,6 +156,11 @@ def remembers(distill: Distill) -> bool:
     return bool(distill.outer_steps > 1)
 
 
+def version(distill: Distill) -> int:
+    """Since 1, networks that are trained with CutMix do without the cutout."""
+    return int(distill.network_cutmix > 0)
+
+
 def reads_experts(distill: Distill) -> bool:
     """Never."""
     return False

@@ -60,8 +60,13 @@ class InnerNetwork:
     """The network, trained by SGD for `inner_epochs` passes: on the set, or on `real` images, `count` in each pass."""
 
     def __init__(self, inputs: Inputs, real: Images | None = None, count: int = 0, cutmix: float = 0.0) -> None:
+        from attcli import augment
+
         self._inputs, self._settings, self._cutmix = inputs, inputs.settings, cutmix
         self._classes, self._real = inputs.architecture.classes, real
+        self._strategy = inputs.settings.augment
+        if cutmix:  # which hides parts of images itself
+            self._strategy = augment.without(self._strategy, "cutout")
         self._count = len(inputs.images) if real is None else min(count, len(real))
         self._batch = min(self._settings.network_batch, self._count)
 
@@ -138,7 +143,7 @@ class InnerNetwork:
                 y,
                 classes=self._classes,
                 batch=self._batch,
-                strategy=settings.augment,
+                strategy=self._strategy,
                 generator=generator,
                 cutmix=self._cutmix,
             )

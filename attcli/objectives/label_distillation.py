@@ -126,8 +126,10 @@ class LabelDistillation:
 
         patience = self._settings.along_patience
         errors = torch.cat([kept["errors"], error.view(1).to(kept["errors"])])[-patience:]
-        lower = bool(errors.mean() < kept["smallest"])
-        smallest, age = (errors.mean(), torch.zeros_like(error)) if lower else (kept["smallest"], kept["age"] + 1)
+        smallest, age = kept["smallest"], kept["age"]
+        if len(errors) == patience:  # before, the mean of a few errors might be low by chance
+            lower = bool(errors.mean() < smallest)
+            smallest, age = (errors.mean(), torch.zeros_like(error)) if lower else (smallest, age + 1)
         if float(age) > patience:
             return self._begin(int(kept["number"]) + 1, network.theta)
         gradient = self.step_functions.gradient(network.theta, *window[0])
@@ -151,6 +153,11 @@ def _student(kept: Memory) -> Student:
     from attcli.matching.adam_adjoint import Student
 
     return Student(kept["theta"], kept["first"], kept["second"], int(kept["steps"]))
+
+
+def version(distill: Distill) -> int:
+    """Since 1, the first minimum is that of the first `along_patience` iterations of a network."""
+    return 1
 
 
 def reads_experts(distill: Distill) -> bool:

@@ -167,15 +167,24 @@ class RealLoss:
         return Slope(loss, by_images, by_logits, by_lr, labels, facts, remembered)
 
     def _clipped(self, gradient: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """The images' gradient, no longer than so many times the moving average of its length, and this average."""
+        """The images' gradient, no longer than so many times the moving average of its length, and this average.
+
+        As in the released code of RaT-BPTT (ICLR 2024), the gradient's own length is part of the average.
+        """
         if self._settings.clip is None:
             return gradient, NOTHING
         length = gradient.norm()
-        average = memory.get("length", length)
-        average = length if float(average) == 0 else average
+        before = memory.get("length", length)
+        before = length if float(before) == 0 else before
+        average = DECAY * before + (1 - DECAY) * length
         longest = length.minimum(self._settings.clip * average)
         scale = longest / length if float(length) else length
-        return gradient * scale, {"length": DECAY * average + (1 - DECAY) * longest}
+        return gradient * scale, {"length": average}
+
+
+def version(distill: Distill) -> int:
+    """Since 1, the average length is that of gradients as they were, the newest among them."""
+    return int(distill.clip is not None)
 
 
 def reads_experts(distill: Distill) -> bool:

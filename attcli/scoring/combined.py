@@ -43,13 +43,15 @@ class Combined:
     def __getitem__(self, index: Tensor) -> Tensor:
         """The images with these indices (B,), augmented by new draws."""
         x, real = self.images[index], self.real[index]
-        names = augment.operations(self.strategy)
         uniform = torch.rand((len(index), augment.UNIFORMS), generator=self.generator).to(x)
-        picked = torch.randint(max(1, len(names)), (len(index),), generator=self.generator).to(index)
         seen = torch.where(real.view(-1, 1, 1, 1), _as_real(x, uniform), x)
-        for number, name in enumerate(names):
-            (rows,) = torch.nonzero((picked == number) & ~real, as_tuple=True)
-            seen[rows] = augment.apply(augment.Draw(name, uniform[rows]), x[rows])
+        for part, names in enumerate(augment.parts(self.strategy)):
+            if part:
+                uniform = torch.rand((len(index), augment.UNIFORMS), generator=self.generator).to(x)
+            picked = torch.randint(len(names), (len(index),), generator=self.generator).to(index)
+            for number, name in enumerate(names):
+                (rows,) = torch.nonzero((picked == number) & ~real, as_tuple=True)
+                seen[rows] = augment.apply(augment.Draw(name, uniform[rows]), seen[rows])
         return seen
 
 

@@ -66,8 +66,8 @@ NUMBERS = ("name", "epochs", "batch", "momentum", "weight_decay", "augment")
 """What every protocol states."""
 
 EXACT = Protocol()
-UNCUT = "color_crop_flip_scale_rotate"
-"""DSA without its cutout, in whose place CutMix is."""
+UNCUT = "flip+color+crop_scale_rotate"
+"""What IDC and NCFM augment with beside CutMix, which takes the place of the cutout."""
 
 NAMED: Mapping[str, Protocol] = {
     "exact": EXACT,

@@ -1,5 +1,7 @@
 """What no single setting can be wrong about: checks across settings, before any work starts."""
 
+import re
+
 from attcli import coding, registry, trackers
 from attcli.data import sources
 from attcli.errors import MissingError, UserError
@@ -34,7 +36,7 @@ def check(settings: Settings) -> None:
         ("distill.real_augment", settings.distill.real_augment),
     ):
         if strategy is not None and strategy != "none":
-            for operation in strategy.split("_"):
+            for operation in re.split("[_+]", strategy):
                 registry.known(f"augmentation in {name}:", operation, OPERATIONS, f"{listing}, or none")
     _spans(settings)
 

@@ -77,7 +77,9 @@ class Buffer(with_options("trainer")):  # type: ignore[misc]
     weight_decay: NonNegativeFloat = Field(0.0, description="SGD weight decay")
     batch: PositiveInt = Field(512, description="images per batch")
     augment: str = Field(
-        DSA, description="augmentation (DSA): color, crop, cutout, flip, scale, rotate, joined by _; or none"
+        DSA,
+        description="augmentation (DSA): color, crop, cutout, flip, scale, rotate, joined by _ where one of them is "
+        "drawn for each batch, by + where one follows the other; or none",
     )
     curriculum: Literal["none", "easy-first"] = Field(
         "none",

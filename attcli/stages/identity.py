@@ -196,5 +196,7 @@ def start(settings: Settings) -> dict[str, str]:
 def distill(settings: Settings, dataset_sha256: str, experts_digest: str) -> Identity:
     """The identity of a distillation."""
     inputs = {"dataset": dataset_sha256, "experts": experts_digest}
+    if version := registry.answer("objective", settings.distill.objective, "version", 0, settings.distill):
+        inputs["objective"] = f"version {version}"
     decisive = distillation(settings)
     return artefact.fingerprint("distill", ALGORITHM["distill"], decisive, inputs), decisive

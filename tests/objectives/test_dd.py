@@ -198,7 +198,7 @@ def test_gradients_are_no_longer_than_their_average_allows(make_run: Callable[..
     pipeline.prepare(run)
     loop, _ = distill.begin(run, inputs.read_dataset(run), experts.Experts([]))
     memory, lengths = {}, []
-    for length in (0.0, 1.0, 1.5, 9.0, 3.0):  # the averages before: none, none, 1, 1.05, 1.155
+    for length in (0.0, 1.0, 1.5, 9.0, 3.0):  # the averages: 0, 1, 1.05, 1.845 and 1.9605
         gradient, memory = loop.objective._clipped(torch.tensor([0.6, 0.8]) * length, memory)
         lengths.append(float(gradient.norm()))
-    assert lengths == pytest.approx([0, 1, 1.5, 2.1, 2.31])
+    assert lengths == pytest.approx([0, 1, 1.5, 3.69, 3])

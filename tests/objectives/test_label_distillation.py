@@ -82,16 +82,27 @@ def test_its_gradient_is_that_of_the_plain_graph(n_steps: int, make_run: Callabl
 
 
 @pytest.mark.cpu
-def test_a_new_network_begins_where_errors_no_longer_fall(make_run: Callable[..., Run]) -> None:
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        # whose means over two are 0.7, 0.6, 0.7, 0.7 and 0.65
+        ((0.9, 0.5, 0.7, 0.7, 0.7, 0.6), [(0, 0, 1), (0, 0, 2), (0, 0, 3), (0, 1, 4), (0, 2, 5), (1, 0, 0)]),
+        # a low error alone is no minimum: 0.5, 0.8, 0.8 and 0.9
+        ((0.1, 0.9, 0.7, 0.9, 0.9), [(0, 0, 1), (0, 0, 2), (0, 1, 3), (0, 2, 4), (1, 0, 0)]),
+    ],
+)
+def test_a_new_network_begins_where_errors_no_longer_fall(
+    errors: tuple[float, ...], expected: list[tuple[int, int, int]], make_run: Callable[..., Run]
+) -> None:
     loop, state = begun(make_run(**{**CHANGES, **PRECISE, "distill__along_patience": 2}))
     objective = loop.objective
     told = []
-    for error in (0.9, 0.5, 0.7, 0.7, 0.7, 0.6):  # whose means over two are 0.9, 0.7, 0.6, 0.7, 0.7 and 0.65
+    for error in errors:
         fake = torch.tensor(error)
         objective._real.loss = lambda theta, drawn, fake=fake: (theta.sum() * 0, torch.zeros_like(theta), fake)
         state, _ = loop.iterate(state, loop.spans.ahead(state.iteration))
         told.append((int(state.memory["number"]), int(state.memory["age"]), int(state.memory["steps"])))
-    assert told == [(0, 0, 1), (0, 0, 2), (0, 0, 3), (0, 1, 4), (0, 2, 5), (1, 0, 0)]
+    assert told == expected
     assert float(state.memory["smallest"]) == 2
 
 
