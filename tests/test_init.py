@@ -70,6 +70,19 @@ def test_files_in_any_encoding_and_with_any_line_ends_keep_what_they_hold(cli: C
     assert Path(".gitignore").read_bytes() == after
 
 
+def test_files_that_settings_name_are_dependencies(cli: Cli) -> None:
+    sets = ("distill.start_from=first.h5", "distill.init=ranked", "buffer.difficulty=scores.npy")
+    flags = [word for value in sets for word in ("--set", value)]
+    Path("first.h5").touch()
+    Path("scores.npy").touch()
+    cli("init", "--dataset", "digits", "--method", "real-loss", *flags)
+    stages = YAML(typ="safe").load(Path("dvc.yaml"))["stages"]
+    assert stages["distill"]["deps"][-2:] == ["scores.npy", "first.h5"]
+    assert "scores.npy" not in stages["buffer"]["deps"]
+    said = cli("init", "--dataset", "digits", "--force", "--set", "runtime.device=cpu", code=2)
+    assert "runtime.device is no part of a project, but of a machine; set ATTCLI_DEVICE there" in said
+
+
 def test_what_is_left_to_do_is_said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attcli.cli.init.which", lambda name: None)
     assert "next: `pip install 'attcli[dvc]'`, then `git init" in cli("init", "--dataset", "digits", "--force")

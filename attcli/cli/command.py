@@ -126,6 +126,7 @@ def run_stage(
     progress.configure(settings.runtime.verbosity)
     if not resolved.recipe_found and resolved.content_not_from_params():
         _tell_no_recipe(resolved)
+    _tell_unlike(resolved)
     scored = _target(target)
     if dry_run:
         run = Run(settings, origin=resolved.origin, params=resolved.params, **options)
@@ -141,6 +142,22 @@ def run_stage(
             _announce(run, name, scored, resolved)
             in_container.announce(run, name, scored, whole=recipe is not None)
         return _staged(run, name, act)
+
+
+def _tell_unlike(resolved: "Resolved") -> None:
+    """Warn where a params file names a method, and has not its choices: as after an edit of the name alone."""
+    if not resolved.unlike:
+        return
+    from loguru import logger
+
+    settings = resolved.settings
+    method = settings.distill.method
+    told = ", ".join(f"{name} {ours} ({method} has {theirs})" for name, (ours, theirs) in resolved.unlike.items())
+    logger.warning(
+        "{} names the method {}, but has other choices than it: {}; the values of the file count. A file for the method "
+        "is written by `attcli init --dataset {} --method {} --ipc {} --force`",
+        *(resolved.params, method, told, settings.prepare.dataset, method, settings.distill.ipc),
+    )
 
 
 def _tell_no_recipe(resolved: "Resolved") -> None:

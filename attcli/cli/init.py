@@ -66,12 +66,18 @@ def init(
 
 
 def _refuse_other_folders(resolved: "Resolved") -> None:
-    """UserError for a setting of another folder of results, which dvc.yaml does not know."""
-    for name in ("runtime.artifacts", "runtime.work_dir"):
-        if resolved.origin[name] != "default":
+    """UserError for what the project's files would not hold: folders of results, and settings of the machine."""
+    from attcli.settings.layers import PREFIX
+
+    for name, origin in resolved.origin.items():
+        section, _, key = name.partition(".")
+        if origin == "default" or section != "runtime" or key == "data_dir":
+            continue
+        if key in ("artifacts", "work_dir"):
             raise UserError(
                 f"{name} cannot be set here, as dvc.yaml names the folders artifacts and .attcli; leave it out"
             )
+        raise UserError(f"{name} is no part of a project, but of a machine; set {PREFIX}{key.upper()} there")
 
 
 def _heading(resolved: "Resolved") -> str:

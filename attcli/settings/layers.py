@@ -4,12 +4,13 @@ Each value is that of the first layer that has one: flags, ATTCLI_* variables (r
 the recipe, the method's own choices, what the dataset's module declares, the defaults.
 """
 
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -37,6 +38,7 @@ class Resolved:
     recipe: the name of the recipe that the settings rest on, or the one that would be for them if there were any.
     recipe_found: whether there is a recipe for just this method, dataset and ipc; otherwise it may be the nearest one.
     params: the params file that was read; None where none was.
+    unlike: choices of the method that the params file has otherwise, by dotted name: its value, and the method's.
     """
 
     settings: Settings
@@ -44,6 +46,7 @@ class Resolved:
     recipe: str
     recipe_found: bool
     params: Path | None
+    unlike: dict[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def rests_on_recipe(self) -> bool:
@@ -114,7 +117,19 @@ def assignment(text: str) -> tuple[str, Any]:
     name = name.strip()
     if name not in names():
         raise messages.unknown_assignment(name, text, list(names()))
-    return name, parse_value(value)
+    return name, _parsed(name, value)
+
+
+def _parsed(name: str, text: str) -> Any:
+    """A value that is written for a setting; paths stay as they are written, also if they look like numbers."""
+    is_path = Path in (_annotation(name), *get_args(_annotation(name)))
+    return text if is_path and parse_value(text) is not None else parse_value(text)
+
+
+def _annotation(name: str) -> Any:
+    section, _, key = name.partition(".")
+    annotation = Settings.model_fields[section].annotation
+    return annotation.model_fields[key].annotation if key else annotation  # type: ignore[union-attr]
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,7 +151,7 @@ def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
             continue
         name = variable.removeprefix(PREFIX).lower()
         if name in Runtime.model_fields:
-            values[f"runtime.{name}"] = parse_value(value)
+            values[f"runtime.{name}"] = _parsed(f"runtime.{name}", value)
         elif name in {setting.rpartition(".")[2] for setting in names()}:
             settable = ", ".join(PREFIX + field.upper() for field in Runtime.model_fields)
             raise UserError(f"{variable} is no runtime setting; unset it and use --set ({settable})")
@@ -224,7 +239,23 @@ def resolve(
         raise messages.explain(error, origin, path) from None
     _refuse_truths(values, settings, origin, path)
     check(settings)
-    return Resolved(settings, origin, name, exact, path)
+    return Resolved(settings, origin, name, exact, path, _unlike(settings, origin, base, path))
+
+
+def _unlike(
+    settings: Settings, origin: Mapping[str, str], base: "Layers", path: Path | None
+) -> dict[str, tuple[Any, Any]]:
+    """The choices of the method that a params file has otherwise than the method, or its recipe, would have them."""
+    theirs: dict[str, Any] = {}
+    for _, layer in reversed(base):
+        theirs.update(layer)
+    ours = values_of(settings)
+    names_of_method = _choices(settings.distill.method)
+    return {
+        name: (ours[name], theirs[name])
+        for name in names_of_method
+        if isinstance(theirs[name], str) and origin[name] == str(path) and ours[name] != theirs[name]
+    }
 
 
 Layers = list[tuple[str, dict[str, Any]]]

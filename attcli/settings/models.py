@@ -235,7 +235,12 @@ class Settings(Section):
 
     @property
     def label_epoch(self) -> int | None:
-        """The epoch of the experts that judges and labels initial images; none where nothing asks for it."""
+        """The epoch of the experts that judges and labels initial images; none where nothing asks for it.
+
+        A set to start from has its images and labels already.
+        """
+        if self.distill.start_from is not None:
+            return None
         labelled = self.distill.labels == "teacher" or (
             self.distill.labels == "learned" and self.distill.label_init == "experts"
         )

@@ -8,8 +8,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from attcli.settings.choices import SCORES
 from attcli.settings.layers import Resolved
-from attcli.settings.models import Runtime
+from attcli.settings.models import Runtime, Settings
 
 PIPELINE: dict[str, dict[str, Any]] = {
     "prepare": {
@@ -20,7 +21,7 @@ PIPELINE: dict[str, dict[str, Any]] = {
         "params": [
             *("seed", "prepare", "network", "buffer", "distill.expert_epochs", "distill.max_start_epoch"),
             *("distill.start_epochs", "distill.objective", "distill.student_start", "distill.init", "distill.labels"),
-            "distill.label_init",
+            *("distill.label_init", "distill.start_from"),
         ],
         "deps": ["artifacts/dataset.h5"],
         "outs": ["artifacts/experts"],
@@ -79,7 +80,7 @@ def pipeline(resolved: Resolved) -> str:
     stages = {}
     for name, parts in PIPELINE.items():
         deps = [str(data_dir)] if name == "prepare" and resolved.settings.prepare.dataset == "folder" else []
-        deps += parts.get("deps", [])
+        deps += [*parts.get("deps", []), *_files(resolved.settings, name)]
         stages[name] = {"cmd": f"attcli {name} --no-auto{flag}", **parts, **({"deps": deps} if deps else {})}
     writer = YAML()
     writer.width = 2**30
@@ -87,6 +88,14 @@ def pipeline(resolved: Resolved) -> str:
     text = StringIO()
     writer.dump({"stages": stages, "plots": PLOTS}, text)
     return HEADING + text.getvalue()
+
+
+def _files(settings: Settings, stage: str) -> list[str]:
+    """The files that settings name and a stage reads: how hard images are, and the set that distilling begins from."""
+    buffer, distill = settings.buffer, settings.distill
+    judged = {"buffer": buffer.curriculum != "none", "distill": distill.init == "ranked"}.get(stage, False)
+    files = [buffer.difficulty] if judged and buffer.difficulty not in SCORES else []
+    return [*files, *([str(distill.start_from)] if stage == "distill" and distill.start_from else [])]
 
 
 def ignored(folder: Path, resolved: Resolved) -> dict[str, list[str]]:

@@ -67,6 +67,8 @@ def _compact(run: Run, data: dataset.Dataset, made_by: identity.Identity) -> boo
     if run.fresh != "buffer" and all(t.exists() and experts.epochs_of(t) == settings.epochs for t in targets):
         return True
     whole = identity.buffer(identity.whole_experts(settings), data.sha256)
+    for target in targets:
+        _refuse_shortening(run, target, run.work("buffer", whole[0]))
     with run.working_at(run.work("buffer", made_by[0]), "compact") as sources:
         if settings.buffer.imported:
             restoring.restore(run, whole[0], sources)
@@ -80,6 +82,21 @@ def _compact(run: Run, data: dataset.Dataset, made_by: identity.Identity) -> boo
                 compacting.compact(experts.path(sources, index), target, made_by, settings.epochs)
                 progress.advance(target.name)
     return True
+
+
+def _refuse_shortening(run: Run, target: Path, whole: Path) -> None:
+    """UserError where a compact expert of more epochs would go, and nothing kept could make it again.
+
+    It has not the networks of which a shorter one is made.
+    """
+    has = experts.epochs_of(target) if target.exists() else 0
+    if has <= run.settings.epochs or run.force or run.fresh == "buffer":
+        return
+    if experts.kept_epochs(whole / target.name) < has:
+        raise UserError(
+            f"{target} is a compact expert of {has} epochs, and {run.settings.epochs} are asked for, for which it "
+            f"would be trained anew; add --set buffer.epochs={has}, or --force"
+        )
 
 
 def _published(to: Path, folder: Path, index: int, epochs: int) -> bool:

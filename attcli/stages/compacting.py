@@ -40,6 +40,7 @@ def run(run: Run, source: Path, waypoints: int) -> str:
     if source.resolve() == run.experts.resolve():
         raise UserError(f"{source} is where the compact experts would go; name another folder for them: --to DIR")
     before = after = 0
+    epochs = {experts.epochs_of(file) for file in files}
     with run.publishing(), track("experts", len(files)) as progress:
         for file in files:
             target = run.experts / file.name
@@ -49,7 +50,8 @@ def run(run: Run, source: Path, waypoints: int) -> str:
             progress.advance(file.name)
     message = "{} holds {} compact experts: {} instead of {}, {:.1f} times smaller"
     logger.info(message, run.experts, len(files), decimal(after), decimal(before), before / after)
-    return f"distil from them with --experts {len(files)} --set buffer.waypoints={waypoints}"
+    flags = f"--experts {len(files)} --set buffer.waypoints={waypoints}"
+    return f"distil from them with {flags}" + (f" --set buffer.epochs={epochs.pop()}" if len(epochs) == 1 else "")
 
 
 def _identity(file: Path, waypoints: int) -> identity.Identity:

@@ -31,6 +31,8 @@ def begin(path: Path, settings: Settings, data: dataset.Dataset, decoder: Coding
 
     distilled = synthetic.of(path, kind, header, arrays, instead=instead)  # verifies all of it
     _check(path, distilled.about, settings, data)
+    if _is_from_elsewhere(distilled.about, data):
+        logger.warning("{} is from another machine; the normaliser fitted here differs from its own by rounding", path)
     asked, soft = settings.distill.labels, distilled.labels.is_floating_point()
     if soft != (asked == "learned"):
         has, needs = ("learned labels", "learned") if soft else ("class numbers as labels", "hard")
@@ -57,6 +59,12 @@ def begin(path: Path, settings: Settings, data: dataset.Dataset, decoder: Coding
     return update.first(settings.distill, everything, constants, learned, scales)
 
 
+def check(path: Path, settings: Settings, data: dataset.Dataset) -> None:
+    """UserError where a distillation with these settings could not start from the set in a file, as its header says."""
+    kind = states.KIND if artefact.kind_of(path) == states.KIND else synthetic.KIND
+    _check(path, artefact.header(path, kind, synthetic.MAKER).about, settings, data)
+
+
 def _check(path: Path, about: dict[str, Any], settings: Settings, data: dataset.Dataset) -> None:
     """UserError where a set is made of other images, or learned and kept otherwise, than the settings ask for."""
     distill = settings.distill
@@ -78,13 +86,16 @@ def _check(path: Path, about: dict[str, Any], settings: Settings, data: dataset.
             raise UserError(
                 f"{path} has {what} {own}, and {asked} is asked for; name another set as distill.start_from"
             )
-    if about["normaliser"]["sha256"] != data.about["normaliser"]["sha256"]:
-        if not _of_same_images(about, settings, data):
-            raise UserError(
-                f"{path} was distilled from images that are normalised otherwise than those of this run; use the same "
-                f"prepare settings, such as prepare.normalise"
-            )
-        logger.warning("{} is from another machine; the normaliser fitted here differs from its own by rounding", path)
+    if _is_from_elsewhere(about, data) and not _of_same_images(about, settings, data):
+        raise UserError(
+            f"{path} was distilled from images that are normalised otherwise than those of this run; use the same "
+            f"prepare settings, such as prepare.normalise"
+        )
+
+
+def _is_from_elsewhere(about: dict[str, Any], data: dataset.Dataset) -> bool:
+    """Whether a set has another normaliser than the images of this run."""
+    return bool(about["normaliser"]["sha256"] != data.about["normaliser"]["sha256"])
 
 
 def _of_same_images(about: dict[str, Any], settings: Settings, data: dataset.Dataset) -> bool:

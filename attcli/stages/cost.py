@@ -19,7 +19,7 @@ from attcli.errors import MissingError
 from attcli.execution import CACHED_IMAGES, Work
 from attcli.matching.microbatch import sliced
 from attcli.matching.parameters import Layout
-from attcli.matching.student import Student
+from attcli.matching.student import Student, has_batch_statistics
 from attcli.networks import Architecture
 from attcli.options import WHITENING
 from attcli.settings import Settings
@@ -92,8 +92,11 @@ def _held(settings: Settings) -> float:
     return float((_train(settings) + info.test) * info.values + matrices)
 
 
-def _slice(settings: Settings, batch: int) -> int:
-    """The images that a step on a batch takes at a time."""
+def _slice(settings: Settings, batch: int, architecture: Architecture) -> int:
+    """The images that a step on a batch takes at a time: all of them where the network normalises over them."""
+    with torch.device("meta"):
+        if has_batch_statistics(architecture.build()):
+            return batch
     asked = settings.runtime.micro_batch
     if asked is None:
         asked = CACHED_IMAGES if runtime.device(settings.runtime.device).type == "cpu" else batch
@@ -136,7 +139,7 @@ def buffer(settings: Settings, epochs: int) -> Cost:
     if settings.buffer.curriculum != "none":
         passes += judging(settings)
     work = Work(shape(network), network.classes, batch, train * passes)
-    size = _slice(settings, batch)
+    size = _slice(settings, batch, network)
     images = held_bytes((train, *shape(network)))
     return Cost(
         memory=_held(settings) + images + _step_memory(network, size, False),
@@ -160,29 +163,30 @@ def distill(settings: Settings, iterations: int) -> Cost:
     if distilling.init == "ranked":
         seen += judging(settings) * _train(settings) // 4  # a step of theirs takes g alone, a quarter of g and h
     work = Work(shape(network), network.classes, effort.batch, seen, derivatives=True)
-    size = _slice(settings, effort.batch)
+    size = _slice(settings, effort.batch, network)
+    graphs = distilling.syn_steps if distilling.engine == "unroll" else 1  # of so many steps at a time
     states = coding.FLOAT32_BYTES * effort.vectors * parameters(network)
     real = held_bytes((_train(settings), *shape(network))) if effort.real else 0
     return Cost(
-        memory=_held(settings) + real + states + _step_memory(network, size, True),
+        memory=_held(settings) + real + states + graphs * _step_memory(network, size, True),
         operations=execution.flops(network.build, work),
         slice=size,
     )
 
 
-def evaluate(
-    settings: Settings, trainings: Iterable[tuple[Architecture, int]], images: int, batch: int, epochs: int
-) -> Cost:
-    """What so many trainings of each network take, on as many images, for as many passes."""
-    size = _slice(settings, min(batch, images))
+Trainings = Iterable[tuple[Architecture, int]]
+"""Networks, and how often each is trained."""
+
+
+def evaluate(settings: Settings, trainings: Trainings, images: int, batch: int, epochs: int, tests: int = 1) -> Cost:
+    """What so many trainings of each network take, on as many images, for as many passes, with so many tests each."""
     on_cpu = runtime.device(settings.runtime.device).type == "cpu"
     asked = settings.runtime.threads
     cores = (asked if isinstance(asked, int) else runtime.cores()) if on_cpu else 1
-    operations, largest = 0.0, 0.0
-    tested = 0
+    operations, largest, tested, size = 0.0, 0.0, 0, 1
     for network, count in trainings:
-        work = Work(shape(network), network.classes, min(batch, images), images * epochs * count)
-        operations += execution.flops(network.build, work)
+        size = _slice(settings, min(batch, images), network)
+        operations += _of_trainings(settings, network, min(batch, images), images * epochs, tests, count)
         largest = max(largest, _step_memory(network, size, False))
         tested = held_bytes((facts.of(settings).test, *shape(network)))
     return Cost(
@@ -193,13 +197,20 @@ def evaluate(
     )
 
 
-def with_whole(settings: Settings, scores: Cost, trainings: int) -> Cost:
+def _of_trainings(settings: Settings, network: Architecture, batch: int, seen: int, tests: int, count: int) -> float:
+    """The operations of trainings that see so many images each; a test sweeps forward over the test images alone."""
+    tested = facts.of(settings).test * tests // execution.SWEEPS[False]
+    return execution.flops(network.build, Work(shape(network), network.classes, batch, (seen + tested) * count))
+
+
+def with_whole(settings: Settings, scores: Cost, trainings: Trainings) -> Cost:
     """The cost of scores, and of so many trainings on all training images beside them."""
-    network, train = inputs.architecture(settings.network, images_about(settings)), _train(settings)
-    work = Work(shape(network), network.classes, train, train * settings.evaluate.whole_epochs * trainings)
-    images = held_bytes((train, *shape(network)))
-    operations = scores.operations + execution.flops(network.build, work)
-    return replace(scores, operations=operations, memory=scores.memory + images)
+    train, operations, held = _train(settings), scores.operations, 0
+    for network, count in trainings:
+        seen = train * settings.evaluate.whole_epochs
+        operations += _of_trainings(settings, network, min(train, settings.evaluate.batch or train), seen, 1, count)
+        held = held_bytes((train, *shape(network)))
+    return replace(scores, operations=operations, memory=scores.memory + held)
 
 
 def _activations(architecture: Architecture) -> int:

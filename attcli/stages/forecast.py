@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
-from attcli import baselines, coding, registry
+from attcli import baselines, coding, execution, registry
 from attcli.errors import MissingError, UserError
 from attcli.networks import Architecture
 from attcli.options import WHITENING, DatasetInfo
@@ -137,7 +137,7 @@ def _prepare(run: Run) -> Plan:
     except MissingError as error:
         words = f"would make {run.dataset}, but its images are missing: {error}"
         return Plan(words, cost.prepare(run.settings), disk)
-    prepared = kept.prepared(run)
+    prepared = None if run.fresh == "prepare" else kept.prepared(run)
     if prepared and prepared[0] == run.dataset:
         return Plan(f"nothing to do: {run.dataset} is there")
     other = _overwriting(run, kept.header(run.dataset, dataset.KIND))
@@ -151,12 +151,13 @@ def _buffer(run: Run) -> Plan:
     settings = run.settings
     count, epochs = settings.buffer.experts, settings.epochs
     weights = cost.parameters(inputs.architecture(settings.network, cost.images_about(settings)))
-    disk = count * (epochs + 1) * weights * 4
+    each = execution.dtype(settings.buffer.precision).itemsize
+    disk = count * (epochs + 1) * weights * each
     what = f"{count} experts of {epochs} epochs"
     if settings.buffer.waypoints is not None:
-        disk += count * settings.buffer.waypoints * weights * 4
+        disk += count * settings.buffer.waypoints * weights * each
         what += f", and their compact form of {settings.buffer.waypoints} networks each"
-    missing = count * epochs - kept.expert_epochs(run)
+    missing = count * epochs - (0 if run.fresh == "buffer" else kept.expert_epochs(run))
     if not missing:
         return Plan(f"nothing to do: {what} ({size_in_words(disk)}) are there")
     if settings.buffer.imported:
@@ -176,7 +177,7 @@ def _distill(run: Run) -> Plan:
     network = inputs.architecture(settings.network, cost.images_about(settings))
     remembered = coding.FLOAT32_BYTES * cost.parameters(network) if settings.remembers else 0
     disk = -(-wanted // every) * (3 * set_size + remembered) + wanted * (8 * steps + 48) * 2
-    done = kept.iterations(run)
+    done = 0 if run.fresh == "distill" else kept.iterations(run)
     of_students = f", {steps} steps" if steps else ""
     what = f"{settings.distill.method}, ipc {settings.distill.ipc}{of_students}; {size}"
     if done == wanted:
@@ -224,29 +225,43 @@ def _evaluate(run: Run, target: Target) -> Plan:
     kinds = ", ".join(each) + (f" at {rates} learning rates" if coresets else "")
     repeats = f"{settings.repeats} repeat{'s' if settings.repeats > 1 else ''}"
     what = f"{', '.join(settings.archs)}; {repeats}; {kinds}; {_protocol(run, distilled).epochs} epochs"
-    whole = _trainings_on_all(run, asked)
+    whole = _trainings_on_all(run, distilled, asked)
     if not left and not whole:
         return Plan(f"nothing to do: {everything} networks ({what}) are trained and tested")
     number = f"{left} of {everything}" if left < everything else f"up to {everything}"
     words, price = f"would train {number} networks ({what})", _scoring_cost(run, distilled, counts)
     if whole:
-        words += f", and up to {whole} on all training images for {settings.whole_epochs} epochs"
+        number_of_whole = sum(count for _, count in whole)
+        words += f", and up to {number_of_whole} on all training images for {settings.whole_epochs} epochs"
         price = cost.with_whole(run.settings, price, whole)
     return Plan(words, price)
 
 
-def _trainings_on_all(run: Run, asked: Iterable[str]) -> int:
+def _trainings_on_all(
+    run: Run, distilled: synthetic.SyntheticSet | None, asked: Iterable[str]
+) -> list[tuple[Architecture, int]]:
     """The trainings on all training images that the baselines take; which of them are kept is not looked at."""
     settings, names = run.settings.evaluate, list(asked)
     reads = {what for name in names for what in baselines.load(name).reads}
     selecting = settings.forgetting_runs if "forgotten" in reads else int(bool(reads))
-    return selecting + len(settings.archs) * settings.repeats * any(map(is_entire, names))
+    own = settings.whole_arch or run.settings.network.arch
+    counts = dict.fromkeys(settings.archs, settings.repeats) if any(map(is_entire, names)) else {}
+    wanted = [*counts.items(), *([(own, selecting)] if selecting else [])]
+    networks = _networks(run, distilled, [arch for arch, _ in wanted])
+    return [(networks[arch], count) for arch, count in wanted]
+
+
+def _networks(run: Run, distilled: synthetic.SyntheticSet | None, archs: Iterable[str]) -> dict[str, Architecture]:
+    """Networks by name, for the images of a set, or of one that is still to be distilled."""
+    own = run.settings.network.model_dump()
+    about = distilled.about if distilled else {**cost.images_about(run.settings), "network": own}
+    return {arch: Architecture.of(spec_by_name(arch, about), about) for arch in archs}
 
 
 def _kept_cases(run: Run, distilled: synthetic.SyntheticSet | None, cases: list[Case]) -> set[Case]:
     """The cases whose results are kept, but for images that were selected by a training, which are not looked at."""
     header = kept.header(run.dataset, dataset.KIND)
-    if not distilled or not header:
+    if not distilled or not header or run.fresh == "evaluate":
         return set()
     results = evaluation.results_of(run, distilled, "test", header.sha256).kept()
     settings = run.settings.evaluate
@@ -270,14 +285,14 @@ def _scoring_cost(run: Run, distilled: synthetic.SyntheticSet | None, counts: di
     settings: Settings = run.settings
     protocol = _protocol(run, distilled)
     if distilled:
-        about, images = distilled.about, len(distilled.labels)
-        networks = {arch: Architecture.of(spec_by_name(arch, about), about) for arch in counts}
+        images = len(distilled.labels)
     else:
         info = facts.of(settings)
         images = info.classes * coding.images_per_class(settings.distill, info.channels, info.resolution)
-        networks = dict(zip(settings.evaluate.archs, networks_of(run, "evaluate"), strict=True))
+    networks = _networks(run, distilled, counts)
     trainings = [(networks[arch], count) for arch, count in counts.items()]
-    return cost.evaluate(settings, trainings, images, protocol.batch, protocol.epochs)
+    tests = -(-protocol.epochs // protocol.tests) if protocol.tests else 1
+    return cost.evaluate(settings, trainings, images, protocol.batch, protocol.epochs, tests)
 
 
 def _snapshots(run: Run, target: Target) -> Plan:

@@ -152,5 +152,5 @@ def _clear(run: Run, header: artefact.Header) -> None:
             file.with_suffix(".csv").unlink(missing_ok=True)
     run.grid.unlink(missing_ok=True)
     kept = artefact.header(run.synthetic, synthetic.KIND, MAKER) if run.synthetic.exists() else None
-    if kept is None or kept.sha256 != header.sha256:
+    if kept is not None and kept.sha256 != header.sha256:
         drop_scores(run)

@@ -44,7 +44,9 @@ def expert_epochs(run: Run) -> int:
         published = header(experts.path(run.experts, index), experts.KIND)
         longest = [experts.kept_epochs(experts.path(folder, index)) for folder in folders]
         if published and published.fingerprint == fingerprint:
-            longest.append(experts.epochs_of(experts.path(run.experts, index)))
+            has = experts.epochs_of(experts.path(run.experts, index))
+            if run.settings.buffer.waypoints is None or has == run.settings.epochs:  # compact ones are not shortened
+                longest.append(has)
         kept += min(run.settings.epochs, max(longest))
     return kept
 

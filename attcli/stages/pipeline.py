@@ -5,11 +5,11 @@ from typing import Any
 
 from loguru import logger
 
-from attcli.errors import OutOfTimeError
+from attcli.errors import OutOfTimeError, UserError
 from attcli.stages import buffer as experts_stage
+from attcli.stages import continued, identity, inputs
 from attcli.stages import distill as distill_stage
 from attcli.stages import evaluate as evaluate_stage
-from attcli.stages import identity
 from attcli.stages import prepare as prepare_stage
 from attcli.stages.of_a_set import as_distilled
 from attcli.stages.run import OTHERWISE, Run, differences, refuse
@@ -38,18 +38,34 @@ def distill(run: Run) -> None:
 
 
 def _distill(run: Run) -> None:
+    _refuse_own_results(run)
     if run.auto:
         prepare_stage.run(run)
+        asked = identity.distillation(run.settings)  # what cannot be read is told before experts are trained in vain
+        if run.settings.distill.start_from is not None:
+            continued.check(run.settings.distill.start_from, run.settings, inputs.read_dataset(run))
         if run.synthetic.exists() and not run.force:
             kept = artefact.header(run.synthetic, synthetic.KIND, synthetic.MAKER).settings
-            if differences(kept, identity.distillation(run.settings)):  # said before experts are trained in vain
-                raise refuse(run.synthetic, kept, identity.distillation(run.settings), OTHERWISE)
+            if differences(kept, asked):
+                raise refuse(run.synthetic, kept, asked, OTHERWISE)
         if run.settings.reads_experts:
             experts_stage.run(run)
         if run.out_of_time():
             logger.warning("stopped by the time limit before the first iteration; run again to continue")
             return
     distill_stage.run(run)
+
+
+def _refuse_own_results(run: Run) -> None:
+    """UserError where a distillation is to start from a set that it would replace."""
+    path = run.settings.distill.start_from
+    if path is None:
+        return
+    if path.resolve() == run.synthetic.resolve() or path.resolve().parent == run.snapshots.resolve():
+        raise UserError(
+            f"{path} is among the results that this distillation would replace; write others with --artifacts DIR, or "
+            f"copy it elsewhere first"
+        )
 
 
 def evaluate(run: Run, path: Path | None = None) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """What is kept in the work folder, in words; and its removal."""
 
 import json
+import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,20 +43,27 @@ class Kept:
 def listed(run: Run) -> list[Kept]:
     """All kept work, newest first."""
     root = run.settings.runtime.work_dir
-    works = [kept for folder in root.glob("*") if (kept := _kept(run, folder)) is not None]
-    return sorted(works, key=lambda kept: kept.age)
+    folders = [folder for folder in root.glob("*") if folder.is_dir() and NAME.fullmatch(folder.name)]
+    stats = {folder: _stats(folder) for folder in folders}
+    links = Counter((stat.st_dev, stat.st_ino) for of_folder in stats.values() for stat in of_folder)
+    return sorted((_kept(folder, stats[folder], links) for folder in folders), key=lambda kept: kept.age)
 
 
-def _kept(run: Run, folder: Path) -> Kept | None:
-    match = NAME.fullmatch(folder.name)
-    if not folder.is_dir() or match is None:
-        return None
-    stage, fingerprint, replaced = match.groups()
+def _stats(folder: Path) -> list[os.stat_result]:
+    """What the system says of each file of a folder."""
     stats = []
     for path in folder.rglob("*"):
         with suppress(FileNotFoundError):  # another process may just have renamed or deleted it
             if path.is_file() and path.name != ".lock":
                 stats.append(path.stat())
+    return stats
+
+
+def _kept(folder: Path, stats: list[os.stat_result], links: Mapping[tuple[int, int], int]) -> Kept:
+    """The kept work of a folder. links: how often each file (device, inode) is met in all of them."""
+    match = NAME.fullmatch(folder.name)
+    assert match is not None
+    stage, fingerprint, replaced = match.groups()
     what = _in_words(stage, folder)
     return Kept(
         folder=folder,
@@ -63,7 +72,7 @@ def _kept(run: Run, folder: Path) -> Kept | None:
         what=f"{what} (set aside)" if replaced else what,
         size=sum(stat.st_size for stat in stats),
         age=time.time() - max((stat.st_mtime for stat in stats), default=folder.stat().st_mtime),
-        used=any(stat.st_nlink > 1 for stat in stats),
+        used=any(stat.st_nlink > links[stat.st_dev, stat.st_ino] for stat in stats),
     )
 
 

@@ -46,6 +46,14 @@ def test_a_released_set_goes_in_and_out_bit_for_bit(cli: Cli, dtype: torch.dtype
     assert torch.equal(again[2], lr)
 
 
+def test_a_folder_called_report_is_not_ours_to_remove(cli: Cli) -> None:
+    thesis = Path("artifacts/report/thesis.tex")
+    thesis.parent.mkdir(parents=True)
+    thesis.touch()
+    cli.small("import", str(write(torch.randn(10, 1, 8, 8), hard(), 0.05)))
+    assert thesis.exists()
+
+
 def test_an_imported_set_is_scored(cli: Cli) -> None:
     cli.small("import", str(write(torch.randn(10, 1, 8, 8), hard(), 0.05)))
     report = json.loads(cli.small("evaluate", "--json"))

@@ -278,6 +278,39 @@ def test_a_set_of_another_kind_is_refused(
         pipeline.distill(make_run(tmp_path / "second", distill__start_from=first.synthetic, **CHANGES, **changes))
 
 
+def test_a_set_that_does_not_fit_is_told_before_experts_are_trained(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    first = make_run()
+    pipeline.distill(first)
+    second = make_run(tmp_path / "second", distill__ipc=2, distill__start_from=first.synthetic)
+    with pytest.raises(UserError, match=r"has images per class 1, and 2 is asked for"):
+        pipeline.distill(second)
+    assert not second.experts.exists()
+    (tmp_path / "text.h5").write_text("no set")
+    third = make_run(tmp_path / "third", distill__start_from=tmp_path / "text.h5")
+    with pytest.raises(UserError, match=r"text\.h5"):
+        pipeline.distill(third)
+    assert not third.experts.exists()
+
+
+def test_a_set_is_not_replaced_by_what_starts_from_it(make_run: Callable[..., Run]) -> None:
+    first = make_run()
+    pipeline.distill(first)
+    for path in (first.synthetic, states.snapshots(first.snapshots)[0]):
+        before = path.read_bytes()
+        again = make_run(distill__start_from=path, distill__lr_img=3)
+        with pytest.raises(UserError, match="is among the results that this distillation would replace"):
+            pipeline.distill(replace(again, force=True))
+        assert path.read_bytes() == before
+
+
+def test_a_set_to_start_from_asks_no_experts_for_labels(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    asked: dict[str, object] = {**CHANGES, "distill__labels": "learned", "distill__label_init": "experts"}
+    assert make_run(**asked).settings.reads_experts
+    assert not make_run(**asked, distill__start_from=tmp_path / "set.h5").settings.reads_experts
+
+
 def test_a_set_that_is_missing_is_refused_before_any_work(cli: Cli) -> None:
     said = cli("distill", "--dataset", "digits", "--from", "none.h5", code=2)
     assert "none.h5 is missing; name a file that exists" in said

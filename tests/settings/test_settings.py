@@ -90,6 +90,21 @@ def test_environment_reaches_runtime_settings_only() -> None:
         resolve(environ={"ATTCLI_IPC": "5"})
 
 
+def test_folders_named_by_numbers_are_folders() -> None:
+    assert resolve(environ={"ATTCLI_ARTIFACTS": "12345"}).settings.runtime.artifacts == Path("12345")
+    assert assignment("runtime.work_dir=2026") == ("runtime.work_dir", "2026")
+    assert assignment("distill.start_from=null") == ("distill.start_from", None)
+
+
+def test_a_params_file_with_the_choices_of_another_method_is_told() -> None:
+    Path("params.yaml").write_text("distill: {method: mtt, select: nearest, lr_img: 3}")
+    assert resolve(environ={}).unlike == {"distill.select": ("nearest", "last")}
+    Path("params.yaml").write_text("distill: {method: att, select: nearest, lr_img: 3}")
+    assert not resolve(environ={}).unlike
+    Path("params.yaml").write_text("distill: {select: last}")
+    assert resolve(environ={}).unlike == {"distill.select": ("last", "nearest")}
+
+
 def test_flags_before_environment() -> None:
     assert resolve({"runtime.threads": 1}, environ={"ATTCLI_THREADS": "2"}).settings.runtime.threads == 1
 

@@ -1,5 +1,6 @@
 """Compact experts through the stages: made while training, of experts that are there, and of imported ones."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def test_experts_that_are_there_become_the_same_compact_ones(make_run: MakeRun, 
     pipeline.buffer(trained)
     made = make_run(tmp_path / "made", **changes, buffer__waypoints=3)
     said = compacting.run(made, whole.experts, 3)
-    assert said == "distil from them with --experts 2 --set buffer.waypoints=3"
+    assert said == "distil from them with --experts 2 --set buffer.waypoints=3 --set buffer.epochs=4"
     for one, other in zip(experts.present(trained.experts), experts.present(made.experts), strict=True):
         assert one.read_bytes() == other.read_bytes()
     for waypoints, problem in ((6, "more than the 5 networks"), (2, "made with other settings.*buffer.waypoints is 3")):
@@ -72,6 +73,19 @@ def test_more_epochs_make_compact_experts_anew(make_run: MakeRun) -> None:
     data = inputs.read_dataset(longer)
     folder = longer.work("buffer", identity.buffer(identity.whole_experts(longer.settings), data.sha256)[0])
     assert experts.epochs_of(experts.path(folder, 0)) == 5  # the four that were there, and one more
+
+
+def test_longer_compact_experts_are_not_trained_anew_unasked(make_run: MakeRun, tmp_path: Path) -> None:
+    longer = make_run(**COMPACT, buffer__experts=1, buffer__epochs=5)
+    pipeline.buffer(longer)
+    shutil.rmtree(longer.settings.runtime.work_dir)
+    file = experts.path(longer.experts, 0)
+    kept = file.read_bytes()
+    with pytest.raises(UserError, match=r"is a compact expert of 5 epochs, and 4 are asked for.* buffer\.epochs=5"):
+        pipeline.buffer(make_run(**COMPACT, buffer__experts=1, buffer__epochs=4))
+    assert file.read_bytes() == kept
+    pipeline.buffer(make_run(**COMPACT, buffer__experts=1, buffer__epochs=5))
+    assert file.read_bytes() == kept
 
 
 def test_imported_experts_become_compact(cli: Cli) -> None:

@@ -36,7 +36,8 @@ def test_operations_are_those_of_the_work_that_is_left(make_run: MakeRun) -> Non
     assert cost.buffer(make_run(prepare__limit_per_class=20, buffer__batch=64).settings, 1).operations == 100 * image
     # A step of the student: four times a gradient's operations, on ten images, five times an iteration.
     assert cost.distill(settings, 3).operations == 3 * 5 * 10 * 4 * image
-    assert cost.evaluate(settings, [(network, 7)], 10, 256, 4).operations == 7 * 4 * 10 * image
+    # A network sees ten images four times; then it is tested, where an image takes a sweep forward, a third of a step.
+    assert cost.evaluate(settings, [(network, 7)], 10, 256, 4).operations == 7 * (4 * 10 + 450 / 3) * image
 
 
 def test_epochs_of_a_score_are_not_those_of_experts(make_run: MakeRun) -> None:
@@ -92,6 +93,32 @@ def test_each_command_says_what_it_goes_through(cli: Cli) -> None:
     plan = cli.small("evaluate", "--snapshots", "--dry-run")
     # The last one, three on validation images, and two at most that are the best there.
     assert "up to 24 networks for 3 snapshots (convnet; 2 repeats; 4 epochs)" in plan
+
+
+def test_fresh_work_is_planned_anew(cli: Cli) -> None:
+    cli.small("evaluate")
+    for stage in ("prepare", "buffer", "distill", "evaluate"):
+        for words, is_done in (([], True), (["--fresh"], False)):
+            (line,) = [x for x in cli.small(stage, *words, "--dry-run").splitlines() if x.startswith(stage)]
+            assert ("nothing to do" in line) == is_done
+
+
+def test_batches_of_networks_that_normalise_over_them_are_whole(make_run: MakeRun) -> None:
+    plain, normalised = (make_run(network__arch=arch, buffer__batch=200).settings for arch in ("convnet", "convnetbn"))
+    assert (cost.buffer(plain, 1).slice, cost.buffer(normalised, 1).slice) == (29, 200)  # in equal slices
+
+
+def test_unrolled_graphs_tests_and_other_networks_are_counted(make_run: MakeRun) -> None:
+    plain, unrolled = (
+        make_run(distill__engine=engine, distill__syn_steps=50).settings for engine in ("adjoint", "unroll")
+    )
+    assert cost.distill(unrolled, 1).memory > 10 * cost.distill(plain, 1).memory
+    small, large = (Architecture(arch, 1, 10, 8, {}) for arch in ("mlp", "convnet"))
+    scores = cost.evaluate(plain, [(small, 1)], 10, 10, 100)
+    many_tests = cost.evaluate(plain, [(small, 1)], 10, 10, 100, 20)
+    assert many_tests.operations > 3 * scores.operations
+    of_small, of_large = (cost.with_whole(plain, scores, [(network, 2)]).operations for network in (small, large))
+    assert of_large - scores.operations > 5 * (of_small - scores.operations)
 
 
 def test_work_that_is_kept_serves_another_results_folder(cli: Cli) -> None:

@@ -80,6 +80,16 @@ def test_what_is_named_is_deleted_and_nothing_else(cli: Cli) -> None:
     assert Path("other/synthetic.h5").exists()
 
 
+def test_work_that_only_other_work_is_linked_to_is_not_used(cli: Cli) -> None:
+    cli.small("buffer", "--set", "buffer.waypoints=2")
+    works = json.loads(cli("work", "--stage", "buffer", "--json"))
+    assert len(works) == 2
+    assert not any(work["used"] for work in works)
+    cli.small("buffer", "--artifacts", "whole")
+    works = json.loads(cli("work", "--stage", "buffer", "--json"))
+    assert [work["used"] for work in works] == [True, True]
+
+
 def test_age_and_use_choose_too(cli: Cli) -> None:
     distilled(cli)
     (scores,) = json.loads(cli("work", "--stage", "evaluate", "--json"))
