@@ -154,8 +154,8 @@ def _tell_unlike(resolved: "Resolved") -> None:
     method = settings.distill.method
     told = ", ".join(f"{name} {ours} ({method} has {theirs})" for name, (ours, theirs) in resolved.unlike.items())
     logger.warning(
-        "{} names the method {}, but has other choices than it: {}; the values of the file count. `attcli init --dataset "
-        "{} --method {} --ipc {} --force` writes a file for the method",
+        "{} names the method {}, but has other choices than it: {}; the values of the file count. `attcli init "
+        "--dataset {} --method {} --ipc {} --force` writes a file for the method",
         *(resolved.params, method, told, settings.prepare.dataset, method, settings.distill.ipc),
     )
 
