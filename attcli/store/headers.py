@@ -26,6 +26,7 @@ Plain = Annotated[str, AfterValidator(_printable)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 ClassName = Annotated[str, Field(max_length=1000), AfterValidator(_printable)]
 OPERATION = "(color|crop|cutout|flip|scale|rotate)"
+PART = f"{OPERATION}(_{OPERATION})*"
 """An operation of the augmentation."""
 
 MOST_PARAMETERS = 10**9
@@ -98,7 +99,7 @@ class Coding(About):
 class Protocol(About):
     """The set's own evaluation protocol."""
 
-    augment: Annotated[str, Field(max_length=200, pattern=f"^(none|{OPERATION}(_{OPERATION})*)$")]
+    augment: Annotated[str, Field(max_length=200, pattern=rf"^(none|{PART}(\+{PART})*)$")]
     protocol: Name | None = None
     epochs: Annotated[int, Field(ge=1, le=10**7)] | None = None
     batch: Annotated[int, Field(ge=1, le=10**9)] | None = None

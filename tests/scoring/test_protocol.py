@@ -10,6 +10,7 @@ import torch
 from attcli.matching.parameters import vector
 from attcli.matching.student import Student
 from attcli.networks import Architecture
+from attcli.scoring import protocol as module
 from attcli.scoring.protocol import (
     NAMED,
     NUMBERS,
@@ -22,7 +23,7 @@ from attcli.scoring.protocol import (
     train,
 )
 from attcli.stages.of_a_set import own_protocol
-from attcli.trainers.training import AdamW, mixed
+from attcli.trainers.training import AdamW, Optimiser, mixed
 
 ARCHITECTURE = Architecture("mlp", 1, 2, 4, {})
 NAMED_SMALL = replace(NAMED["ncfm"], epochs=3, tests=2, augment="none")
@@ -176,3 +177,21 @@ def test_tests_on_the_way_are_told_of_every_pass() -> None:
     train(student, theta, images, labels, 2, 0.01, NAMED_SMALL, key, after=lambda n, theta: seen.append((n, theta[0])))
     assert [n for n, _ in seen] == [1, 2, 3]
     assert seen[-1][1] == theta[0]
+
+
+def test_each_protocol_trains_with_its_optimiser_and_its_cutmix(monkeypatch: pytest.MonkeyPatch) -> None:
+    met: dict[str, tuple[type, float]] = {}
+    real = module.train_epoch
+
+    def noted(step_functions: Any, theta: Any, optimiser: Any, *words: Any, cutmix: float = 0.0, **more: Any) -> None:
+        met[name] = (type(optimiser), cutmix)
+        real(step_functions, theta, optimiser, *words, cutmix=cutmix, **more)
+
+    monkeypatch.setattr(module, "train_epoch", noted)
+    images, labels, key = torch.randn(4, 1, 4, 4), torch.tensor([0, 1, 0, 1]), (0, "x", 0)
+    for name, chosen in NAMED.items():
+        if name != "replay":
+            small = replace(chosen, epochs=1, tests=None, augment="none", combined=False)
+            train(Student.of(ARCHITECTURE.build()), fresh(ARCHITECTURE, key), images, labels, 2, 0.01, small, key)
+    plain = dict.fromkeys(("exact", "released", "honest", "mtt", "datm", "selmatch"), (Optimiser, 0.0))
+    assert met == {**plain, "adam": (AdamW, 0.0), "idc": (Optimiser, 0.5), "ncfm": (AdamW, 0.5)}
