@@ -165,3 +165,17 @@ def test_scoring_one_cifar_set_is_compiled() -> None:
     assert execution.choose("auto", CPU, execution.flops(CONVNET.build, work), 320_010) == "compiled"
     digits = Work((1, 8, 8), 10, 10, 10 * 1000 * networks)
     assert execution.choose("auto", CPU, execution.flops(DIGITS.build, digits), 50_000) == "eager"
+
+
+def test_each_precision_is_the_one_that_is_asked_for() -> None:
+    build, cpu = Architecture("mlp", 1, 2, 4, {}).build, torch.device("cpu")
+    flags = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [flag.allow_tf32 for flag in flags]
+    try:
+        for name in ("tf32", "float32", "bfloat16", "float64"):
+            assert execution.student(build, cpu, name).dtype is (torch.bfloat16 if name == "bfloat16" else None)
+            execution.set_precision(name)
+            assert [flag.allow_tf32 for flag in flags] == [name == "tf32"] * 2
+    finally:
+        for flag, allowed in zip(flags, before, strict=True):
+            flag.allow_tf32 = allowed

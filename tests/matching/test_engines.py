@@ -340,7 +340,7 @@ def test_bfloat16_and_float32_stay_near_the_exact_gradient() -> None:
     seen = exact.batches
     adjoint.match(exact.student, exact.start, exact.target, seen, lr, lambda distances: STEPS)
     wanted = seen.gradients()[0]
-    for dtype, tolerance in ((None, 1e-4), (torch.bfloat16, 0.2)):
+    for dtype, least, tolerance in ((None, 0, 1e-4), (torch.bfloat16, 1e-3, 0.3)):
         torch.set_default_dtype(torch.float32)
         found = Case(
             Student.of(exact.student.module.float(), dtype),
@@ -353,5 +353,5 @@ def test_bfloat16_and_float32_stay_near_the_exact_gradient() -> None:
         seen = found.batches
         match = adjoint.match(found.student, found.start, found.target, seen, lr.float(), lambda distances: STEPS)
         assert match.lr_gradient.dtype == seen.gradients()[0].dtype == torch.float32
-        assert relative(seen.gradients()[0].double(), wanted) < tolerance
+        assert least <= relative(seen.gradients()[0].double(), wanted) < tolerance
         torch.set_default_dtype(torch.float64)

@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torchvision.models import resnet
 
 from attcli import registry, runtime
 from attcli.errors import UserError
 from attcli.matching.parameters import Layout, vector
 from attcli.matching.statistics import calibrated
 from attcli.matching.student import Student
-from attcli.networks import Architecture
+from attcli.networks import Architecture, attention
+from attcli.networks.blocks import BasicBlock
 from attcli.networks.norms import halvings
 from attcli.scoring.protocol import Protocol, accuracy, fresh, train
 from attcli.settings import resolve
@@ -276,3 +279,34 @@ def test_an_unknown_network_is_told_with_all_there_are() -> None:
 def test_options_that_clash_are_refused_before_any_work() -> None:
     with pytest.raises(UserError, match=r"network\.norm group needs a network\.width that 4 divides, and 6 is not"):
         resolve({"network.norm": "group", "network.width": 6}, environ={}, ignore_params=True)
+
+
+def test_attention_is_torchs_and_patches_know_their_places() -> None:
+    layer, x = attention.Attention(12, 3).double(), torch.randn(2, 5, 12).double()
+    q, k, v = (part.view(2, 5, 3, 4).transpose(1, 2) for part in layer.inputs(x).chunk(3, dim=2))
+    mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(2, 5, 12)
+    assert torch.allclose(layer(x), layer.output(mixed))
+    patches, x = attention.Patches(1, 6, 4, 4), torch.randn(2, 1, 8, 8)
+    assert torch.allclose(patches(x)[:, 3], patches.project(x)[:, :, 1, 1] + patches.places[:, 3], atol=1e-6)
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "stride"), [(4, 4, 1), (4, 8, 2)])
+def test_the_basic_block_is_torchvisions(inputs: int, outputs: int, stride: int) -> None:
+    def norm(channels: int) -> nn.Module:
+        return nn.GroupNorm(channels, channels)
+
+    down = None
+    if inputs != outputs:
+        down = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), norm(outputs))
+    own = BasicBlock(inputs, outputs, stride)
+    theirs = resnet.BasicBlock(inputs, outputs, stride, down, norm_layer=norm)
+    for a, b in zip(own.parameters(), theirs.parameters(), strict=True):
+        b.data.copy_(a.data)
+    x = torch.randn(3, inputs, 8, 8)
+    assert torch.allclose(own(x), theirs(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "pools"), [("lenet", 2), ("alexnet", 3), ("vgg11", 5)])
+def test_pools_take_the_maximum(name: str, pools: int) -> None:
+    kinds = [type(layer).__name__ for layer in Architecture(name, 3, 10, 32, {}).build().children()]
+    assert [kind for kind in kinds if "Pool" in kind] == ["MaxPool2d"] * pools

@@ -148,3 +148,39 @@ def test_image_steps_at_one_network_lessen_the_loss(make_run: Callable[..., Run]
         state, records = loop.iterate(state, [objective.ahead(0, 0)])
         losses.append(records[0].loss)
     assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.99 * losses[0]
+
+
+@pytest.mark.usefixtures("_float64")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"distill__objective": "gradient", "distill__ipc": 2, "distill__real_per_class": 9},
+        {"distill__method": "cafe", "distill__augment": "none", "distill__ipc": 2, "distill__real_per_class": 9},
+        {"distill__method": "real-loss", "distill__real_batch": 37, "distill__batch_syn": 7},
+    ],
+)
+def test_each_span_draws_for_itself(changes: dict[str, object], make_run: Callable[..., Run]) -> None:
+    _, objective, _, _ = begun(make_run(**{**changes, **PRECISE}))
+    one, other = objective.ahead(0, 0), objective.ahead(0, 1)
+    if "batches" in one._fields:
+        assert not torch.equal(one.batches.real, other.batches.real)
+    else:
+        assert not torch.equal(one.tested.images, other.tested.images)
+        assert not torch.equal(one.window.indices, other.window.indices)
+
+
+@pytest.mark.usefixtures("_float64")
+def test_the_accuracy_is_the_share_of_queried_images_that_are_right(make_run: Callable[..., Run]) -> None:
+    _, objective, _, images = begun(make_run(**{**SMALL, **PRECISE}), query_per_class=10**6)
+    module, theta = objective._inputs.student.module, objective._network.fresh(3, images)
+    noise = torch.randn(len(theta), generator=torch.Generator().manual_seed(0))
+    theta = theta + 0.5 * noise  # else it has one answer for all
+    labels = objective._inputs.data.labels["train"]
+    x = objective._classes.real[torch.arange(len(labels))].to(theta)
+    right = functional_call(module, named(module, theta), (x,)).argmax(dim=1).cpu() == labels
+    assert objective._accuracy(theta, 3, 0) == pytest.approx(float(right.double().mean()))
+    objective._settings = objective._settings.model_copy(update={"query_per_class": 3})
+    few = {objective._accuracy(theta, 3, passes) for passes in range(4)}
+    assert len(few) > 1  # drawn anew
+    assert all(abs(30 * accuracy - round(30 * accuracy)) < 1e-9 for accuracy in few)  # of three images of ten classes

@@ -1,6 +1,6 @@
 """A student's own learning rate for each step: kept, resumed, started from, and made again by the protocol replay."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,16 +13,18 @@ from torch.func import functional_call
 import attcli
 from attcli.errors import UserError
 from attcli.interchange import packing
-from attcli.objectives import Slope
+from attcli.matching import balanced
+from attcli.objectives import Slope, real_loss
 from attcli.objectives.real_images import facts
 from attcli.ranks import ALONE
 from attcli.runtime import seeded
 from attcli.scoring.protocol import FIXED_STUDENT, NAMED
-from attcli.stages import distill, inputs, pipeline
+from attcli.stages import distill, identity, inputs, pipeline
 from attcli.stages.of_a_set import own_protocol, protocol_for, rates_for
 from attcli.stages.run import Run
 from attcli.stages.spans import Spans
 from attcli.store import artefact, experts, states, synthetic
+from tests.objectives.cases import PRECISE, begun
 
 CHANGES: dict[str, object] = {
     "distill__method": "dd",
@@ -202,3 +204,46 @@ def test_gradients_are_no_longer_than_their_average_allows(make_run: Callable[..
         gradient, memory = loop.objective._clipped(torch.tensor([0.6, 0.8]) * length, memory)
         lengths.append(float(gradient.norm()))
     assert lengths == pytest.approx([0, 1, 1.5, 3.69, 3])
+
+
+@pytest.fixture
+def _float64() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("_float64")
+def test_cyclic_batches_go_on_where_the_steps_before_ended(make_run: Callable[..., Run]) -> None:
+    changes: dict[str, object] = {
+        "distill__method": "real-loss",
+        "distill__ipc": 2,
+        "distill__batch_syn": 10,
+        "distill__real_batch": 37,
+        "distill__student_batches": "cyclic",
+        "distill__steps_before": 3,
+        "distill__augment": "none",
+        "distill__syn_steps": 2,
+    }
+    _, objective, _, _ = begun(make_run(**{**changes, **PRECISE}))
+    turns = [sorted(x.tolist()) for x in balanced.cyclic(20, 10, 10, 2, "none", torch.Generator()).indices]
+    counts = set()
+    for iteration in range(12):
+        drawn = objective.ahead(iteration, 0)
+        steps = len(drawn.before.indices)
+        counts.add(steps)
+        met = [sorted(x.tolist()) for x in (*drawn.before.indices, *drawn.window.indices)]
+        assert met == [turns[k % 2] for k in range(steps + 2)]
+    assert {1, 2} < counts
+
+
+def test_another_version_of_an_objective_is_another_work(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, clipped = (make_run(distill__method="real-loss", distill__clip=clip).settings for clip in (None, 3.0))
+    before = [identity.distill(settings, "d", "")[0] for settings in (plain, clipped)]
+    old = real_loss.version
+    monkeypatch.setattr(real_loss, "version", lambda distill: 2 * old(distill))
+    after = [identity.distill(settings, "d", "")[0] for settings in (plain, clipped)]
+    assert after[0] == before[0]
+    assert after[1] != before[1]

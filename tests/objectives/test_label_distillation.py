@@ -80,6 +80,11 @@ def test_its_gradient_is_that_of_the_plain_graph(n_steps: int, make_run: Callabl
     assert torch.allclose(slope.memory["theta"], parameter, rtol=0, atol=1e-8)
     assert int(slope.memory["steps"]) == 2
 
+    answers = functional_call(module, named(module, memory["theta"]), (x,)).argmax(dim=1)
+    told = objective._real.loss(memory["theta"], second.tested)
+    assert float(told.error) == pytest.approx(float((answers != y).double().mean()))
+    assert float(told.error) != 0.5  # so that == in the place of != is seen
+
 
 @pytest.mark.cpu
 @pytest.mark.parametrize(
@@ -104,6 +109,10 @@ def test_a_new_network_begins_where_errors_no_longer_fall(
         told.append((int(state.memory["number"]), int(state.memory["age"]), int(state.memory["steps"])))
     assert told == expected
     assert float(state.memory["smallest"]) == 2
+    images = loop.coding.images(state.coded(), state.scales)
+    first, second = (objective._begin(number, images)["theta"] for number in (0, 1))
+    assert not torch.equal(first, second)
+    assert torch.equal(state.memory["theta"], second)
 
 
 def test_images_stay_and_labels_move(make_run: Callable[..., Run]) -> None:

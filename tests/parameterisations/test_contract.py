@@ -11,7 +11,7 @@ import torch
 from attcli import parameterisations, registry
 from attcli.data import normalise
 from attcli.errors import UserError
-from attcli.parameterisations import Coded, Parameterisation, Space
+from attcli.parameterisations import Coded, Parameterisation, Space, frequency
 
 NAMES = sorted(path.stem for path in Path(parameterisations.__file__).parent.glob("*.py") if path.stem != "__init__")
 OPTIONS: dict[str, dict[str, Any]] = {"frequency": {"frequencies": 20}}
@@ -189,3 +189,13 @@ def test_a_damaged_mask_is_refused() -> None:
     for mask in (more, coded.constants["mask"][:, :3], coded.constants["mask"].long()):
         with pytest.raises(ValueError, match="mask"):
             choice.decode(Coded(coded.learned, {"mask": mask}), space())
+
+
+def test_of_a_single_image_the_largest_frequencies_are_kept() -> None:
+    choice, where = made("frequency", frequencies=20), Space(2, 8)
+    images = torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    dct = frequency._transform(8, images)
+    again = choice.decode(choice.encode(images, torch.arange(3), where), where)
+    for own, kept in zip((dct @ images @ dct.T).flatten(2), (dct @ again @ dct.T).flatten(2), strict=True):
+        size = own.mean(dim=0).abs()
+        assert torch.allclose(kept, own * (size >= size.sort().values[-20]), atol=1e-5)

@@ -1,5 +1,9 @@
 """Step functions that trainings on sets of several sizes share."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 import torch
 
@@ -8,6 +12,7 @@ from attcli.runtime import stream
 from attcli.scoring import networks as scoring_networks
 from attcli.scoring.networks import Networks
 from attcli.scoring.protocol import Protocol
+from attcli.scoring.whole import Trained, Whole
 from attcli.settings import Runtime
 
 PROTOCOL = Protocol(epochs=4, batch=7, augment="none")
@@ -51,3 +56,13 @@ def test_on_a_gpu_those_of_one_architecture_are_kept(
         for size in (3, 10):
             networks.prepare(architecture, images[:size], PROTOCOL.batch, 1)
     assert list(dict.fromkeys(architecture.name for architecture, _ in networks._step_functions)) == kept
+
+
+def test_counts_of_several_trainings_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kept(self: Whole, architecture: Any, repeat: int) -> Trained:
+        return Trained(torch.zeros(1), torch.tensor([1, 10, 100]) * (repeat + 1))
+
+    monkeypatch.setattr(Whole, "kept", kept)
+    real, nothing = cast(Any, SimpleNamespace(train_labels=torch.zeros(3))), cast(Any, None)
+    whole = Whole(real, nothing, nothing, 0.1, 0, Path())
+    assert whole.forgotten(nothing, 2).tolist() == [3, 30, 300]

@@ -1,5 +1,6 @@
 """What is scored, on which images, and what the scores say."""
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -333,6 +334,28 @@ def test_a_protocol_that_tests_on_the_way_says_the_largest_and_the_last(make_run
         pairs = list(zip(entry["accuracies"], entry["last"]["accuracies"], strict=True))
         assert all(largest >= last for largest, last in pairs)
         assert sum(map(sum, entry["confusion"])) == 2 * about["test_images"]
+
+
+def test_of_several_tests_the_largest_counts_and_the_last_is_told(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, answers = networks.Networks.tested, itertools.cycle((90.0, 80.0))
+    monkeypatch.setattr(networks.Networks, "tested", lambda self, *w: {**real(self, *w), "accuracy": next(answers)})
+    asked: dict[str, object] = {"evaluate__protocol": "ncfm", "evaluate__epochs": 110, "evaluate__repeats": 1}
+    report = pipeline.evaluate(make_run(**asked, evaluate__baselines=(), runtime__threads=1))
+    for entry in report["scores"]["convnet"].values():
+        assert (entry["accuracies"], entry["last"]["accuracies"]) == ([90.0], [80.0])
+
+
+@pytest.mark.parametrize(("protocol", "rate"), [("idc", 0.01), ("selmatch", 0.1), ("exact", 0.02)])
+def test_all_images_are_trained_on_at_the_protocols_rate_unless_one_is_asked_for(
+    protocol: str, rate: float, make_run: MakeRun
+) -> None:
+    asked: dict[str, object] = {"evaluate__epochs": 1, "evaluate__whole_epochs": 1, "evaluate__repeats": 1}
+    run = make_run(evaluate__protocol=protocol, **asked, evaluate__baselines="whole", evaluate__whole_lr=0.02)
+    assert pipeline.evaluate(run)["protocol"]["whole"]["lr"] == 0.02
+    origin = {**dict.fromkeys(names(), "flag"), "evaluate.whole_lr": "default"}
+    assert pipeline.evaluate(replace(run, origin=origin))["protocol"]["whole"]["lr"] == rate
 
 
 def test_idcs_protocol_tests_once_and_has_a_learning_rate_for_all(make_run: MakeRun) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from attcli.errors import UserError
-from attcli.stages import pipeline
+from attcli.stages import evaluate, pipeline
 from attcli.stages.run import Run
 from attcli.store import dataset, states
 from tests.stages.observed import logged
@@ -30,6 +30,11 @@ def test_snapshots_are_scored_on_validation(make_run: MakeRun, tmp_path: Path) -
     selected = report["selected"]["convnet"]["synthetic"]
     best = max(report["snapshots"], key=lambda row: row["scores"]["convnet"]["synthetic"]["mean"])
     assert selected["iteration"] == best["iteration"]
+    for kind, entry in report["selected"]["convnet"].items():
+        tested = evaluate.row(run, states.path_of(run.snapshots, entry["iteration"]), "test")
+        assert entry == {"iteration": tested["iteration"], **tested["scores"]["convnet"][kind]}
+        (judged,) = [row for row in report["snapshots"] if row["iteration"] == entry["iteration"]]
+        assert entry["accuracies"] != judged["scores"]["convnet"][kind]["accuracies"]
     assert "literature_maximum" not in report
     assert report["set"]["iteration"] == 6
     about = json.loads((tmp_path / "artifacts" / "scores-about.json").read_text())
