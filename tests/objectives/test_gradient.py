@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from attcli import augment
 from attcli.errors import UserError
+from attcli.matching.outer import OPTIMISERS, Pace
 from attcli.matching.step_functions import Derivatives, StepFunctions
-from attcli.settings import recipes
+from attcli.settings import recipes, resolve
 from attcli.stages import cost, distill, forecast, inputs, pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, experts, synthetic
@@ -200,11 +201,14 @@ def test_image_steps_at_one_network_lessen_the_distance(method: str, make_run: C
 
 
 def test_steps_for_all_classes_at_once_are_idcs_steps_in_turn() -> None:
-    """With momentum m^K and learning rate r (1 - m^K) / (1 - m), at each class's turn; a class has its own gradient."""
-    classes, m, r = 5, 0.5, 0.1
-    curvature = torch.rand(classes, dtype=torch.float64) + 0.5
+    """At each class's turn the images are those of the recipe's steps; a class has its own gradient."""
+    classes, m, r = 10, 0.5, 0.005  # of its code, for ten images per class
+    flags = {"distill.method": "idc", "prepare.dataset": "cifar10", "distill.ipc": 10}
+    settings = resolve(flags, environ={}, ignore_params=True).settings.distill
+    pace, optimiser = Pace(settings.lr_img, settings.momentum_img), OPTIMISERS[settings.optimiser]()
+    curvature = 10 * (torch.rand(classes, dtype=torch.float64) + 0.5)
     in_turn = together = torch.randn(classes, dtype=torch.float64)
-    velocity, joint = torch.zeros_like(in_turn), torch.zeros_like(in_turn)
+    velocity, moments = torch.zeros_like(in_turn), optimiser.begin(together)
     for _ in range(4):
         seen = []
         for c in range(classes):  # one momentum for all images, as of one tensor
@@ -213,9 +217,8 @@ def test_steps_for_all_classes_at_once_are_idcs_steps_in_turn() -> None:
             gradient[c] = curvature[c] * in_turn[c]
             velocity = m * velocity + gradient
             in_turn = in_turn - r * velocity
-        assert torch.allclose(torch.stack(seen), together, rtol=1e-12)
-        joint = m**classes * joint + curvature * together
-        together = together - r * (1 - m**classes) / (1 - m) * joint
+        assert torch.allclose(torch.stack(seen), together, rtol=1e-7)
+        together, moments = optimiser.step(together, curvature * together, moments, pace)
 
 
 def test_the_recipes_of_idc_say_steps_for_all_classes_at_once() -> None:
