@@ -80,7 +80,8 @@ def test_files_that_settings_name_are_dependencies(cli: Cli) -> None:
     assert stages["distill"]["deps"][-2:] == ["scores.npy", "first.h5"]
     assert "scores.npy" not in stages["buffer"]["deps"]
     said = cli("init", "--dataset", "digits", "--force", "--set", "runtime.device=cpu", code=2)
-    assert "runtime.device is no part of a project, but of a machine; set ATTCLI_DEVICE there" in said
+    assert "runtime.device depends on the machine" in said
+    assert "set the variable ATTCLI_DEVICE on the machine" in said
 
 
 def test_what_is_left_to_do_is_said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

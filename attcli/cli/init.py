@@ -77,7 +77,10 @@ def _refuse_other_folders(resolved: "Resolved") -> None:
             raise UserError(
                 f"{name} cannot be set here, as dvc.yaml names the folders artifacts and .attcli; leave it out"
             )
-        raise UserError(f"{name} is no part of a project, but of a machine; set {PREFIX}{key.upper()} there")
+        raise UserError(
+            f"{name} depends on the machine, so that a project does not hold it; leave it out, and set the variable "
+            f"{PREFIX}{key.upper()} on the machine"
+        )
 
 
 def _heading(resolved: "Resolved") -> str:

@@ -15,7 +15,9 @@ from attcli.errors import UserError
 def work(
     fingerprints: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FINGERPRINT", help="Only work of these fingerprints, or of such as begin so."),
+        typer.Argument(
+            metavar="FINGERPRINT", help="Only work with these fingerprints; the first characters of one are enough."
+        ),
     ] = None,
     prune: Annotated[bool, switch("--prune", "Delete the work that is named or selected, after asking.")] = False,
     stage: Annotated[

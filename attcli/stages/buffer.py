@@ -87,7 +87,7 @@ def _compact(run: Run, data: dataset.Dataset, made_by: identity.Identity) -> boo
 def _refuse_shortening(run: Run, target: Path, whole: Path) -> None:
     """UserError where a compact expert of more epochs would go, and nothing kept could make it again.
 
-    It has not the networks of which a shorter one is made.
+    A compact expert lacks the networks that a shorter one is made of.
     """
     has = experts.epochs_of(target) if target.exists() else 0
     if has <= run.settings.epochs or run.force or run.fresh == "buffer":

@@ -51,7 +51,8 @@ def test_results_are_those_of_this_algorithm_number(name: str, folder: Path) -> 
     if differing:
         pytest.fail(
             f"{name}: {', '.join(differing)} changed while ALGORITHM[{stage!r}] is still {ALGORITHM[stage]}. If that "
-            f"is meant, raise it in attcli/stages/identity.py, so that old work is not taken for new, and {renew}"
+            f"is meant, raise it in attcli/stages/identity.py (or an objective's `version`), so that old work is not "
+            f"taken for new, and {renew}"
         )
 
 
