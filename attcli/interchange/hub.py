@@ -55,12 +55,14 @@ def pushed(folder: Path, name: str, *, private: bool, message: str) -> str:
     The dataset `owner/name` is made if it is missing. UserError where the folder holds no set, or the Hub refuses.
     """
     _check_inside(folder)
-    huggingface.read(folder)  # a damaged set is not given to anybody
+    whole = huggingface.read(folder)  # a damaged set is not given to anybody
     address, package = name_of(name), _package()
     try:
         interface = package.HfApi()
         interface.create_repo(address, repo_type="dataset", private=private, exist_ok=True)
         parts = list(huggingface.PARTS)
+        if not safetensors.normaliser_apart(whole):
+            parts.remove(safetensors.NORMALISER)  # one that lies there is left of another set
         interface.upload_folder(
             repo_id=address, repo_type="dataset", folder_path=folder, allow_patterns=parts, commit_message=message
         )

@@ -156,8 +156,8 @@ def losses(whole: Whole, variant: str) -> list[str]:
     return [] if whole.normaliser else ["the normaliser, which is not beside the set"]
 
 
-def _apart(whole: Whole) -> Normaliser | None:
-    """The normaliser that gets a file of its own."""
+def normaliser_apart(whole: Whole) -> Normaliser | None:
+    """The normaliser that gets a file of its own; None where the set's file holds it, or it is not at hand."""
     return None if "normaliser/mean" in whole.arrays else whole.normaliser
 
 
@@ -172,13 +172,13 @@ def files(folder: Path, whole: Whole) -> list[Path]:
                 f"{stale} is not the normaliser of this set, and that one is not at hand; write into another folder: "
                 f"--out FOLDER"
             ) from None
-    return [folder / NAME, *([folder / NORMALISER] if _apart(whole) else [])]
+    return [folder / NAME, *([folder / NORMALISER] if normaliser_apart(whole) else [])]
 
 
 def write(folder: Path, whole: Whole, variant: str) -> None:
     """Write the set, with both of its variants; and its normaliser where that is large."""
     _save(folder / NAME, whole.arrays, metadata_of(whole))
-    if _apart(whole):
+    if normaliser_apart(whole):
         write_normaliser(folder / NORMALISER, whole)
 
 

@@ -50,6 +50,28 @@ def exported(folder: Path) -> None:
     write_text(folder / huggingface.CARD, huggingface.card(whole, soft=False))
 
 
+def test_the_normaliser_of_a_set_that_was_there_before_is_not_uploaded(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interface:
+        """Stands in for the Hub's: remembers which files it was asked to upload."""
+
+        def create_repo(self, *names: str, **options: object) -> None: ...
+
+        def upload_folder(self, allow_patterns: list[str], **options: object) -> None:
+            uploaded.append(sorted(allow_patterns))
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Interface)
+    uploaded: list[list[str]] = []
+    cli.small("distill")
+    exported(Path("exported/huggingface"))
+    Path("exported/huggingface/normaliser.safetensors").write_bytes(b"of another set")
+    hub.pushed(Path("exported/huggingface"), "me/digits", private=True, message="")
+    assert len(uploaded) == 1
+    assert {"README.md", "distilled.safetensors"} <= set(uploaded[0])
+    assert "normaliser.safetensors" not in uploaded[0]
+
+
 @pytest.mark.slow
 def test_a_set_is_uploaded_and_loaded_again(cli: Cli) -> None:
     cli.small("distill", "--set", "prepare.normalise=zca")
