@@ -3,12 +3,18 @@
 import fcntl
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
 TEMPORARY = ".tmp"
+
+MADE = "[a-z0-9_]" * 8
+"""What `tempfile` puts into a name, as a pattern."""
+
+_SETTING_UMASK = threading.Lock()
 
 
 @contextmanager
@@ -38,18 +44,33 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def _umask() -> int:
-    """The process's file mode mask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
+    """The process's file mode mask.
+
+    Where the system does not tell it, it can only be read by setting it, which one thread at a time may do.
+    """
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
+    with _SETTING_UMASK:
+        mask = os.umask(0)
+        os.umask(mask)
     return mask
 
 
-def sweep_killed(path: Path) -> None:
-    """Remove what killed processes had begun to write as `path`, in a folder where others may write meanwhile."""
-    for temporary in path.parent.glob(f".{escape(path.name)}.*{TEMPORARY}"):
+def sweep(folder: Path, pattern: str = "*") -> None:
+    """Remove what killed processes had begun to write in `folder`, where others may write meanwhile.
+
+    pattern: of the names that were being written. Folders in it are left alone.
+    """
+    for temporary in folder.glob(f".{pattern}.{MADE}{TEMPORARY}"):
         with suppress(OSError), temporary.open("r+b") as file:  # NFS locks only what may be written
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error where somebody writes it
             temporary.unlink(missing_ok=True)
+
+
+def sweep_killed(path: Path) -> None:
+    """Remove what killed processes had begun to write as `path`, where others may write meanwhile."""
+    sweep(path.parent, escape(path.name))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -37,6 +37,9 @@ PLAIN: Choices = {"parameterisation": {"name": "pixels"}, "storage": {"name": "f
 
 FLOAT32_BYTES = 4
 
+ROOM, LEAST_ROOM = 1 / 8, 0.5
+"""How far the grid of learned labels goes beyond the lowest and the highest: a share of their range, or so much."""
+
 
 @dataclass(frozen=True)
 class Coding:
@@ -83,8 +86,12 @@ class Coding:
         return {name: parts for name, parts in scales.items() if parts}
 
     def fit_labels(self, logits: Tensor) -> Scales:
-        """The scales of learned labels."""
-        return self.label_storage.fit(logits, None) if self.label_storage else {}
+        """The scales of learned labels, which leave room on both sides: logits grow, and may all be 0 at first."""
+        if self.label_storage is None:
+            return {}
+        low, high = float(logits.min()), float(logits.max())
+        room = max(ROOM * (high - low), LEAST_ROOM)
+        return self.label_storage.fit(logits, (low - room, high + room))
 
     def labels(self, logits: Tensor, scales: Scales) -> Tensor:
         """Learned labels (n, K) as the file would hold them."""
@@ -133,6 +140,19 @@ class Coding:
 
         ValueError or KeyError where the arrays do not fit.
         """
+        parts, shapes = self._parts(arrays, images)
+        return {name: self.storage.unpack(parts[name], shape) for name, shape in shapes.items()}
+
+    def scales(self, arrays: Mapping[str, NDArray[np.generic]], images: int) -> dict[str, Scales]:
+        """The scales that these arrays were packed with, as `fit` names them; ValueError or KeyError as `unpack`."""
+        parts, shapes = self._parts(arrays, images)
+        scales = {name: self.storage.scales(parts[name], shape) for name, shape in shapes.items()}
+        return {name: of_tensor for name, of_tensor in scales.items() if of_tensor}
+
+    def _parts(
+        self, arrays: Mapping[str, NDArray[np.generic]], images: int
+    ) -> tuple[dict[str, dict[str, NDArray[np.generic]]], dict[str, tuple[int, ...]]]:
+        """The arrays of each tensor by part, and its shape."""
         parts: dict[str, dict[str, NDArray[np.generic]]] = {}
         for key, array in arrays.items():
             name, _, part = key.rpartition("/")
@@ -141,7 +161,7 @@ class Coding:
         if parts.keys() != shapes.keys() or images % self.parameterisation.images_per_unit:
             raise ValueError("its learned numbers are not those of its parameterisation")
         units = images // self.parameterisation.images_per_unit
-        return {name: self.storage.unpack(parts[name], (units, *shape)) for name, shape in shapes.items()}
+        return parts, {name: (units, *shape) for name, shape in shapes.items()}
 
 
 def _passing(gradient: Tensor, beyond: Tensor | None) -> Tensor:

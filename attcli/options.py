@@ -27,6 +27,11 @@ LARGEST_ZCA = 12_288
 """Values of the largest images that ZCA whitens: 64 x 64 in colour, with a matrix of 1.2 GB (19 GB at 128 x 128)."""
 
 
+def share_of(share: float, count: int) -> int:
+    """How many whole things a share of `count` is, rounded down: 29 of 100 for 0.29, which no float is exactly."""
+    return int(share * count + 1e-9)
+
+
 @dataclass(frozen=True)
 class DatasetInfo:
     """The facts of a dataset: its training set's classes, sizes, and shape of its images (channels, side, side).

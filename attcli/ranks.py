@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
@@ -27,7 +28,10 @@ from attcli.errors import UserError
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=30)
-"""How long a rank waits for another one: while rank 0 prepares a dataset, the others have nothing to do."""
+"""How long a rank waits for rank 0's next job: while it prepares a dataset, the others have nothing to do."""
+
+ITERATION_PATIENCE = timedelta(hours=2)
+"""How long ranks wait for each other in an iteration: a machine without power does not even close its connections."""
 
 STEP_PATIENCE = timedelta(minutes=30)
 """How long the members of a team wait for each other in a step."""
@@ -236,11 +240,14 @@ def joined(me: Ranks, watch: Callable[[], None] = lambda: None) -> Iterator[Rank
         yield me
         return
     try:
-        store, rank, size = next(rendezvous("env://", timeout=timedelta(seconds=START_SECONDS)))
+        store = _store_of(me)
         # torchrun may keep a store when it starts the processes again; what was said before then must not be heard.
         store = PrefixStore(f"attcli-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         store.set_timeout(timedelta(seconds=START_SECONDS))
-        distributed.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
+        _meet(me, store, watch)
+        distributed.init_process_group(
+            "gloo", store=store, rank=me.rank, world_size=me.size, timeout=ITERATION_PATIENCE
+        )
         store.set_timeout(PATIENCE)
     except (RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -254,6 +261,28 @@ def joined(me: Ranks, watch: Callable[[], None] = lambda: None) -> Iterator[Rank
         _joined.pop()
         with suppress(RuntimeError):
             distributed.destroy_process_group()
+
+
+def _store_of(me: Ranks) -> Any:
+    """The ranks' common store, which is torchrun's, or else rank 0's. It does not wait for the others to be there."""
+    patience = timedelta(seconds=START_SECONDS)
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True):
+        return next(rendezvous("env://", timeout=patience))[0]
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return TCPStore(address, port, me.size, me.lead, timeout=patience, wait_for_workers=False, multi_tenant=True)
+
+
+def _meet(me: Ranks, store: Any, watch: Callable[[], None]) -> None:
+    """Rank 0 waits until all are there; it hears signals meanwhile. LostError where one has ended or does not come."""
+    store.set(f"here-{me.rank}", "1")
+    until = time.monotonic() + START_SECONDS
+    while me.lead and (missing := [rank for rank in range(me.size) if not store.check([f"here-{rank}"])]):
+        watch()
+        if time.monotonic() > until:
+            raise LostError(
+                f"process {missing[0]} of {me.size} has not joined in {START_SECONDS} s; see why it does not start"
+            )
+        time.sleep(LOOK_SECONDS)
 
 
 def device(name: str) -> str:

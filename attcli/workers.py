@@ -55,7 +55,8 @@ def started(count: int) -> Iterator[Ranks]:
     try:
         for rank in range(1, count):
             own = {**os.environ, **environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            others.append(subprocess.Popen([sys.executable, "-m", "attcli"], env=own, stdin=subprocess.DEVNULL))
+            words = [sys.executable, *_as_here(), "-m", "attcli"]
+            others.append(subprocess.Popen(words, env=own, stdin=subprocess.DEVNULL))
         os.environ.update(environment)
         with ranks.joined(ranks.of(environment), watch) as joined:
             yield joined
@@ -66,6 +67,11 @@ def started(count: int) -> Iterator[Ranks]:
             else:
                 os.environ[name] = value
         _end(others)
+
+
+def _as_here() -> list[str]:
+    """What lets another Python look for modules where this one does: in the current folder only if this one does."""
+    return [] if not sys.flags.safe_path and sys.path[:1] in ([""], [os.getcwd()]) else ["-P"]
 
 
 def _end(processes: list[subprocess.Popen[bytes]]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from attcli.signals import SIGNALS, STOPPING, held
+from attcli.stages.interrupt import deferred
 
 
 class CameError(Exception):
@@ -54,6 +55,19 @@ def test_a_signal_waits_whichever_thread_it_meets() -> None:
         thread.join()
 
     assert after(meet)
+
+
+def test_a_stage_in_another_thread_leaves_signals_alone() -> None:
+    before, found = signal.getsignal(signal.SIGTERM), []
+
+    def stage() -> None:
+        with deferred() as stop:
+            found.append((stop.asked, signal.getsignal(signal.SIGTERM)))
+
+    thread = threading.Thread(target=stage)
+    thread.start()
+    thread.join()
+    assert found == [(False, before)]
 
 
 def test_others_do_not_wait() -> None:

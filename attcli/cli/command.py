@@ -197,6 +197,8 @@ def _staged(run: "Run", name: str, act: Callable[[ModuleType, "Run"], Any] | Non
                 raise line from None
             raise
     if run.out_of_time() and not pipeline.is_done(run, name):
+        if name == "buffer":  # the others have said how far they came
+            logger.warning("stopped by the time limit before all experts were trained; run it again to continue")
         raise typer.Exit(MORE_IS_LEFT)
     return result
 

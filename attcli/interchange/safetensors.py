@@ -162,7 +162,10 @@ def normaliser_apart(whole: Whole) -> Normaliser | None:
 
 
 def files(folder: Path, whole: Whole) -> list[Path]:
-    """What `write` writes. UserError where another set's normaliser lies there, which would be taken for its own."""
+    """What `write` writes, and a normaliser that lies there of another set, which nobody should take for this one's.
+
+    UserError where the set's own normaliser is not at hand, and another one would be taken for it.
+    """
     stale = folder / NORMALISER
     if whole.normaliser is None and stale.exists():
         try:
@@ -172,7 +175,8 @@ def files(folder: Path, whole: Whole) -> list[Path]:
                 f"{stale} is not the normaliser of this set, and that one is not at hand; write into another folder: "
                 f"--out FOLDER"
             ) from None
-    return [folder / NAME, *([folder / NORMALISER] if normaliser_apart(whole) else [])]
+    of_another = stale.exists() and "normaliser/mean" in whole.arrays
+    return [folder / NAME, *([stale] if normaliser_apart(whole) or of_another else [])]
 
 
 def write(folder: Path, whole: Whole, variant: str) -> None:

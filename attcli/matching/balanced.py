@@ -20,10 +20,10 @@ def balanced(images: int, classes: int, batch: int, n_steps: int, strategy: str,
     per_class, length = images // classes, n_steps * max(1, batch // classes)
     if batch < classes:
         length = n_steps * batch
-        of_class = _turns(classes, length, generator, batch)  # of each image of each batch
+        of_class = _turns(classes, length, generator, batch)[0]  # of each image of each batch
     else:
         of_class = torch.arange(classes).repeat_interleave(batch // classes).repeat(n_steps)
-    members = torch.stack([_turns(per_class, length, generator) for _ in range(classes)])
+    members = _turns(per_class, length, generator, max(1, batch // classes), rows=classes)
     counts = F.one_hot(of_class, classes).cumsum(dim=0)  # how often each class was taken, up to each image
     turn = counts.gather(1, of_class.unsqueeze(1))[:, 0] - 1
     return _plan((of_class * per_class + members[of_class, turn]).view(n_steps, batch), strategy, generator)
@@ -42,17 +42,22 @@ def cyclic(
     return _plan(indices.reshape(n_steps, batch), strategy, generator)
 
 
-def _turns(count: int, length: int, generator: torch.Generator, batch: int = 1) -> Tensor:
-    """`length` numbers below `count` (length,): every pass over all of them is a new permutation.
+def _turns(count: int, length: int, generator: torch.Generator, batch: int, rows: int = 1) -> Tensor:
+    """`length` numbers below `count` in each row (rows, length): every pass over all of them is a new permutation.
 
     Those of a batch are different ones, also where it begins in one pass and ends in the next.
     """
-    taken = torch.zeros(0, dtype=torch.long)
-    for _ in range(max(1, -(-length // count))):
-        order = torch.randperm(count, generator=generator)
-        again = torch.isin(order, taken[len(taken) - len(taken) % batch :])  # in the batch that has begun
-        taken = torch.cat([taken, order[~again], order[again]])
-    return taken[:length]
+    passes = max(1, -(-length // count))
+    keys = torch.rand((rows, passes, count), generator=generator, dtype=torch.float64)
+    orders = keys.argsort(dim=2, stable=True)
+    if count % batch:
+        taken = orders[:, 0]
+        for order in orders[:, 1:].unbind(dim=1):
+            begun = taken[:, taken.shape[1] - taken.shape[1] % batch :]  # the batch that has begun
+            again = (order.unsqueeze(2) == begun.unsqueeze(1)).any(dim=2)
+            taken = torch.cat([taken, order.gather(1, again.int().argsort(dim=1, stable=True))], dim=1)
+        return taken[:, :length]
+    return orders.reshape(rows, -1)[:, :length]
 
 
 def _plan(indices: Tensor, strategy: str, generator: torch.Generator) -> Plan:

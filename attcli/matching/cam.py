@@ -42,12 +42,21 @@ def maps(student: Student, theta: Tensor, images: Tensor, classes: Tensor, noise
 
 
 def feature_maps(student: Student, theta: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The last feature maps (n, K, h, w) of images (n, C, H, W), and the outputs (n, classes); ValueError without."""
+    """The last feature maps (n, K, h, w) of images (n, C, H, W), and the outputs (n, classes).
+
+    ValueError for a network without any: also where what comes after them still tells places apart, as in networks that
+    attend to patches.
+    """
     taken: list[Tensor] = []
 
     def note(module: nn.Module, inputs: object, output: object) -> None:
-        if isinstance(output, Tensor) and output.dim() == 4 and output.shape[2:].numel() > 1:
-            taken[:] = [output]
+        if not isinstance(output, Tensor):
+            return
+        if output.dim() == 4 and output.shape[2:].numel() > 1:
+            square = output.shape[2] == output.shape[3] or images.shape[2] != images.shape[3]
+            taken[:] = [output] if square else []  # else its channels come last
+        elif output.dim() == 3:
+            taken.clear()
 
     handles = [part.register_forward_hook(note) for part in student.module.modules()]
     try:

@@ -8,6 +8,12 @@ from dataclasses import replace
 
 from attcli.methods import mtt
 
-BY_ADAM = {"distill.optimiser": "adam", "distill.momentum_img": 0.9, "distill.lr_img": 0.01}
+BY_ADAM = {
+    "distill.optimiser": "adam",
+    "distill.momentum_img": 0.9,
+    "distill.lr_img": 0.01,
+    "distill.momentum_labels": 0.9,
+    "distill.lr_labels": 0.01,
+}
 
 METHOD = replace(mtt.METHOD, objective="real-loss", also=BY_ADAM)

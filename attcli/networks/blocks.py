@@ -5,7 +5,6 @@ from functools import partial
 from itertools import pairwise
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from attcli.networks.norms import BatchNorm, InstanceNorm, halvings
 
@@ -32,6 +31,7 @@ class BasicBlock(nn.Module):
         self.norm1 = normalise(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.norm2 = normalise(outputs)
+        self.relu = nn.ReLU()  # called twice; a module, so that what a network computes on its way can be read
         self.shortcut: nn.Module = nn.Identity()
         if inputs != outputs:
             projection: list[nn.Module] = [nn.Conv2d(inputs, outputs, 1, stride=step, bias=False)]
@@ -40,8 +40,9 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
-        y = self.pool(F.relu(self.norm1(self.conv1(x))))
-        return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
+        y = self.pool(self.relu(self.norm1(self.conv1(x))))
+        activated: Tensor = self.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
+        return activated
 
 
 def vgg(channels: int, classes: int, resolution: int, norm: str) -> nn.Module:

@@ -183,8 +183,8 @@ class RealLoss:
 
 
 def version(distill: Distill) -> int:
-    """Since 1, the average length is that of gradients as they were, the newest among them."""
-    return int(distill.clip is not None)
+    """Since 2, balanced batches hold no image twice; since 1, the average length is that of gradients as they were."""
+    return 2 if distill.student_batches == "balanced" else int(distill.clip is not None)
 
 
 def reads_experts(distill: Distill) -> bool:

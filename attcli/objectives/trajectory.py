@@ -194,7 +194,7 @@ def step_functions_of(inputs: Inputs, mirrors: str = "none") -> StepFunctions:
         dtype=images.dtype,
     )
     execution.use_threads(how.threads, inputs.architecture.build, work)
-    if settings.engine == "unroll":
+    if settings.objective == "trajectory" and settings.engine == "unroll":
         # This engine has its own way through the network, which needs the loss alone.
         return unfilled(inputs.student, inputs.student.module) if work.short else inputs.student
     return steps_for(inputs, work)

@@ -76,7 +76,10 @@ def _of_snapshots(path: Path, header: artefact.Header) -> dict[str, Any]:
     _require(path, maker, content, "last", "protocol", "set")
     _require(path, maker, content["last"], "scores")
     facts = ("dataset", "method", "ipc", "iteration", "seed", "network")
-    if differing := [name for name in facts if content["set"].get(name) != header.about[name]]:
+    differing = [name for name in facts if content["set"].get(name) != header.about[name]]
+    if content["set"].get("fingerprint", header.fingerprint) != header.fingerprint:
+        differing.append("settings")
+    if differing:
         raise UserError(
             f"{path} is of another set than the one beside it (other {', '.join(differing)}); run `{maker}`"
         )

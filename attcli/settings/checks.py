@@ -5,7 +5,7 @@ import re
 from attcli import coding, registry, trackers
 from attcli.data import sources
 from attcli.errors import MissingError, UserError
-from attcli.options import LARGEST_ZCA, WHITENING, DatasetInfo
+from attcli.options import LARGEST_ZCA, WHITENING, DatasetInfo, share_of
 from attcli.settings.models import Settings
 
 OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
@@ -67,6 +67,11 @@ def _objective(settings: Settings) -> None:
             f"distill.spans {distill.spans}: the objective {distill.objective} goes on in each iteration with what it "
             f"has trained before, which is one thing; set distill.spans=1"
         )
+    if distill.labels == "teacher" and distill.objective != "trajectory":
+        raise UserError(
+            f"distill.labels teacher: labels come from the expert that is matched, and the objective "
+            f"{distill.objective} matches none; set distill.labels to learned or hard"
+        )
     registry.answer("objective", distill.objective, "check", None, distill)
 
 
@@ -81,7 +86,7 @@ def _spans(settings: Settings) -> None:
     if current is not None and not distill.min_start_epoch < current <= distill.max_start_epoch:
         raise UserError(
             f"distill.current_max_start_epoch {current} is not between min_start_epoch {distill.min_start_epoch} and "
-            f"max_start_epoch {distill.max_start_epoch}; set it to null to begin with all start epochs"
+            f"max_start_epoch {distill.max_start_epoch}; set it to null to begin with min_start_epoch alone"
         )
     if settings.label_epoch is not None and settings.label_epoch > settings.epochs:
         raise UserError(
@@ -122,7 +127,7 @@ def _counts(settings: Settings, info: DatasetInfo) -> None:
             f"distill.ipc {distill.ipc}{pays_for} is more than the {smallest} training images of the smallest class of "
             f"{info.name}; lower it or set distill.init=noise"
         )
-    passed_over = int(distill.rank_offset * per_class)
+    passed_over = share_of(distill.rank_offset, per_class)
     if distill.init == "ranked" and passed_over + per_class > smallest:
         raise UserError(
             f"distill.rank_offset {distill.rank_offset} passes over {passed_over} images of each class, which leaves "

@@ -21,6 +21,7 @@ READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
     "distill.objective": {
         "trajectory": (
             *("distill.select", "distill.start_epochs", "distill.window", "distill.engine", "distill.expert_epochs"),
+            "distill.max_loss",
             *_OF_STUDENTS,
         ),
         "real-loss": _OF_STUDENTS,

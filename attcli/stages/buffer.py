@@ -192,7 +192,7 @@ def _train_own(run: Run, trainer: Trainer, folder: Path, to: Path, own: list[int
     with deferred() as stop:
         for index in own:
             file = experts.path(folder, index)
-            trainer.train(index, run.settings.epochs, file, told, stop)
+            if trainer.train(index, run.settings.epochs, file, told, stop):
+                publish(file, experts.path(to, index))
             if stop.asked or run.out_of_time():
                 return
-            publish(file, experts.path(to, index))

@@ -19,7 +19,8 @@ from attcli.store import artefact, dataset, states, synthetic
 def begin(path: Path, settings: Settings, data: dataset.Dataset, decoder: Coding) -> states.State:
     """The state before the first iteration, on the CPU.
 
-    From a snapshot its numbers are taken as they were learned, from a set as they are kept; always the last ones, not
+    From a snapshot its numbers are taken as they were learned, from a set as they are kept, with the scales that they
+    are kept by; always the last ones, not
     their averages. A set from another machine is decoded with the ZCA matrix of this one, if its own is not beside it
     and both were fitted to the same images. UserError where the set is made of other things than the settings ask for.
     """
@@ -34,25 +35,29 @@ def begin(path: Path, settings: Settings, data: dataset.Dataset, decoder: Coding
     if _is_from_elsewhere(distilled.about, data):
         logger.warning("{} is from another machine; the normaliser fitted here differs from its own by rounding", path)
     asked, soft = settings.distill.labels, distilled.labels.is_floating_point()
-    if soft != (asked == "learned"):
+    if soft != (asked != "hard"):
         has, needs = ("learned labels", "learned") if soft else ("class numbers as labels", "hard")
         raise UserError(f"{path} has {has}, and distill.labels {asked} is asked for; set distill.labels={needs}")
     dtype = execution.dtype(settings.distill.precision)
     if kind == states.KIND:
         old = states.of(header, arrays)
         numbers, constants, scales = old.coded().learned, old.coded().constants, dict(old.scales)
+        logits = old.learned.get(states.LOGITS, distilled.labels)
     else:
         packed = states.below("synthetic", arrays) or {"images/values": arrays["images"]}
         numbers = decoder.unpack(packed, len(distilled.labels))
-        constants, scales = states.tensors("constants", arrays), decoder.fit(numbers)
+        constants, scales = states.tensors("constants", arrays), decoder.scales(packed, len(distilled.labels))
+        logits, kept = distilled.labels, states.below("labels", arrays)
+        if decoder.label_storage is not None and kept:
+            scales[states.LOGITS] = decoder.label_storage.scales(kept, tuple(logits.shape))
     learned = {name: x.to(dtype) for name, x in numbers.items()}
     of_steps = None if distilled.rates is None else distilled.rates.to(dtype)
     everything = {**learned, **update.first_rates(settings, torch.tensor(distilled.lr, dtype=dtype), of_steps)}
     constants = {name: x for name, x in constants.items() if name != states.FROZEN}
     constants |= update.frozen(settings.distill, decoder, len(data.about["classes"]))
-    if soft:
-        everything[states.LOGITS] = distilled.labels.to(dtype)
-        if states.LOGITS not in scales and (of_labels := decoder.fit_labels(everything[states.LOGITS])):
+    if asked == "learned":
+        everything[states.LOGITS] = logits.to(dtype)
+        if not scales.get(states.LOGITS) and (of_labels := decoder.fit_labels(logits)):
             scales[states.LOGITS] = of_labels
     else:
         constants[states.LABELS] = distilled.labels

@@ -113,6 +113,12 @@ def begin(
     decoder = coding.load(coding.choices(settings.distill), space)
     state = resumed
     if state is None and ranks.lead:
+        judged = (data.about["channels"], data.about["resolution"], data.about["resolution"])
+        execution.use_threads(  # as experts judge images at the start, whatever another stage has left behind
+            settings.runtime.threads,
+            architecture.build,
+            execution.Work(judged, architecture.classes, batch=initial.TOGETHER, images=initial.TOGETHER),
+        )
         of_images = partial(difficulty.scores, run, data)
         state = initial.begin(settings, data, trajectories, student, decoder, device, of_images)
     state = _of_lead(ranks, state).to(device)
@@ -221,13 +227,13 @@ def _lead(run: Run, loop: Loop, state: states.State, results: Outcome, work: str
     """
     settings, first, saved = run.settings.distill, state.iteration, time.monotonic()
     wanted = settings.iterations
-    try:
-        with (
-            closing(ReadAhead(loop.spans.ahead, state.lr.device)) as draws,
-            deferred() as stop,
-            track("iterations", wanted, first) as progress,
-            run.tracking("distill", work) as log,
-        ):
+    with (
+        closing(ReadAhead(loop.spans.ahead, state.lr.device)) as draws,
+        deferred() as stop,
+        track("iterations", wanted, first) as progress,
+        run.tracking("distill", work) as log,
+    ):
+        try:
             while run.ranks.agreed(
                 state.iteration < wanted and not stop.asked and (state.iteration == first or not run.out_of_time())
             ):
@@ -246,8 +252,8 @@ def _lead(run: Run, loop: Loop, state: states.State, results: Outcome, work: str
             if run.out_of_time() and state.iteration < wanted:
                 message = "stopped by the time limit after iteration {} of {}; run again to continue"
                 logger.warning(message, state.iteration, wanted)
-    finally:
-        results.finish(state)
+        finally:
+            results.finish(state)  # a signal that comes meanwhile waits
     return state
 
 

@@ -36,7 +36,7 @@ def run(run: Run, path: Path | None = None) -> dict[str, Any]:
     scorer = evaluation.scorer(distilled, "test")
     kinds = _kinds(scorer, baselines_for(run.settings.evaluate, distilled.about.get("coding") or coding.PLAIN))
     report: dict[str, Any] = {
-        "scores": evaluation.scores(scorer, (file, None), kinds, "networks", with_classes),
+        "scores": evaluation.scores(scorer, (file, None, distilled.sha256), kinds, "networks", with_classes),
         "protocol": scorer.description(kinds),
         "set": _describe(distilled),
         "work": scorer.results.folder.name,
@@ -95,9 +95,23 @@ def row(run: Run, file: Path, split: str, kinds: Sequence[str] = LEARNED) -> dic
     return Evaluation(run, snapshot(run, file)).row(file, split, kinds)
 
 
-def share(run: Run, job: jobs.Job, file: str, kind: str | None, split: str, cases: list[Any], runs: list[int]) -> None:
-    """A rank's part in scoring a set: its share of the runs by which images are selected, and else of the cases."""
+def share(
+    run: Run,
+    job: jobs.Job,
+    file: str,
+    kind: str | None,
+    sha256: str,
+    split: str,
+    cases: list[Any],
+    runs: list[int],
+) -> None:
+    """A rank's part in scoring a set: its share of the runs by which images are selected, and else of the cases.
+
+    UserError where the file holds another set by now than the one with that SHA-256.
+    """
     distilled = synthetic.read(Path(file), kind, refitted(run, Path(file)))
+    if distilled.sha256 != sha256:
+        raise UserError(f"{file} was changed while it was scored; wait until what writes it has ended, or score a copy")
     if "evaluation" not in job.kept:
         job.kept["evaluation"] = Evaluation(run, distilled)
     scorer = job.kept["evaluation"].scorer(distilled, split)
@@ -138,7 +152,8 @@ def _best(rows: list[dict[str, Any]], score: Callable[[int], dict[str, Any]]) ->
 def _describe(distilled: synthetic.SyntheticSet) -> dict[str, Any]:
     names = ("dataset", "classes", "method", "ipc", "iteration", "network", "seed")
     named = {name: distilled.about[name] for name in names}
-    return {**named, **distilled.size, "lr": distilled.lr, "sha256": distilled.sha256}
+    of_file = {"sha256": distilled.sha256, "fingerprint": distilled.fingerprint}
+    return {**named, **distilled.size, "lr": distilled.lr, **of_file}
 
 
 def _write(path: Path, report: dict[str, Any]) -> None:

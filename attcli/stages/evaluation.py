@@ -25,8 +25,8 @@ from attcli.stages.run import Run
 from attcli.store import artefact, dataset, states, synthetic
 from attcli.store.results import Results
 
-Source = tuple[Path, str | None]
-"""The file that a set is in, and of which kind it has to be."""
+Source = tuple[Path, str | None, str]
+"""The file that a set is in, of which kind it has to be, and the set's SHA-256."""
 
 
 class Evaluation:
@@ -82,7 +82,7 @@ class Evaluation:
             real=images,
             networks=networks,
             protocol=protocol,
-            results=results_of(run, distilled, split, images.sha256),
+            results=results_of(run, distilled, split, self.data),
             coresets=coresets,
             whole=whole,
             tested_on=split,
@@ -154,10 +154,18 @@ class Evaluation:
         known, ranks = scorer.known(cases), self._run.ranks
         missing = [case for case in cases if case not in known]
         if missing:
-            job = {"file": str(source[0]), "kind": source[1], "split": scorer.tested_on, "cases": missing}
+            job = {
+                "file": str(source[0]),
+                "kind": source[1],
+                "sha256": source[2],
+                "split": scorer.tested_on,
+                "cases": missing,
+            }
             if runs := scorer.missing_runs(missing):
                 with jobs.shared(self._run, "evaluate", **job, runs=runs):
                     scorer.train_selectors(missing, ranks.share(runs))
+                if not jobs.seen(lambda: not scorer.missing_runs(missing)) and not self._run.out_of_time():
+                    raise _unseen("the trainings on real images")
             scorer.select(missing)
             own = ranks.share(missing)
             with (
@@ -165,13 +173,16 @@ class Evaluation:
                 track(label, len(known) + len(own), len(known)) as progress,
             ):
                 scorer.compute(own, progress)
-            scorer.merge(whole=on_all)
+
+            def are_known() -> bool:
+                scorer.merge(whole=on_all)
+                return len(scorer.known(cases)) == len(cases)
+
+            if not are_known() and not self._run.out_of_time():
+                jobs.seen(are_known)
             known = scorer.known(cases)
         if len(known) < len(cases) and not self._run.out_of_time():
-            raise UserError(
-                f"{len(cases) - len(known)} of {len(cases)} results are not where another process has kept them; all "
-                f"machines have to share the folder runtime.work_dir"
-            )
+            raise _unseen(f"{len(cases) - len(known)} of {len(cases)} results")
         if len(known) < len(cases):
             raise OutOfTimeError(f"{len(known)} of {len(cases)} results are kept")
         return known
@@ -179,18 +190,33 @@ class Evaluation:
     def row(self, file: Path, split: str, kinds: Sequence[str] = LEARNED) -> dict[str, Any]:
         """A snapshot's scores on a split."""
         distilled = snapshot(self._run, file)
-        scores = self.scores(self.scorer(distilled, split), (file, states.KIND), kinds, f"{file.stem}, {split}", _plain)
+        source = (file, states.KIND, distilled.sha256)
+        scores = self.scores(self.scorer(distilled, split), source, kinds, f"{file.stem}, {split}", _plain)
         return {"iteration": states.iteration_of(file), "split": split, "scores": scores}
 
 
-def results_of(run: Run, distilled: synthetic.SyntheticSet, split: str, dataset_sha256: str) -> Results:
-    """Where the results of a set on a split of a dataset are kept."""
+def _unseen(what: str) -> UserError:
+    """The error where a disk does not show what another process has kept on it."""
+    return UserError(
+        f"{what} are not where another process has kept them; all machines have to share the folder runtime.work_dir"
+    )
+
+
+def results_of(
+    run: Run, distilled: synthetic.SyntheticSet, split: str, data: dataset.Dataset | artefact.Header
+) -> Results:
+    """Where the results of a set on a split of a dataset are kept; the dataset's header will do."""
+    own, of_data = (about["normaliser"]["sha256"] for about in (distilled.about, data.about))
     seed, precision = run.settings.seed_of("evaluate"), run.settings.evaluate.precision
     fingerprint = artefact.fingerprint(
         "evaluate",
         identity.ALGORITHM["evaluate"],
         {**protocol_for(run, distilled).stated(), "precision": precision, "seed": seed, "split": split},
-        {"set": distilled.sha256, "dataset": dataset_sha256},
+        {
+            "set": distilled.sha256,
+            "dataset": data.sha256,
+            **({} if own == of_data else {"normaliser": own}),  # the set's own, which real images then have
+        },
     )
     return Results(run.work("evaluate", fingerprint) / "results.jsonl", run.ranks.rank)
 

@@ -96,11 +96,11 @@ class Trainer:
             growing.append(theta.to(self._dtype).numpy(), None, None)
         return growing
 
-    def train(self, index: int, epochs: int, file: Path, told: Told, stop: Stop) -> None:
+    def train(self, index: int, epochs: int, file: Path, told: Told, stop: Stop) -> bool:
         """Train expert `index` to `epochs`, or until it has to stop, going on from what is kept of it.
 
         Every epoch is kept as soon as it is done, and `told` with the expert, the epoch, its loss and accuracy. A
-        finished expert is written to `file`.
+        finished expert is written to `file`. Returns whether it is finished.
         """
         buffer = self._settings.buffer
         growing = self._growing(index, file)
@@ -111,7 +111,7 @@ class Trainer:
             optimiser.velocity = torch.from_numpy(kept.velocity.copy()).to(self._device)
         while growing.epochs < epochs:
             if stop.asked or self._out_of_time():
-                return
+                return False
             loss, accuracy = self._epoch(index, growing.epochs, theta, optimiser)
             stop.check()
             velocity = None if optimiser.velocity is None else optimiser.velocity.cpu().numpy()
@@ -119,6 +119,7 @@ class Trainer:
             told(index, growing.epochs - 1, loss, accuracy)
         experts.write(file, self._header, growing.trajectory())
         growing.remove()
+        return True
 
     def _epoch(self, index: int, epoch: int, theta: Tensor, optimiser: Optimiser) -> tuple[float, float]:
         """Train one epoch, in place; loss and accuracy. DivergedError if the training did."""

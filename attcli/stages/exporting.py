@@ -38,8 +38,10 @@ def run(source: Path, form: str, folder: Path, variant: str | None = None, *, fo
     interchange.about_to_write(files, force)
     if lost := module.losses(whole, chosen):
         logger.warning("{} has no place for {}", form, "; ".join(lost))
+    for file in files if force else []:  # what was cut short must never be read as a mixture of two sets
+        file.unlink(missing_ok=True)
     module.write(folder, whole, chosen)
-    return files
+    return [file for file in files if file.exists()]
 
 
 def _writable() -> tuple[str, ...]:

@@ -263,7 +263,7 @@ def _kept_cases(run: Run, distilled: synthetic.SyntheticSet | None, cases: list[
     header = kept.header(run.dataset, dataset.KIND)
     if not distilled or not header or run.fresh == "evaluate":
         return set()
-    results = evaluation.results_of(run, distilled, "test", header.sha256).kept()
+    results = evaluation.results_of(run, distilled, "test", header).kept()
     settings = run.settings.evaluate
     protocol = of_a_set.protocol_for(run, distilled)
     lr, random_lrs = of_a_set.rates_for(settings, protocol, distilled.lr)

@@ -8,7 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from attcli import registry
+from attcli import coding, registry
 from attcli.data import sources
 from attcli.errors import MissingError, UserError
 from attcli.settings import Settings
@@ -198,5 +198,14 @@ def distill(settings: Settings, dataset_sha256: str, experts_digest: str) -> Ide
     inputs = {"dataset": dataset_sha256, "experts": experts_digest}
     if version := registry.answer("objective", settings.distill.objective, "version", 0, settings.distill):
         inputs["objective"] = f"version {version}"
+    if _has_scales(settings.distill.label_storage) and "labels" in coding.choices(settings.distill):
+        inputs["labels"] = "version 1"  # since then, their grid leaves room on both sides
+    if settings.distill.start_from is not None and _has_scales(settings.distill.storage):
+        inputs["start"] = "version 1"  # since then, a finished set is begun with the scales in its file
     decisive = distillation(settings)
     return artefact.fingerprint("distill", ALGORITHM["distill"], decisive, inputs), decisive
+
+
+def _has_scales(storage: str) -> bool:
+    """Whether a storage rounds to grids that follow the numbers."""
+    return "scales_every" in registry.options("storage", storage)

@@ -14,6 +14,7 @@ from attcli.data.inputs import at_a_time, of_each_class
 from attcli.errors import UserError
 from attcli.matching.statistics import calibrated
 from attcli.matching.student import Student, has_batch_statistics
+from attcli.options import share_of
 from attcli.scoring.difficulty import easiest_first
 from attcli.settings import Settings
 from attcli.stages import continued, update
@@ -57,7 +58,7 @@ def begin(
             if distill.init == "correct":
                 picked = _correct(data, judges, per_class, generator)
             elif distill.init == "ranked":
-                picked = _ranked(data, difficulty(), per_class, int(distill.rank_offset * per_class))
+                picked = _ranked(data, difficulty(), per_class, share_of(distill.rank_offset, per_class))
             else:
                 picked = of_each_class(data.labels["train"], [per_class] * classes, generator)
         except ValueError as error:

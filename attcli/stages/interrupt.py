@@ -7,6 +7,7 @@ from the terminal and from the program that started this one.
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -50,7 +51,8 @@ class Stop:
 def deferred() -> Iterator[Stop]:
     """Signals only set the flag while this runs, and say so; on leaving, the interruption is raised if it was set.
 
-    A second Ctrl-C ends the work at once, but not on other ranks than 0, which ends theirs.
+    A second Ctrl-C ends the work at once, but not on other ranks than 0, which ends theirs. Python handles signals in
+    the main thread alone; in another one, nothing is done about them.
     """
     among = ranks.current()
     stop, first = Stop(among), 0.0
@@ -65,7 +67,10 @@ def deferred() -> Iterator[Stop]:
             if among.lead:
                 _say(WAITING)
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in SIGNALS if _is_main_thread()}
+    before = {number: handler for number, handler in before.items() if handler is not None}  # else it is not Python's
+    for number in before:
+        signal.signal(number, note)
     try:
         yield stop
     finally:
@@ -74,6 +79,10 @@ def deferred() -> Iterator[Stop]:
     stop.tell()
     if stop.asked:
         raise_as_handled(stop.signal)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _say(line: str) -> None:

@@ -8,7 +8,7 @@ that they hear signals while they wait. Numbers are exchanged *in step* only whi
 import itertools
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -212,12 +212,21 @@ def _stopping_all(job: Job, error: UserError) -> str:
 
 def appears(path: Path) -> bool:
     """Whether a file exists that another rank may just have written, perhaps on another machine."""
-    until = time.monotonic() + (DISK_SECONDS if ranks.current().several else 0)
-    while not path.exists():
-        if time.monotonic() > until:
-            return False
+
+    def exists() -> bool:
         with suppress(OSError):
             list(path.parent.iterdir())  # lets the system look at the disk anew
+        return path.exists()
+
+    return seen(exists)
+
+
+def seen(is_there: Callable[[], bool]) -> bool:
+    """Whether what another rank has just written is there; some shared disks show it late."""
+    until = time.monotonic() + (DISK_SECONDS if ranks.current().several else 0)
+    while not is_there():
+        if time.monotonic() > until:
+            return False
         time.sleep(0.2)
     return True
 

@@ -52,7 +52,7 @@ def expert_epochs(run: Run) -> int:
 
 
 def iterations(run: Run) -> int:
-    """The iterations of the distillation asked for that are done already."""
+    """The iterations of the distillation asked for that are done already, as `Outcome.resume` goes on after them."""
     settings, images = run.settings, prepared(run)
     if not images:
         return 0
@@ -60,10 +60,13 @@ def iterations(run: Run) -> int:
     if digest is None:
         return 0
     folder = run.work("distill", identity.distill(settings, images[1].sha256, digest)[0]) / "snapshots"
+    wanted = settings.distill.iterations
     kept = [states.iteration_of(file) for file in states.snapshots(folder)]
+    gap = states.first_missing(kept, settings.distill.save_every, wanted)
+    usable = [iteration for iteration in kept if iteration < gap]
     if latest := header(folder.parent / "latest.h5", states.KIND):
-        kept.append(latest.about["iteration"])
-    return max((iteration for iteration in kept if iteration <= settings.distill.iterations), default=0)
+        usable += [latest.about["iteration"]] if latest.about["iteration"] <= gap else []
+    return max((iteration for iteration in usable if iteration <= wanted), default=0)
 
 
 def _experts_digest(run: Run, images: str) -> str | None:

@@ -1,7 +1,9 @@
 """What a distillation leaves behind: snapshots it resumes from, the set, its history and its picture."""
 
+import json
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,15 @@ def _read(file: Path, of_dataset: Normaliser) -> states.State | None:
     except DamagedError as error:
         set_aside(file, error)
         return None
+
+
+def _scores_are_of(run: Run) -> set[str]:
+    """The fingerprints of the sets that the scores among the results are of, as far as they say it."""
+    named = set()
+    for name in ("scores-about.json", "snapshot-scores.json"):
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            named.add(str(json.loads(run.scores.with_name(name).read_bytes())["set"]["fingerprint"]))
+    return named
 
 
 def drop_scores(run: Run) -> None:
@@ -81,9 +92,10 @@ class Outcome:
         UserError where there are others' and they may not go.
         """
         fingerprint, settings = self._header.fingerprint, self._header.settings
-        if self._run.synthetic.exists() and not may_write(
+        of_another = self._run.synthetic.exists() and not may_write(
             self._run, self._run.synthetic, synthetic.KIND, synthetic.MAKER, fingerprint, settings
-        ):
+        )
+        if of_another or _scores_are_of(self._run) - {fingerprint}:  # DVC and users delete the set alone
             drop_scores(self._run)
         for file in states.snapshots(self._run.snapshots):
             if not may_write(self._run, file, states.KIND, synthetic.MAKER, fingerprint, settings):
@@ -131,6 +143,16 @@ class Outcome:
                 state, gap, usable = self._resumable(saved, iterations)
             elif state is None or latest.iteration > state.iteration:
                 state = latest
+        reached, last = 0 if state is None else state.iteration, max((i for i in saved if i <= iterations), default=0)
+        if reached < last:
+            logger.warning(
+                "no snapshot was kept of iteration {}, which distill.save_every {} asks for: iterations {} to {} are "
+                "made again; stop (Ctrl-C) and ask for the old distill.save_every to go on after them",
+                gap,
+                every,
+                reached + 1,
+                last,
+            )
         asked = [saved[i] for i in usable if i % every == 0 or i == iterations]
         self._withdraw_all_but({file.name for file in asked}, iterations)
         for file in asked:
@@ -144,7 +166,7 @@ class Outcome:
         """
         every = self._run.settings.distill.save_every
         while True:
-            gap = next((i for i in range(every, iterations, every) if i not in saved), iterations + 1)
+            gap = states.first_missing(saved, every, iterations)
             usable = [i for i in sorted(saved) if i <= iterations and i < gap]
             if not usable:
                 return None, gap, usable

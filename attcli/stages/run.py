@@ -12,12 +12,13 @@ from typing import Any
 from loguru import logger
 
 from attcli import ranks
+from attcli.atomic import sweep
 from attcli.errors import OutOfTimeError, UserError, brief
 from attcli.ranks import Ranks
 from attcli.settings import Settings
 from attcli.settings.layers import values_of
 from attcli.store import artefact, dataset, times
-from attcli.store.files import LOCK, locked, sweep
+from attcli.store.files import LOCK, locked
 from attcli.trackers import Log, Place, tracking
 
 OTHERWISE = "--force overwrites it, --artifacts DIR writes elsewhere"

@@ -1,5 +1,6 @@
 """One update of a synthetic set: a step of the outer optimiser on every learned tensor, or none and the reason."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from attcli.errors import DivergedError
 from attcli.matching import outer
 from attcli.matching.outer import Pace
 from attcli.objectives import Slope
+from attcli.options import share_of
 from attcli.parameterisations import Coded
 from attcli.settings import Distill, Settings
 from attcli.store.states import BESIDE, FROZEN, LABELS, LOGITS, LR, RATES, State, Tensors
@@ -62,7 +64,7 @@ def frozen(settings: Distill, coding: Coding, classes: int) -> Tensors:
         return {}
     each = coding.parameterisation.images_per_unit
     units = coding.images_per_class(settings.ipc) // each
-    moved = max(1, int(settings.distilled_share * units))
+    moved = max(1, share_of(settings.distilled_share, units))
     of_class = (torch.arange(units) < units - moved).repeat_interleave(each)
     return {FROZEN: of_class.to(torch.uint8).repeat(classes)}
 
@@ -70,8 +72,8 @@ def frozen(settings: Distill, coding: Coding, classes: int) -> Tensors:
 class Updates:
     """Applies slopes to states, by the settings of `distill`.
 
-    A loss above `max_loss` rejects the update (DATM). What is not finite skips it. In both cases nothing moves, and
-    what the objective remembers stays as it was. Frozen images never move, nor do their learned labels.
+    A matching loss above `max_loss` rejects the update (DATM). What is not finite skips it. In both cases nothing
+    moves, and what the objective remembers stays as it was. Frozen images never move, nor do their learned labels.
     """
 
     def __init__(self, settings: Distill, coding: Coding) -> None:
@@ -83,6 +85,7 @@ class Updates:
             LOGITS: Pace(settings.lr_labels, settings.momentum_labels),
         }
         self._images_pace = Pace(settings.lr_img, settings.momentum_img)
+        self._max_loss = settings.max_loss if settings.objective == "trajectory" else None
 
     def apply(self, state: State, slope: Slope) -> tuple[State, bool]:
         """The state after the iteration, and whether its tensors have moved."""
@@ -97,15 +100,18 @@ class Updates:
         kept = [*learned.values(), *slope.memory.values()]
         checks = torch.stack([slope.loss.isfinite(), *(x.isfinite().all() for x in kept)])
         loss_finite, *tensors_finite = checks.tolist()
-        if loss_finite and settings.max_loss is not None and float(slope.loss) > settings.max_loss:
+        if loss_finite and self._max_loss is not None and float(slope.loss) > self._max_loss:
             return self._counted(state, "rejected"), False
         if not (loss_finite and all(tensors_finite)):
             logger.warning("iteration {}: not finite, skipped", state.iteration)
             return self._counted(state, "skipped"), False
         counts = {**state.counts, "skipped_in_a_row": 0, "rejected_in_a_row": 0}
         if RATES in learned:
+            lowest = settings.min_lr + math.log(-math.expm1(-settings.min_lr))  # whose softplus is min_lr
+            counts["lr_projected"] += int((learned[RATES] < lowest).any())
+            learned[RATES] = learned[RATES].clamp(min=lowest)
             learned[LR] = softplus(learned[RATES]).mean()
-        if float(learned[LR]) < settings.min_lr:
+        elif float(learned[LR]) < settings.min_lr:
             counts["lr_projected"] += 1
             learned[LR] = learned[LR].clamp(min=settings.min_lr)
         coded = Coded({name: learned[name] for name in state.averages}, state.coded().constants)

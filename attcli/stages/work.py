@@ -146,7 +146,9 @@ def prune(works: list[Kept]) -> tuple[list[Kept], list[Kept]]:
     for kept in works:
         try:
             with locked(kept.folder):
-                shutil.rmtree(kept.folder)
+                gone = kept.folder.with_name(f"{kept.folder.name}.deleting-{os.getpid()}")
+                kept.folder.rename(gone)  # at once, so that nobody begins to work in what is being deleted
+                shutil.rmtree(gone)  # with its lock, before that is released to who waits for it
         except UserError:
             held.append(kept)
         else:

@@ -149,8 +149,8 @@ class Codes:
             arrays["group"] = packed_bits(scales["group"].numpy(), _bits_of(self._groups))
         return arrays
 
-    def unpack(self, packed: Packed, shape: tuple[int, ...]) -> Tensor:
-        """The values f32 of the codes."""
+    def scales(self, packed: Packed, shape: tuple[int, ...]) -> Scales:
+        """Each patch's group, and the groups' grids."""
         import numpy as np
         import torch
 
@@ -166,11 +166,18 @@ class Codes:
                 raise ValueError("a patch is of a group that there is not")
         else:
             group = np.zeros(shape[0] * patches, np.int64) if self._groups else np.arange(shape[0] * patches)
-        scales = {
+        return {
             "group": torch.from_numpy(group).view(shape[0], patches),
             "low": torch.from_numpy(low.astype(np.float32)),
             "step": torch.from_numpy(step.astype(np.float32)),
         }
+
+    def unpack(self, packed: Packed, shape: tuple[int, ...]) -> Tensor:
+        """The values f32 of the codes."""
+        import numpy as np
+        import torch
+
+        scales = self.scales(packed, shape)
         raw = _inflated(np.asarray(packed["codes"]), -(-prod(shape) * self._bits // 8))
         codes = torch.from_numpy(unpacked_bits(raw, self._bits, prod(shape)).astype(np.uint8)).view(shape)
         return affine.numbers_of(codes, *self._spread(codes, scales))

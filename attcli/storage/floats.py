@@ -40,6 +40,10 @@ class Floats:
         """No scales."""
         return {}
 
+    def scales(self, packed: Packed, shape: tuple[int, ...]) -> Scales:
+        """No scales."""
+        return {}
+
     def refits(self, iteration: int) -> bool:
         """Never."""
         return False

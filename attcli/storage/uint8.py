@@ -63,15 +63,24 @@ class Bytes:
         low, step = scales["scale"]
         return {"codes": affine.codes_of(numbers, low, step, TOP).numpy(), "scale": scales["scale"].numpy()}
 
+    def scales(self, packed: Packed, shape: tuple[int, ...]) -> Scales:
+        """The grid: `scale` f32 (2,)."""
+        import numpy as np
+        import torch
+
+        scale = np.asarray(packed["scale"])
+        if scale.shape != (2,) or scale.dtype != np.float32:
+            raise ValueError("its scale has another shape or type than it says")
+        return {"scale": torch.from_numpy(scale)}
+
     def unpack(self, packed: Packed, shape: tuple[int, ...]) -> Tensor:
         """The values f32 of the codes."""
         import numpy as np
         import torch
 
-        codes, scale = np.asarray(packed["codes"]), np.asarray(packed["scale"])
-        if codes.shape != shape or codes.dtype != np.uint8 or scale.shape != (2,) or scale.dtype != np.float32:
+        codes, (low, step) = np.asarray(packed["codes"]), self.scales(packed, shape)["scale"]
+        if codes.shape != shape or codes.dtype != np.uint8:
             raise ValueError("its learned numbers have another shape or type than it says")
-        low, step = torch.from_numpy(scale)
         return affine.numbers_of(torch.from_numpy(codes), low, step)
 
 

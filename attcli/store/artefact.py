@@ -6,7 +6,6 @@ other stages' identities name the file's content. A seal at the end of the file 
 file holds no times, so the same work gives the same bytes.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -24,13 +23,10 @@ from attcli.atomic import atomic
 from attcli.errors import DamagedError, UserError
 from attcli.store import hdf5, headers
 from attcli.store.blocks import BlockDigests, digests_of
-from attcli.store.hdf5 import UNREADABLE, BadFileError
+from attcli.store.hdf5 import OF_THE_SYSTEM, UNREADABLE, BadFileError
 
 SCHEMA = 2
 """Files of schema 2 are sealed: a checksum covers all their bytes. Those of schema 1 are read on, with a warning."""
-
-NOT_OPENED = (errno.EACCES, errno.EAGAIN, errno.EMFILE)
-"""Why a file that may well be whole is not opened, as errno names it."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -160,11 +156,8 @@ def open_file(path: Path, kind: str, maker: str) -> tuple[h5py.File, Header]:
     try:
         is_sealed = hdf5.sealed(path)
         file = h5py.File(str(path), "r")
-    except OSError as error:
-        if error.errno in NOT_OPENED:
-            what = os.strerror(int(error.errno or 0))
-            raise UserError(f"{path} cannot be opened ({what}); close what uses it, or name another file") from None
-        raise damaged(path, maker, error) from None
+    except (OSError, MemoryError) as error:
+        raise unreadable(path, maker, error) from None
     except (BadFileError, RuntimeError, ValueError, LookupError, TypeError) as error:
         if "HDF5 file" in str(error) or "regular" in str(error):
             raise UserError(f"{path} is no file of attcli ({error}); {_other_than(path, maker)}") from None
@@ -182,7 +175,7 @@ def open_file(path: Path, kind: str, maker: str) -> tuple[h5py.File, Header]:
         raise
     except UNREADABLE as error:
         file.close()
-        raise damaged(path, maker, error) from None
+        raise unreadable(path, maker, error) from None
     return file, its_header
 
 
@@ -248,6 +241,16 @@ def damaged(path: Path, maker: str, error: object) -> DamagedError:
     return DamagedError(f"{path} is damaged or cut short ({reason}); move it elsewhere and run `{maker}`")
 
 
+def unreadable(path: Path, maker: str, error: BaseException) -> UserError:
+    """The error of a file that cannot be read: it is damaged, or the system does not let it be read now."""
+    if isinstance(error, MemoryError):
+        return UserError(f"{path} cannot be read: there is too little memory; run it again where there is more")
+    if isinstance(error, OSError) and error.errno in OF_THE_SYSTEM:
+        what = os.strerror(int(error.errno or 0))
+        return UserError(f"{path} cannot be opened ({what}); close what uses it, or name another file")
+    return damaged(path, maker, error)
+
+
 def read(path: Path, kind: str, maker: str, covered: tuple[str, ...] = ()) -> tuple[Header, Arrays]:
     """A whole artefact, its checksum verified; the arrays `covered` are the caller's to compare with their digests."""
     file, header = open_file(path, kind, maker)
@@ -255,7 +258,7 @@ def read(path: Path, kind: str, maker: str, covered: tuple[str, ...] = ()) -> tu
         try:
             arrays: Arrays = hdf5.read(path, datasets(file, kind, path))
         except UNREADABLE as error:
-            raise damaged(path, maker, error) from None
+            raise unreadable(path, maker, error) from None
     if checksum(arrays, covered) != header.sha256:
         raise damaged(path, maker, "its checksum does not match")
     return header, arrays

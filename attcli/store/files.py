@@ -13,7 +13,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from loguru import logger
 
 from attcli import container
-from attcli.atomic import TEMPORARY, atomic
+from attcli.atomic import atomic
 from attcli.errors import UserError
 
 LOCK = ".lock"
@@ -27,15 +27,6 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 LOOK_SECONDS = 0.5
 """How often a process that waits for another one looks whether it is done."""
-
-
-def sweep(folder: Path) -> None:
-    """Remove what killed processes had begun to write in `folder`, which has to be locked by this one.
-
-    Folders in it are left alone, as they may be another process's.
-    """
-    for path in folder.glob(f".*{TEMPORARY}"):
-        path.unlink(missing_ok=True)
 
 
 def set_aside(path: Path, reason: object) -> None:
@@ -145,6 +136,7 @@ def _acquire(lock: BaseFileLock, folder: Path, wait: Callable[[], bool] | None, 
     told, others = False, 0
     while True:
         try:
+            folder.mkdir(parents=True, exist_ok=True)  # another process may just have deleted it
             lock.acquire(timeout=0)
             return
         except Timeout:

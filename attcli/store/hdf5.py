@@ -6,6 +6,7 @@ ends with a seal, the SHA-256 of all that stands before it; and a file is opened
 read only where it holds plain arrays.
 """
 
+import errno
 import hashlib
 import io
 import math
@@ -37,6 +38,14 @@ BLOCK = 1 << 20
 LARGEST_ATTRIBUTE = 4 << 20
 MOST_NAMES = 2000
 DEEPEST = 4
+
+
+_NAMES = (
+    *("EACCES", "EPERM", "EAGAIN", "EMFILE", "ENFILE", "ENOMEM", "EINTR", "EIO", "ENOLCK"),
+    *("ESTALE", "ETIMEDOUT", "EREMOTEIO", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ECONNRESET"),
+)
+OF_THE_SYSTEM = tuple(getattr(errno, name) for name in _NAMES if hasattr(errno, name))
+"""Why a file that may well be whole can't be read now, as errno names it."""
 
 
 class BadFileError(Exception):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attcli.store import hdf5
-from attcli.store.hdf5 import BadFileError
+from attcli.store.hdf5 import OF_THE_SYSTEM, BadFileError
 
 UNREADABLE = (
     *hdf5.UNREADABLE,
@@ -27,7 +27,7 @@ UNREADABLE = (
 
 
 def read(path: Path) -> dict[str, NDArray[Any]]:
-    """All arrays of an archive, by name. BadFileError if it is damaged; OSError if it cannot be opened."""
+    """All arrays of an archive, by name. BadFileError if it is damaged; OSError if it cannot be read now."""
     with path.open("rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
@@ -40,4 +40,6 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
             with np.load(file, allow_pickle=False) as arrays:
                 return {name: np.asarray(arrays[name]) for name in arrays.files}
         except UNREADABLE as error:
+            if isinstance(error, OSError) and error.errno in OF_THE_SYSTEM:
+                raise
             raise BadFileError(str(error) or type(error).__name__) from None

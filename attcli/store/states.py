@@ -1,7 +1,8 @@
 """A distillation's state, as named tensors, and the snapshots that it resumes from."""
 
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -267,6 +268,12 @@ def iteration_of(path: Path) -> int:
     return int(path.stem.removeprefix("iteration-"))
 
 
+def first_missing(saved: Container[int], every: int, iterations: int) -> int:
+    """The first of the snapshots after every so many iterations that is not there; iterations + 1 where none lacks."""
+    return next((i for i in range(every, iterations, every) if i not in saved), iterations + 1)
+
+
 def snapshots(folder: Path) -> list[Path]:
-    """All snapshots of a folder, by iteration."""
-    return sorted(folder.glob("iteration-*.h5"), key=iteration_of)
+    """All snapshots of a folder, by iteration; what has another name than they have is left alone."""
+    files = [file for file in folder.glob("iteration-*.h5") if re.fullmatch(r"iteration-\d+", file.stem)]
+    return sorted(files, key=iteration_of)

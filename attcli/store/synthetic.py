@@ -72,6 +72,8 @@ class SyntheticSet:
     kept_bytes: dict[str, int]
     rates: Tensor | None = None
     frozen: Tensor | None = None
+    fingerprint: str = ""
+    """The identity of what made it."""
 
     @property
     def size(self) -> dict[str, Any]:
@@ -166,6 +168,7 @@ def of(
         rates=rates,
         frozen=None if frozen is None else torch.from_numpy(frozen),
         sha256=header.sha256,
+        fingerprint=header.fingerprint,
         normaliser=normaliser,
         kept_bytes={name: common + sum(array.nbytes for array in parts.values()) for name, parts in packed.items()},
     )

@@ -156,7 +156,7 @@ def test_what_a_killed_process_had_begun_to_keep_is_removed(tmp_path: Path) -> N
     root, work = classes(tmp_path / "images"), tmp_path / "work"
     digest(root)
     (kept,) = work.glob("images-*.json")
-    (work / f".{kept.name}.123.tmp").write_text("{")
+    (work / f".{kept.name}.abcd1234.tmp").write_text("{")
     kept.unlink()
     digest(root)
     assert [path.name for path in work.iterdir()] == [kept.name]

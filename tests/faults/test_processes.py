@@ -97,7 +97,7 @@ def test_results_folders_inside_another_ones_are_not_swept(tmp_path: Path) -> No
             inner = Run(settings_in(tmp_path, runtime__artifacts=str(folder)))
             stack.enter_context(inner.publishing())
             unfinished.append(stack.enter_context(atomic(inner.synthetic)))
-        own = outer / ".synthetic.h5.killed.tmp"
+        own = outer / ".synthetic.h5.wasalive.tmp"
         own.touch()
         process = CONTEXT.Process(target=sweep_results, args=(str(tmp_path),))
         process.start()

@@ -81,7 +81,7 @@ def test_a_deleted_work_folder_does_not_shorten_the_history(tmp_path: Path) -> N
 def test_what_a_killed_process_had_begun_goes_also_where_nothing_is_left_to_do(tmp_path: Path) -> None:
     run = Run(settings_in(tmp_path, buffer__experts=1))
     pipeline.buffer(run)
-    begun = [folder / ".expert-0000.h5.killed.tmp" for folder in (run.experts, run.experts.parent)]
+    begun = [folder / ".expert-0000.h5.wasalive.tmp" for folder in (run.experts, run.experts.parent)]
     for path in begun:
         path.touch()
     pipeline.buffer(run)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from attcli import interchange
 from attcli.store import synthetic
 from tests.conftest import Cli
 from tests.test_cli import refused
@@ -115,6 +116,21 @@ def test_an_export_is_what_others_load(cli: Cli) -> None:
     snapshot = str(sorted(Path("artifacts/snapshots").iterdir())[-1])
     cli("export", snapshot, "--to", "released", "--out", "of-snapshot")
     assert torch.equal(torch.load("of-snapshot/images_best.pt", weights_only=True), own.variants["synthetic"])
+
+
+@pytest.mark.parametrize("form", ["released", "png", "safetensors"])
+def test_an_export_that_is_cut_short_is_no_mixture_of_two_sets(
+    form: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.small("distill")
+    before = [Path(path) for path in cli("export", "--to", form).splitlines()]
+
+    def killed(folder: Path, whole: object, variant: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(interchange.load(form), "write", killed)
+    cli("export", "--to", form, "--force", code=130)
+    assert not [path for path in before if path.exists()]
 
 
 def test_an_export_has_the_same_bytes_whenever_it_is_made(cli: Cli) -> None:

@@ -48,6 +48,15 @@ def test_the_same_file_comes_back_in_an_empty_folder(cli: Cli, name: str) -> Non
     assert "nothing to do: 6 iterations" in cli.small("distill", *sets(SETS[name]), "--dry-run")
 
 
+def test_the_normaliser_of_another_set_does_not_stay_beside_an_export(cli: Cli) -> None:
+    cli.small("distill")
+    OUT.mkdir(parents=True)
+    (OUT / "normaliser.safetensors").write_bytes(b"of another set")
+    assert "normaliser.safetensors is there already; --force overwrites it" in refused(cli, "export", "--to", OUT.name)
+    cli("export", "--to", OUT.name, "--force")
+    assert [path.name for path in OUT.iterdir()] == ["distilled.safetensors"]
+
+
 def test_other_programs_find_the_numbers_and_what_they_mean(cli: Cli) -> None:
     cli.small("distill")
     own = synthetic.read(RESULT)

@@ -37,6 +37,15 @@ def test_classes_of_a_batch_are_different_where_turns_end_within_it() -> None:
     assert all(len({*turn}) == 4 for turn in (plan.indices // 3).view(30, 4).tolist())
 
 
+def test_images_of_a_batch_are_different_where_passes_end_within_it() -> None:
+    plan = balanced(images=30, classes=10, batch=20, n_steps=30, strategy="none", generator=stream(0, "plan"))
+    assert all(len({*batch}) == 20 for batch in plan.indices.tolist())
+    for c in range(10):
+        of_class = plan.indices[plan.indices // 3 == c]
+        assert all(len({*turn}) == 3 for turn in of_class.view(20, 3).tolist())
+    assert len({tuple(turn) for turn in (plan.indices % 3).view(30, 10, 2).unbind(1)[0].tolist()}) > 3, "at random"
+
+
 def test_batches_of_a_cycle_are_always_the_same() -> None:
     plan = cyclic(images=12, classes=2, batch=4, n_steps=5, strategy="none", generator=stream(0, "plan"))
     assert plan.indices[:3].tolist() == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]

@@ -102,13 +102,24 @@ def test_networks_have_feature_maps_or_are_told_apart(arch: str) -> None:
     with torch.device("meta"):
         student = Student.of(Architecture(arch, 3, 10, side, {}).build())
         x, theta = torch.zeros(2, 3, side, side), torch.zeros(student.layout.size)
-        if arch == "mlp":
+        if arch in ("mlp", "vit"):  # a vit's only maps are its patches, before anything attends to them
             with pytest.raises(ValueError, match="no feature maps"):
                 cam.feature_maps(student, theta, x)
         else:
             maps, outputs = cam.feature_maps(student, theta, x)
             assert maps.shape[2:].numel() > 1
             assert outputs.shape == (2, 10)
+
+
+def test_maps_whose_channels_come_last_are_none() -> None:
+    module = torch.nn.Sequential(torch.nn.Conv2d(2, 5, 3), ChannelsLast(), torch.nn.Flatten(), torch.nn.Linear(180, 3))
+    with pytest.raises(ValueError, match="no feature maps"):
+        cam.feature_maps(Student.of(module), vector(module), torch.zeros(2, 2, 8, 8))
+
+
+class ChannelsLast(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.permute(0, 2, 3, 1)
 
 
 def takes(arch: str, side: int) -> bool:

@@ -105,10 +105,20 @@ def test_numbers_out_of_range_can_only_come_back(name: str) -> None:
 def test_labels_out_of_range_can_only_come_back() -> None:
     whole = replace(begun("pixels", "float32")[0], label_storage=storage("uint8"))
     logits = torch.tensor([[0.0, 1.0, 2.0], [-3.0, 5.0, 1.0]])
-    scales = whole.fit_labels(logits[:1])
+    scales = whole.fit_labels(logits[:1])  # with room of 0.5 on both sides
     pulled = whole.pull_back_labels(logits, scales, torch.ones(2, 3))
     assert pulled.tolist() == [[1, 1, 1], [0, 1, 1]]
-    assert whole.labels(logits, scales).tolist()[1][:2] == [0.0, 2.0]
+    assert whole.labels(logits, scales).tolist()[1][:2] == [-0.5, 2.5]
+
+
+def test_labels_that_are_all_equal_can_move() -> None:
+    whole = replace(begun("pixels", "float32")[0], label_storage=storage("uint8"))
+    logits = torch.zeros(4, 3)
+    scales = whole.fit_labels(logits)
+    assert torch.allclose(whole.labels(logits, scales), logits, atol=0.002)
+    assert torch.allclose(whole.labels(logits + 0.1, scales), logits + 0.1, atol=0.002)
+    wide = whole.fit_labels(torch.tensor([[-8.0, 8.0, 0.0]]))
+    assert whole.labels(torch.tensor([[-9.9, 9.9, 0.0]]), wide)[0, :2].tolist() == pytest.approx([-9.9, 9.9], abs=0.05)
 
 
 @pytest.mark.parametrize(

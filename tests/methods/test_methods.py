@@ -1,6 +1,6 @@
 """Every method, and combinations: several outer iterations in float64 against an independent oracle."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from torch import Tensor
 from attcli import methods, registry, runtime
 from attcli.errors import UserError
 from attcli.methods import Method
-from attcli.settings import Settings
+from attcli.settings import Settings, resolve
 from attcli.stages import distill, inputs, pipeline
 from attcli.stages.run import Run
-from attcli.store import dataset, history
+from attcli.store import dataset, history, synthetic
 from tests.conftest import SMALL, settings_in
 from tests.matching.oracle import deep, everything, far, tesla, unroll
 from tests.stages.observed import logged
@@ -199,6 +199,19 @@ def test_a_rejected_update_moves_nothing(tmp_path: Path, data: Doubled) -> None:
         assert torch.equal(x, after.learned[name])
         assert all(torch.equal(x, after.moments[name][moment]) for moment, x in before.moments[name].items())
     assert torch.equal(before.averages["images"], after.averages["images"])
+
+
+@pytest.mark.parametrize("method", ["datm+real-loss", "datm+dsa", "datm+ld"])
+def test_only_a_matching_loss_is_rejected(method: str, make_run: Callable[..., Run]) -> None:
+    run = make_run(distill__method=method, distill__max_loss=1e-9, distill__iterations=1, distill__syn_steps=1)
+    pipeline.distill(run)
+    assert synthetic.read(run.synthetic).about["counts"]["rejected"] == 0
+
+
+def test_labels_move_at_the_pace_of_adam_where_adam_moves_images() -> None:
+    for method in ("real-loss", "datm+real-loss"):
+        distill = resolve({"distill.method": method}, ignore_params=True).settings.distill
+        assert (distill.optimiser, distill.lr_labels, distill.momentum_labels) == ("adam", 0.01, 0.9)
 
 
 def test_a_run_that_rejects_everything_is_told(tmp_path: Path, data: Doubled) -> None:

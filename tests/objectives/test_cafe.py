@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from attcli.matching.parameters import vector
 from attcli.matching.student import Student
+from attcli.networks import Architecture
 from attcli.objectives import cafe, tapped
 from attcli.stages import pipeline
 from attcli.stages.run import Run
@@ -86,6 +87,14 @@ class Twice(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.linear(self.activate(self.activate(self.conv(x)).mean(dim=(2, 3))))
         return logits
+
+
+def test_all_activations_of_a_residual_network_are_aligned(make_run: Callable[..., Run]) -> None:
+    _, objective, _, images = begun(make_run(**SMALL))
+    classes = objective._inputs.architecture.classes
+    student = Student.of(Architecture("resnet18", images.shape[1], classes, images.shape[2], {}).build())
+    taps = tapped.Tapped(replace(objective._inputs, student=student), objective._classes, activations=True)
+    assert taps.layers == 17, "one after the stem, and two in each of eight blocks"
 
 
 @pytest.mark.cpu

@@ -127,6 +127,7 @@ def test_a_flag_that_would_change_the_steps_made_again_is_refused(make_run: Call
     [
         ({"distill__batch_syn": 15}, "batches of 15 images can't hold equally many of each of the 10 classes; set"),
         ({"distill__steps_before": 1}, "set distill.steps_before=0"),
+        ({"distill__labels": "teacher"}, "real-loss matches none; set distill.labels to learned or hard"),
         ({"distill__student_lr": 0.01}, "so distill.student_lr has no place; leave one of them out"),
     ],
 )
@@ -168,6 +169,16 @@ class Constant:
 
     def slope(self, images: Tensor, labels: Tensor, lr: Tensor, drawn: None, memory: object = None) -> Slope:
         return Slope(torch.zeros(()), torch.ones_like(images), None, torch.zeros_like(lr), labels, facts(1))
+
+
+def test_no_step_has_a_learning_rate_below_the_smallest(make_run: Callable[..., Run]) -> None:
+    run = make_run(**{**CHANGES, "distill__lr_lr": 5.0, "distill__min_lr": 0.005, "distill__iterations": 3})
+    pipeline.distill(run)
+    found = synthetic.read(run.synthetic)
+    assert found.about["counts"]["lr_projected"] > 0
+    assert found.rates is not None
+    assert float(found.rates.min()) == pytest.approx(0.005, rel=1e-5)
+    assert found.lr == pytest.approx(float(found.rates.mean()), rel=1e-6)
 
 
 @pytest.mark.cpu

@@ -41,6 +41,12 @@ def named(module: nn.Module, theta: Tensor) -> dict[str, Tensor]:
     return {n: part.view(p.shape) for (n, p), part in zip(module.named_parameters(), parts, strict=True)}
 
 
+def test_a_short_batch_is_not_the_only_one(make_run: Callable[..., Run]) -> None:
+    loop, _ = begun(make_run(**{**CHANGES, **PRECISE}))  # batches of 6 of 10 images
+    for iteration in range(3):
+        assert int((loop.objective.ahead(iteration, 0).window.weights > 0).sum()) == 6
+
+
 @pytest.mark.cpu
 @pytest.mark.parametrize("n_steps", [1, 3])
 def test_its_gradient_is_that_of_the_plain_graph(n_steps: int, make_run: Callable[..., Run]) -> None:

@@ -137,6 +137,8 @@ def test_scores_of_something_else_are_refused(folder: Path, cli: Cli) -> None:
     assert "another protocol than scores.json (other epochs)" in refused(cli, "records", "add", "x")
     path.write_text(json.dumps({**content, "set": {**content["set"], "iteration": 4}}))
     assert "of another set than the one beside it (other iteration)" in refused(cli, "records", "add", "x")
+    path.write_text(json.dumps({**content, "set": {**content["set"], "fingerprint": "0" * 16}}))
+    assert "of another set than the one beside it (other settings)" in refused(cli, "records", "add", "x")
     path.write_text(json.dumps({"last": content["last"]}))
     assert "does not say `protocol`" in refused(cli, "records", "add", "x")
     path.unlink()

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +13,12 @@ import torch
 from PIL import Image
 
 from attcli import coding
-from attcli.errors import DivergedError
+from attcli.errors import DivergedError, SignalledError
 from attcli.matching import engine
 from attcli.matching.student import Student
 from attcli.objectives.trajectory import TrajectoryMatching
 from attcli.parameterisations import Space
-from attcli.stages import distill, initial, inputs, outcome, pipeline
+from attcli.stages import distill, initial, inputs, kept, outcome, pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, dataset, experts, history, states, synthetic
 from tests.stages.observed import contents, logged, states_of
@@ -201,6 +202,60 @@ def test_the_scores_of_another_set_do_not_stay_beside_a_new_one(make_run: MakeRu
     assert all(file.exists() for file in beside)
     pipeline.distill(make_run(distill__seed=1, force=True))
     assert not any(file.exists() for file in beside)
+
+
+def test_the_scores_of_another_set_do_not_stay_where_the_set_was_deleted(make_run: MakeRun) -> None:
+    run = make_run()
+    pipeline.distill(run)
+    pipeline.evaluate_snapshots(run)
+    run.synthetic.unlink()
+    pipeline.distill(run)
+    scores = run.scores.with_name("snapshot-scores.json")
+    assert scores.exists(), "it is the same set"
+    run.synthetic.unlink()  # as DVC does, which does not know the scores of snapshots
+    pipeline.distill(make_run(distill__lr_img=2.0, force=True))
+    assert not scores.exists()
+
+
+def test_iterations_that_other_snapshots_cost_are_told(make_run: MakeRun) -> None:
+    run = make_run()
+    pipeline.distill(run)
+    other = make_run(distill__save_every=1, distill__iterations=7)
+    assert kept.iterations(other) == 0
+    with logged() as lines:
+        pipeline.distill(other)
+    (line,) = [line for line in lines if "are made again" in line]
+    assert "no snapshot was kept of iteration 1, which distill.save_every 1 asks for: iterations 1 to 6" in line
+    assert kept.iterations(make_run(distill__iterations=7)) == 7
+
+
+def test_a_signal_during_the_last_save_waits(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(distill__iterations=50, distill__save_every=50)
+    real = distill.Outcome.finish
+
+    def interrupted(self: outcome.Outcome, state: states.State) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        real(self, state)
+
+    def one(self: distill.Loop, state: states.State, drawn: list[object]) -> object:
+        signal.raise_signal(signal.SIGTERM)
+        return iterate(self, state, drawn)
+
+    iterate = distill.Loop.iterate
+    monkeypatch.setattr(distill.Loop, "iterate", one)
+    monkeypatch.setattr(distill.Outcome, "finish", interrupted)
+    with pytest.raises(SignalledError):
+        pipeline.distill(run)
+    assert artefact.header(run.synthetic, synthetic.KIND, synthetic.MAKER).about["iteration"] == 1
+    assert kept.iterations(run) == 1
+
+
+def test_a_file_of_another_name_is_no_snapshot(make_run: MakeRun) -> None:
+    run = make_run()
+    pipeline.distill(run)
+    before = states.snapshots(run.snapshots)
+    run.snapshots.joinpath("iteration-0000004 (copy).h5").write_bytes(before[0].read_bytes())
+    assert states.snapshots(run.snapshots) == before
 
 
 def test_snapshots_among_the_results_are_those_that_the_settings_ask_for(make_run: MakeRun) -> None:

@@ -14,7 +14,7 @@ from attcli.errors import OutOfTimeError, UserError
 from attcli.scoring import networks
 from attcli.settings import resolve
 from attcli.settings.layers import names
-from attcli.stages import distill, evaluate, pipeline
+from attcli.stages import distill, evaluate, evaluation, pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, dataset, synthetic
 from tests.conftest import Cli
@@ -48,6 +48,16 @@ def test_another_learning_rate_is_for_the_set_alone(make_run: MakeRun, monkeypat
     assert before["synthetic"] != after["synthetic"]
     monkeypatch.setattr(networks, "train", None)
     assert pipeline.evaluate(make_run()) == learned
+
+
+def test_a_set_with_another_normaliser_has_other_results(make_run: MakeRun) -> None:
+    run = make_run()
+    pipeline.distill(run)
+    data, own = dataset.read(run.dataset), synthetic.read(run.synthetic)
+    normaliser = {**own.about["normaliser"], "sha256": "1" * 64}
+    other = replace(own, about={**own.about, "normaliser": normaliser})
+    folders = {evaluation.results_of(run, one, "test", data).folder for one in (own, other)}
+    assert len(folders) == 2
 
 
 def test_sd_is_that_of_a_sample() -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from attcli import ranks
+from attcli import ranks, workers
 from attcli.cli.command import MORE_IS_LEFT
 from attcli.errors import UserError
-from attcli.stages import pipeline
+from attcli.stages import evaluate, jobs, pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, synthetic
 from tests.conftest import SMALL, settings_in
@@ -281,6 +281,44 @@ def test_each_process_of_a_machine_gets_a_gpu_of_its_own(monkeypatch: pytest.Mon
         ranks.device("auto")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # the batch system hides the others
     assert ranks.device("auto") == "cuda:0"
+
+
+def test_the_first_process_does_not_wait_for_one_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It also hears signals meanwhile, as it waits in Python."""
+    for name, value in workers.of_workers(2).items():
+        monkeypatch.setenv(name, value)
+
+    def watch() -> None:
+        raise ranks.LostError("process 1 of 2 has ended")
+
+    begun = time.monotonic()
+    with pytest.raises(ranks.LostError, match="process 1 of 2 has ended"), ranks.joined(ranks.of(os.environ), watch):
+        pytest.fail("joined alone")
+    assert time.monotonic() - begun < 60
+    assert ranks.current() is ranks.ALONE
+
+
+def test_workers_look_for_modules_where_the_first_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [os.getcwd(), *sys.path])
+    assert workers._as_here() == []
+    monkeypatch.setattr(sys, "path", ["/usr/bin", *sys.path])  # as of a command that was installed there
+    assert workers._as_here() == ["-P"]
+
+
+def test_a_set_that_was_changed_meanwhile_is_not_scored_with_the_others(tmp_path: Path) -> None:
+    run = Run(settings_in(tmp_path))
+    pipeline.distill(run)
+    job = jobs.Job(ranks.ALONE, 0)
+    with pytest.raises(UserError, match=r"synthetic\.h5 was changed while it was scored; wait until"):
+        evaluate.share(run, job, str(run.synthetic), None, "0" * 64, "test", [], [])
+
+
+def test_what_a_disk_shows_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([False, False, True])
+    monkeypatch.setattr(ranks, "current", lambda: ranks.Ranks(0, 2))
+    assert jobs.seen(lambda: next(looks))
+    monkeypatch.setattr(jobs, "DISK_SECONDS", 0)
+    assert not jobs.seen(lambda: False)
 
 
 def test_variables_that_name_no_process_are_refused() -> None:

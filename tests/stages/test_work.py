@@ -1,18 +1,24 @@
 """What is kept, in words, and how it is deleted."""
 
 import json
+import multiprocessing
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from attcli.cli.completion import KEPT
-from attcli.stages import pipeline
+from attcli.stages import pipeline, work
+from attcli.stages.expert_training import Trainer
 from attcli.stages.run import Run
 from attcli.stages.work import NAME
-from tests.conftest import SMALL, Cli
+from attcli.store import experts
+from attcli.store.files import locked
+from tests.conftest import SMALL, Cli, settings_in
 
 MakeRun = Callable[..., Run]
 
@@ -46,7 +52,7 @@ def test_work_of_every_name_that_is_listed_can_be_chosen(cli: Cli) -> None:
 def test_a_file_that_vanishes_while_work_is_listed_is_left_out(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(".attcli", "evaluate-" + "0" * 16)
     folder.mkdir(parents=True)
-    for name in (".results.x.tmp", "results.jsonl"):
+    for name in (".results.x1y2z3w4.tmp", "results.jsonl"):
         (folder / name).write_text("a line\n")
     real = Path.is_file
 
@@ -105,7 +111,8 @@ def test_a_time_limit_has_an_exit_code_of_its_own(cli: Cli) -> None:
     sets = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
     cli("distill", *sets, "--iterations", "100000", "--time-limit", "1s", code=75)
     cli("distill", *sets, "--iterations", "2")
-    cli("buffer", *sets, "--epochs", "100000", "--time-limit", "0:00:01", code=75)
+    said = cli("buffer", *sets, "--epochs", "100000", "--time-limit", "0:00:01", code=75)
+    assert "stopped by the time limit before all experts were trained; run it again to continue" in said
     cli(
         "evaluate",
         *sets,
@@ -123,6 +130,51 @@ def test_a_time_limit_has_an_exit_code_of_its_own(cli: Cli) -> None:
     cli("evaluate", *sets, "--iterations", "2", "--repeats", "1", "--time-limit", "1h")
     assert Path("artifacts/scores.json").exists()
     assert "write it as 90s" in cli("distill", "--time-limit", "soon", code=2)
+
+
+def test_an_expert_that_is_finished_as_time_ends_is_published(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(buffer__experts=2)
+    real = Trainer.train
+
+    def last(self: Trainer, *args: Any) -> bool:
+        done = real(self, *args)
+        monkeypatch.setattr(Run, "out_of_time", lambda self: True)
+        return done
+
+    monkeypatch.setattr(Trainer, "train", last)
+    pipeline.buffer(run)
+    assert [path.name for path in experts.present(run.experts)] == ["expert-0000.h5"]
+
+
+def prune_while_another_waits(folder: str) -> None:
+    with locked(Path(folder), wait=lambda: True):
+        Path(folder, "mine").touch()
+
+
+def test_who_waits_for_work_that_is_deleted_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, real = tmp_path / f"evaluate-{'0' * 16}", shutil.rmtree
+    folder.mkdir()
+    (folder / "results.jsonl").touch()
+    waiting = multiprocessing.get_context("spawn").Process(target=prune_while_another_waits, args=(str(folder),))
+
+    def slow(gone: Path) -> None:
+        time.sleep(0.5)
+        real(gone)
+
+    with locked(folder):
+        waiting.start()
+        while not waiting.is_alive():
+            time.sleep(0.01)
+        time.sleep(3)
+        monkeypatch.setattr(work.shutil, "rmtree", slow)
+        (one,) = work.listed(Run(settings_in(tmp_path, runtime__work_dir=str(tmp_path))))
+        assert work.prune([one]) == ([one], [])
+    waiting.join()
+    assert waiting.exitcode == 0
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("evaluate-")) == [folder.name]
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "mine"]
 
 
 def test_fresh_and_seed_are_the_stages_own(cli: Cli, make_run: MakeRun) -> None:

@@ -1,12 +1,14 @@
 """Artefacts: complete or absent, and checked."""
 
+import errno
+import os
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from attcli.errors import UserError
+from attcli.errors import DamagedError, UserError
 from attcli.store import artefact, synthetic
 
 HEADER = artefact.Header("thing", "abc", {"a": 1}, {"b": 2}, {"torch": "x"})
@@ -77,6 +79,30 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"damaged or cut short|is no file of attcli"):
             artefact.header(path, "thing", "maker")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ESTALE, os.strerror(errno.ESTALE)), "Stale file handle"),
+        (OSError(errno.EIO, os.strerror(errno.EIO)), "Input/output error"),
+        (MemoryError(), "too little memory"),
+    ],
+)
+@pytest.mark.parametrize("place", ["sealed", "read"])
+def test_what_cannot_be_read_now_does_not_count_as_damaged(
+    error: Exception, words: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.h5"
+    artefact.write(path, HEADER, ARRAYS)
+
+    def failing(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(artefact.hdf5, place, failing)
+    with pytest.raises(UserError, match=words) as raised:
+        artefact.read(path, "thing", "maker")
+    assert not isinstance(raised.value, DamagedError)
 
 
 def test_a_set_of_the_first_schema_is_read_on() -> None:

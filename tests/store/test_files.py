@@ -10,9 +10,9 @@ from typing import IO
 
 import pytest
 
-from attcli.atomic import atomic, sweep_killed
+from attcli.atomic import atomic, sweep, sweep_killed
 from attcli.errors import UserError
-from attcli.store.files import link, locked, sweep, write_text
+from attcli.store.files import link, locked, write_text
 from tests.store.held import hold
 
 
@@ -69,12 +69,22 @@ def test_a_folder_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.M
 
 def test_what_dead_processes_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
-    others = tmp_path / "deep" / ".a.h5.x1y2.tmp"  # perhaps another process's, which is alive
-    for path in (tmp_path / ".a.h5.x1y2.tmp", others, tmp_path / "a.h5", tmp_path / "b.tmp"):
+    others = tmp_path / "deep" / ".a.h5.x1y2z3w4.tmp"  # perhaps another process's, which is alive
+    for path in (tmp_path / ".a.h5.x1y2z3w4.tmp", others, tmp_path / "a.h5", tmp_path / "b.tmp", tmp_path / ".my.tmp"):
         path.touch()
     sweep(tmp_path)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == [".a.h5.x1y2.tmp", "a.h5", "b.tmp", "deep"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        ".a.h5.x1y2z3w4.tmp",
+        ".my.tmp",
+        "a.h5",
+        "b.tmp",
+        "deep",
+    ]
     assert others.exists()
+    with atomic(tmp_path / "c.h5") as being_written:  # by what holds no lock on the folder, such as `attcli export`
+        being_written.write_text("x")
+        sweep(tmp_path)
+    assert (tmp_path / "c.h5").read_text() == "x"
 
 
 def test_what_is_swept_is_locked_as_network_disks_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,13 +93,13 @@ def test_what_is_swept_is_locked_as_network_disks_demand(tmp_path: Path, monkeyp
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
     monkeypatch.setattr(fcntl, "flock", as_on_nfs)
-    (tmp_path / ".a.h5.killed.tmp").touch()
+    (tmp_path / ".a.h5.wasalive.tmp").touch()
     sweep_killed(tmp_path / "a.h5")
     assert not list(tmp_path.iterdir())
 
 
 def test_what_a_killed_process_had_begun_is_removed_and_not_what_is_being_written(tmp_path: Path) -> None:
-    target, killed, of_another = (tmp_path / name for name in ("a.h5", ".a.h5.killed.tmp", ".b.h5.killed.tmp"))
+    target, killed, of_another = (tmp_path / name for name in ("a.h5", ".a.h5.wasalive.tmp", ".b.h5.wasalive.tmp"))
     killed.touch()
     of_another.touch()
     with atomic(target) as being_written:

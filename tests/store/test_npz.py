@@ -1,5 +1,7 @@
 """Archives of arrays in work folders."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -29,3 +31,14 @@ def test_a_flipped_bit_anywhere_is_noticed_or_changes_nothing(tmp_path: Path) ->
 def test_what_cannot_be_opened_does_not_count_as_damaged(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         npz.read(tmp_path)
+
+
+def test_what_cannot_be_read_now_does_not_count_as_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "a.npz", a=np.zeros(3))
+
+    def gone(*_: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(npz.zipfile, "ZipFile", gone)
+    with pytest.raises(OSError, match="Stale"):
+        npz.read(tmp_path / "a.npz")

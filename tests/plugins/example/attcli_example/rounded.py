@@ -34,6 +34,10 @@ class Rounded:
         """One array of hundredths."""
         return {"hundredths": (numbers * 100).round().clamp(-32000, 32000).short().numpy()}
 
+    def scales(self, packed, shape):
+        """No scales."""
+        return {}
+
     def unpack(self, packed, shape):
         """The numbers."""
         import torch
