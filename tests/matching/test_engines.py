@@ -99,7 +99,9 @@ def compiled() -> Iterator[dict[str, StepFunctions]]:
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("arch", ["convnet", "mlp", "lenet"])
+@pytest.mark.parametrize(
+    "arch", ["convnet", *(pytest.param(arch, marks=pytest.mark.slow) for arch in ("mlp", "lenet"))]
+)
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
 @pytest.mark.parametrize("strategy", ["none", DSA])
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")

@@ -108,6 +108,7 @@ def test_results_do_not_depend_on_the_number_of_processes(tmp_path: Path, alone:
     assert not list(tmp_path.glob(".attcli/*/results-*.jsonl"))
 
 
+@pytest.mark.slow
 def test_a_distillation_resumes_on_another_number_of_processes(tmp_path: Path, alone: Path) -> None:
     finished(python(tmp_path, "-m", "attcli", *arguments("distill", tmp_path, distill__iterations=2)))
     finished(python(tmp_path, *torchrun(4), *arguments("distill", tmp_path)))
@@ -122,7 +123,7 @@ REMEMBERING: dict[str, dict[str, object]] = {
 """Objectives that go on with a network, or with a length of the gradient, from one iteration to the next."""
 
 
-@pytest.mark.parametrize("name", REMEMBERING)
+@pytest.mark.parametrize("name", ["ld", pytest.param("clip", marks=pytest.mark.slow)])
 def test_what_an_objective_remembers_does_not_depend_on_the_number_of_processes(tmp_path: Path, name: str) -> None:
     changes = {
         **REMEMBERING[name],
