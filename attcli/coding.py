@@ -143,10 +143,10 @@ class Coding:
         parts, shapes = self._parts(arrays, images)
         return {name: self.storage.unpack(parts[name], shape) for name, shape in shapes.items()}
 
-    def scales(self, arrays: Mapping[str, NDArray[np.generic]], images: int) -> dict[str, Scales]:
+    def scales_of(self, arrays: Mapping[str, NDArray[np.generic]], images: int) -> dict[str, Scales]:
         """The scales that these arrays were packed with, as `fit` names them; ValueError or KeyError as `unpack`."""
         parts, shapes = self._parts(arrays, images)
-        scales = {name: self.storage.scales(parts[name], shape) for name, shape in shapes.items()}
+        scales = {name: self.storage.scales_of(parts[name], shape) for name, shape in shapes.items()}
         return {name: of_tensor for name, of_tensor in scales.items() if of_tensor}
 
     def _parts(

@@ -139,7 +139,7 @@ def main(
         )
     what = "the accumulated mismatching problem: distances along the student's steps, by method"
     settings = {**SHARED, "distill.iterations": iterations, "distill.syn_steps": steps}
-    record = {"what": what, "machine": machine("cpu"), "shared": settings, "methods": rows}
+    record = {"what": what, "machine": machine("auto"), "shared": settings, "methods": rows}
     json_file.write_text(json.dumps(record) + "\n")
     draw(json_file.with_suffix(".png"), rows)
 

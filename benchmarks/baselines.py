@@ -68,7 +68,7 @@ def main(
             typer.echo(f"{arch:10} {kind:10} {entry['mean']:.2f} (sd over seeds {entry['sd_seeds']})")
     if json_file:
         about = {"dataset": dataset, "ipc": ipc, "set": settings}
-        report = {"machine": machine("cpu"), "about": about, "results": results}
+        report = {"machine": machine("auto"), "about": about, "results": results}
         json_file.write_text(json.dumps(report, indent=2) + "\n")
 
 

@@ -95,11 +95,16 @@ def main(
         known = (
             earlier["scores"] if earlier.get("sha256") == row["sha256"] else {}
         )  # by networks not asked for this time
-        rows[name] = {"settings": {**VARIANTS[name], **given}, **row, "scores": {**known, **row["scores"]}}
+        rows[name] = {
+            "settings": {**VARIANTS[name], **given},
+            **row,
+            "scores": {**known, **row["scores"]},
+            "machine": machine("auto"),
+        }
         shown = "  ".join(f"{kind} {entry['mean']:.1f}" for kind, entry in row["scores"]["convnet"].items())
         typer.echo(f"{name:32} {row['images_per_class']:4} images, {row['bytes_per_class']:9,.1f} bytes  {shown}")
         if json_file:
-            about = {"machine": machine("cpu"), "shared": shared, "split": split, "rows": rows}
+            about = {"machine": machine("auto"), "shared": shared, "split": split, "rows": rows}
             with atomic(json_file) as new:
                 new.write_text(json.dumps(about, indent=2) + "\n")
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from hashlib import sha256
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
@@ -56,10 +57,12 @@ def main(
         if what == EXPERTS:
             pipeline.buffer(_run(_changes(place, problem, row, 0, data_dir), place / WORK))
         else:
-            _keep(_result(place, row, int(what)), _made(place, problem, row, int(what), data_dir))
+            made = _made(place, problem, row, int(what), data_dir)
+            _keep(_result(place, row, int(what)), {**made, "settings": _settings_of(problem, row)})
         return
     asked = rows.split(",")
     known = _go_on(json_file, place, problem) if json_file and json_file.exists() else {}
+    _refuse_others(place, problem)
     words = [sys.executable, "-m", "benchmarks.field", problem, "--folder", str(folder), "--data-dir", str(data_dir)]
     missing = [(row, seed) for seed in range(seeds) for row in asked if not _result(place, row, seed).exists()]
     for row, seed in missing[:]:
@@ -119,6 +122,24 @@ def _about(problem: str) -> dict[str, Any]:
     return {"problem": problem, **shared, "own": {row: own for row, (_, own) in ROWS.items()}}
 
 
+def _settings_of(problem: str, row: str) -> str:
+    """What a row's runs depend on, as a digest."""
+    about = _about(problem)
+    decisive = {**about, "own": about["own"][row]}
+    return sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _refuse_others(place: Path, problem: str) -> None:
+    """BadParameter where the folder holds runs of other settings than these; older runs do not say theirs."""
+    for row in ROWS:
+        for seed, run in _runs(place, row).items():
+            if run.get("settings", wanted := _settings_of(problem, row)) != wanted:
+                raise typer.BadParameter(
+                    f"{_result(place, row, int(seed))} was made with other settings; move it elsewhere, or "
+                    f"name another --folder"
+                )
+
+
 def _go_on(json_file: Path, place: Path, problem: str) -> dict[str, Any]:
     """Put the runs of an earlier file into the folder, where they are not; return the file."""
     earlier: dict[str, Any] = json.loads(json_file.read_text())
@@ -136,7 +157,7 @@ def _write(json_file: Path, place: Path, problem: str, earlier: dict[str, Any]) 
     """Write all that the folder has, with the machine and the note of the earlier file, if there is one."""
     runs = {row: by_seed for row in ROWS if (by_seed := _runs(place, row))}
     found = {
-        "machine": earlier.get("machine") or machine("cpu"),
+        "machine": earlier.get("machine") or machine("auto"),
         "about": {**earlier.get("about", {}), **_about(problem)},
         "rows": {row: _summary(list(by_seed.values())) for row, by_seed in runs.items()},
         "runs": runs,
@@ -219,7 +240,7 @@ def _made(place: Path, problem: str, row: str, seed: int, data_dir: Path) -> dic
         "iterations": run.settings.distill.iterations,
         "cpu_s": round(sum(line["cpu_s"] for line in spent), 1),
         "memory_mb": round(memory),
-        "machine": machine("cpu"),
+        "machine": machine("auto"),
         "scores": {
             arch: {kind: {name: entry[name] for name in ("mean", "sd", "n")} for kind, entry in by_kind.items()}
             for arch, by_kind in scores.items()

@@ -142,7 +142,7 @@ def main(
 ) -> None:
     """Measure, and write the record. Of earlier runs' histories it says only how often another step is matched."""
     what = "CPU time of an iteration of ATT with distill.patience, and how often another step is matched"
-    record: dict[str, Any] = {"what": what, "machine": machine("cpu"), "results": []}
+    record: dict[str, Any] = {"what": what, "machine": machine("auto"), "results": []}
     record["histories"] = [told(run) for run in histories or []]
     for name in problems or PROBLEMS:
         record["results"].append(row(name, folder, data_dir, rounds, count))

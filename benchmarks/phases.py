@@ -94,10 +94,12 @@ def main(
         raise typer.BadParameter(f"{json_file} was scored in another way ({kept['scoring']}); name another file")
     phases = [about(folder) for folder in folders]
     for phase, old in zip(phases, kept.get("phases", []), strict=False):
-        phase["scores"] = old["scores"]
+        same = old["settings"] == phase["settings"] and old["loss"] == phase["loss"][: len(old["loss"])]
+        if same:  # else they are of another distillation
+            phase["scores"] = old["scores"]
     record: dict[str, Any] = {
         "what": "the phases of a long distillation, scored at some iterations",
-        "machine": machine("cpu"),
+        "machine": machine("auto"),
     }
     for place in at.split(","):
         which, iteration = map(int, place.split(":"))

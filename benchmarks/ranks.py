@@ -60,7 +60,11 @@ def main(
             shown = figures[stage]
             typer.echo(f"{stage:9} {shown['one_s']:7.1f} s  {shown['several_s']:7.1f} s  {shown['speed_up']:.2f} times")
             if json_file:
-                about = {"machine": {**machine("cpu"), "threads": 1}, "settings": SETTINGS, "processes": processes}
+                about = {
+                    "machine": {**machine("auto"), "threads": 1},
+                    "settings": SETTINGS,
+                    "processes": processes,
+                }
                 json_file.write_text(json.dumps({**about, "rounds": rounds, "stages": figures}, indent=2) + "\n")
 
 

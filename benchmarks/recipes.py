@@ -143,7 +143,7 @@ def main(
     if as_json:
         record = {
             "what": "every recipe planned as published, and run for one iteration",
-            **machine("cpu"),
+            **machine("auto"),
             "rows": rows,
         }
         as_json.write_text(json.dumps(record, indent=1) + "\n")

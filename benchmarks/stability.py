@@ -80,13 +80,14 @@ def main(
             accuracy[f"{by_images:g}/{by_student:g}"] = found
             typer.echo(f"{method:6} images x{by_images:<4g} student x{by_student:<4g} {found}")
         reached = [value for value in accuracy.values() if value is not None]
-        near = sum(value >= max(reached) - POINTS for value in reached)
-        results[method] = {"best": max(reached), "share": near / len(accuracy), "accuracy": accuracy}
-        typer.echo(f"{method}: {near} of {len(accuracy)} runs within {POINTS:g} points of its best, {max(reached):.2f}")
+        best = max(reached, default=float("nan"))  # all runs may have diverged
+        near = sum(value >= best - POINTS for value in reached)
+        results[method] = {"best": best if reached else None, "share": near / len(accuracy), "accuracy": accuracy}
+        typer.echo(f"{method}: {near} of {len(accuracy)} runs within {POINTS:g} points of its best, {best:.2f}")
         if json_file:
             about = {"dataset": dataset, "ipc": ipc, "epochs": epochs, "repeats": repeats, "split": "validation"}
             json_file.write_text(
-                json.dumps({"machine": machine("cpu"), "about": about, "results": results}, indent=2) + "\n"
+                json.dumps({"machine": machine("auto"), "about": about, "results": results}, indent=2) + "\n"
             )
     if json_file:
         _draw(json_file.with_suffix(".png"), results)

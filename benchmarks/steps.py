@@ -51,8 +51,8 @@ def row(case: str, device: torch.device, precision: str) -> dict[str, Any]:
         begun = time.perf_counter()
         made[asked] = execution.step_functions(student, network.build, work, device, asked, halving=False)
         ready[asked] = time.perf_counter() - begun
-        if (kind := execution.told(made[asked]).split(" of ")[-1]) != LAST[asked]:
-            raise SystemExit(f"{case}: {asked} can't be had here, {kind} took its place")
+        if (last := execution.told(made[asked]).split(" of ")[-1]) != LAST[asked]:
+            raise SystemExit(f"{case}: {asked} can't be had here, {last} took its place")
         repeat(made[asked])
     rounds: dict[str, list[float]] = {asked: [] for asked in made}
     for _ in range(ROUNDS):

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
+from attcli import runtime
 from attcli.runtime import cpu_model, keep_freed_memory
 
 
 def machine(device: torch.device | str) -> dict[str, Any]:
-    """What the figures were measured on."""
-    device = torch.device(device)
+    """What the figures were measured on; `auto` is the device that commands take."""
+    device = runtime.device(device) if isinstance(device, str) else device
     found = {"device": str(device), "cpu": cpu_model(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     if device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)

@@ -95,7 +95,11 @@ def main(
     if as_json:
         kept = json.loads(as_json.read_text())["rows"] if as_json.exists() else []
         rows = [*(other for other in kept if other["dataset"] != name), row]
-        record = {"what": "real images through all four stages, at toy length", **machine("cpu"), "rows": rows}
+        record = {
+            "what": "real images through all four stages, at toy length",
+            **machine("auto"),
+            "rows": rows,
+        }
         as_json.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, sys.argv[1])
 
 import torch
 
+import attcli
 from attcli import execution, runtime
 from attcli.matching import engine
 from attcli.matching.batches import SyntheticBatches, plan, probabilities
@@ -30,6 +32,9 @@ try:
     from attcli.trainers.training import Optimiser, train_epoch
 except ImportError:  # an older checkout
     from attcli.experts.training import Optimiser, train_epoch  # type: ignore[no-redef, import-not-found]
+
+if not Path(attcli.__file__).resolve().is_relative_to(Path(sys.argv[1]).resolve()):
+    raise SystemExit(f"{sys.argv[1]} holds no attcli; name the folder of a checkout")
 
 step_functions_of: Any = getattr(execution, "step_functions", None) or execution.steps  # type: ignore[attr-defined]
 """What makes step functions; an older checkout calls it otherwise."""

@@ -61,10 +61,18 @@ def ask(lock: Path) -> dict[str, Any]:
 
 def main() -> int:
     """Print the verdict."""
-    try:
-        code, lines = verdict([ask(REPOSITORY / name) for name in LOCKS])
-    except NoRegistryError as error:
-        code, lines = 0, [f"{NOTHING}: no registry is reached ({error})"]
+    reports: list[dict[str, Any]] = []
+    failed: list[str] = []
+    for name in LOCKS:
+        try:
+            reports.append(ask(REPOSITORY / name))
+        except NoRegistryError as error:
+            failed.append(f"{name} ({error})")
+            if not reports:
+                break  # the others would be asked in vain
+    code, lines = verdict(reports) if reports else (0, [f"{NOTHING}: no registry is reached for {failed[0]}"])
+    if reports:
+        lines += [f"audit: not compared: {lock}" for lock in failed]
     print("\n".join(lines))
     return code
 

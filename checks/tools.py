@@ -21,6 +21,8 @@ def program(name: str, folder: Path = FOLDER, lock: Path = LOCK) -> Path:
         venv.create(folder, with_pip=True, clear=True)
         words = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", str(lock)]
         done = subprocess.run([folder / "bin" / "python", *words], check=False, capture_output=True, text=True)
+        if "DO NOT MATCH THE HASHES" in done.stderr:
+            raise SystemExit(f"{lock.name}: a package has not the hash that is locked: {done.stderr.strip()}")
         if done.returncode:
             raise NoRegistryError(" ".join(done.stderr.strip().splitlines()[-1:]))
         mark.write_text(wanted, encoding="utf-8")

@@ -1,6 +1,7 @@
 """The command line: what it prints, and how it refuses."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -297,6 +298,7 @@ def test_help_shows_no_type_behind_flags_that_take_no_value(cli: Cli, command: s
     [
         *(("90s", 90), ("90", 90), ("1.5h", 5400), ("3h45m", 13_500), ("1d2h3m4s", 93_784), ("1:30:00", 5400)),
         *(("30:00", 1800), ("2-00:00:00", 172_800), ("1-12:30", 131_400), ("1-12:30:05", 131_405)),
+        ("2-12", 216_000),
     ],
 )
 def test_a_time_limit_in_its_spellings(text: str, duration: float) -> None:
@@ -335,6 +337,23 @@ def test_a_truncated_file(cli: Cli) -> None:
     path.unlink()
     path.write_bytes(data[:1000])
     assert "synthetic.h5 is damaged or cut short" in refused(cli, "evaluate", "--no-auto", small=True)
+
+
+def test_under_dvc_results_lie_where_the_pipeline_says(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_STAGE", "prepare")
+    monkeypatch.setenv("ATTCLI_ARTIFACTS", "elsewhere")
+    cli("recipes", "use", "att/digits/ipc1")
+    assert "ATTCLI_ARTIFACTS is set, so that the results would not lie" in refused(cli, "prepare", "--no-auto")
+    monkeypatch.setenv("ATTCLI_ARTIFACTS", "artifacts")
+    cli("prepare", "--no-auto")
+
+
+def test_commands_of_a_group_are_offered_to_the_shell(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "attcli records "
+    script = Path(sys.executable).with_name("attcli")
+    variables = {**os.environ, "COMP_WORDS": words, "COMP_CWORD": "2", "_ATTCLI_COMPLETE": "complete_bash"}
+    offered = subprocess.run([script], env=variables, capture_output=True, text=True, check=False).stdout.split()
+    assert {"add", "list"} <= set(offered)
 
 
 def test_under_dvc_every_content_setting_must_be_in_params(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

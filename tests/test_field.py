@@ -100,3 +100,11 @@ def test_rows_share_only_the_kinds_of_scores_that_each_run_has() -> None:
     both |= {"iterations": 1, "cpu_s": 1.0, "memory_mb": 1}
     one = {**both, "scores": {"vgg11": {"synthetic": entry}}}
     assert list(field._summary([both, one])["scores"]["vgg11"]) == ["synthetic"]
+
+
+def test_a_folder_of_other_settings_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    table(monkeypatch, tmp_path / "one", seeds=1)
+    path = tmp_path / "one" / "digits-ipc1" / "att-0.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "settings": "others"}))
+    with pytest.raises(typer.BadParameter, match=r"att-0\.json was made with other settings"):
+        table(monkeypatch, tmp_path / "one", seeds=1, json_file=tmp_path / "new.json")

@@ -108,6 +108,23 @@ def test_what_is_refused_leaves_no_files(words: tuple[str, ...], message: str, c
     assert not list(Path().iterdir())
 
 
+def test_what_is_printed_next_works_as_typed(cli: Cli) -> None:
+    subprocess.run(["git", "init", "-q"], check=True)
+    pictures(Path("sub/my images"))
+    os.chdir("sub")
+    said = cli("init", "--dataset", "folder", "--data-dir", "my images", "--set", "buffer.batch=8")
+    assert "`dvc init --subdir`" in said
+    assert "`attcli evaluate --dry-run --data-dir 'my images'`" in said
+    assert "experts" in cli("evaluate", "--dry-run", "--data-dir", "my images")
+
+
+def test_a_project_is_not_among_the_images_that_it_depends_on(cli: Cli) -> None:
+    pictures(Path())
+    said = cli("init", "--dataset", "folder", "--data-dir", ".", "--set", "buffer.batch=8", code=2)
+    assert "which also holds this project: DVC can't have its results in what they depend on" in said
+    assert not Path("dvc.yaml").exists()
+
+
 def pictures(folder: Path) -> None:
     """Two classes of small grey images: bright ones and dark ones, with noise."""
     draw = np.random.default_rng(0)

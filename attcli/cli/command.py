@@ -251,10 +251,10 @@ def refuse_json(dry_run: bool, as_json: bool) -> None:
 
 
 def seconds(text: str, flag: str) -> float:
-    """A duration in seconds: 90s, 30m, 2h, 1h30m, 1d, or as Slurm writes it, 1:30:00, 2-12:30 or 2-00:00:00."""
+    """A duration in seconds: 90s, 30m, 2h, 1h30m, 1d, or as Slurm writes it, 1:30:00, 2-12, 2-12:30 or 2-00:00:00."""
     units: dict[str, float] = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
     try:
-        if ":" in text:
+        if ":" in text or re.fullmatch(r"\d+-\d+", text):
             days, _, clock = text.rpartition("-")
             parts = [float(part) for part in clock.split(":")]
             if days:  # after which hours come first, then minutes and seconds; without days the last ones are seconds

@@ -36,7 +36,7 @@ def init(
         from attcli.settings import resolve
         from attcli.settings.completeness import complete
         from attcli.settings.layers import assignment
-        from attcli.settings.project import ignored, pipeline
+        from attcli.settings.project import data_flag, ignored, pipeline
         from attcli.store.files import write_text
 
         flags = given(
@@ -62,7 +62,7 @@ def init(
             typer.echo(f"wrote {name}")
         for name, lines in lacking.items():
             _append(Path(name), lines)
-        typer.echo("next: " + ", then ".join(_next_steps()))
+        typer.echo("next: " + ", then ".join(_next_steps(data_flag(resolved.settings.runtime.data_dir))))
 
 
 def _refuse_other_folders(resolved: "Resolved") -> None:
@@ -109,11 +109,13 @@ def _append(path: Path, lines: list[str]) -> None:
     typer.echo(f"{'added lines to' if before else 'wrote'} {path}")
 
 
-def _next_steps() -> list[str]:
+def _next_steps(flag: str) -> list[str]:
     """What is left to do in this folder before DVC runs the stages, and that."""
     above = (Path.cwd(), *Path.cwd().parents)
-    in_git = any((folder / ".git").exists() for folder in above)
     in_dvc = any((folder / ".dvc").is_dir() for folder in above)
     steps = [] if which("dvc") else ["`pip install 'attcli[dvc]'`"]
-    steps += [] if in_dvc else ["`dvc init`" if in_git else "`git init && dvc init` (without git: `dvc init --no-scm`)"]
-    return [*steps, "`dvc repro` (what it will cost: `attcli evaluate --dry-run`)"]
+    if not in_dvc:
+        in_git = next((folder for folder in above if (folder / ".git").exists()), None)
+        begin = "`dvc init`" if in_git == above[0] else "`dvc init --subdir`"
+        steps.append(begin if in_git else "`git init && dvc init` (without git: `dvc init --no-scm`)")
+    return [*steps, f"`dvc repro` (what it will cost: `attcli evaluate --dry-run{flag}`)"]

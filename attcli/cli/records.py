@@ -27,7 +27,9 @@ class ListByDefault(Group):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put `list` before words that name no command and ask for no help."""
-        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+        if not args:
+            args = [] if ctx.resilient_parsing else ["list"]  # a shell that completes the words offers all commands
+        elif args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["list", *args]
         return super().parse_args(ctx, args)
 

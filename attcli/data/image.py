@@ -21,7 +21,8 @@ WIDE = ("I;16", "I;16L", "I;16B", "I;16N")
 """Pillow's names for grey images of 16 bits."""
 
 FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
-"""Pillow's names for what is decoded. It knows more, of which some are programs that another program would run."""
+"""Pillow's names for what is decoded. It knows more, of which some are programs that another program would run.
+`listing.SUFFIXES` are the endings by which such files are found."""
 
 MOST_PIXELS = 100_000_000
 """Images of more pixels are not decoded: they would take gigabytes."""

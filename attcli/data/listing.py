@@ -16,7 +16,7 @@ from attcli.registry import known
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".avif")
 )
-"""What the names of image files end in, in any case."""
+"""What the names of image files end in, in any case; `image.FORMATS` are the formats that are decoded."""
 
 Labelled = list[tuple[str, int]]
 """Files, as paths below the root with slashes, each with the number of its class."""

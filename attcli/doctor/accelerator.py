@@ -50,7 +50,11 @@ def device(settings: Settings) -> Finding:
     except UserError as error:
         return Finding("device", "problem", str(error), "or set ATTCLI_DEVICE=auto")
     if meant.type == "cpu":
-        return Finding("device", "ok", f"{runtime.described(name)}, {runtime.cpu_model()}")
+        says = f"{runtime.described(name)}, {runtime.cpu_model()}"
+        if name == "auto" and runtime.has_unusable_gpu():
+            remedy = "update the driver of the GPU, or install a torch that was built for an older CUDA"
+            return Finding("device", "note", says, remedy)
+        return Finding("device", "ok", says)
     try:
         torch.ones(8, device=meant).square().sum().item()
         free, total = torch.cuda.mem_get_info(meant)

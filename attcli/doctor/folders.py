@@ -34,7 +34,7 @@ def results(settings: Settings) -> Finding:
     says = ", ".join(f"{folder}: {decimal(left)} free" for folder, left in free.items())
     if min(free.values()) < TOO_LITTLE_DISK:
         return Finding(
-            "results", "problem", says, "free some disk (`attcli work --prune`), or use --artifacts elsewhere"
+            "results", "problem", says, "free some disk (`attcli work --prune --unused`), or use --artifacts elsewhere"
         )
     if len({os.stat(nearest_existing(folder)).st_dev for folder in folders.values()}) > 1:
         says += "; they are on two file systems, so results are kept twice"
@@ -91,7 +91,7 @@ def dvc(settings: Settings) -> Finding:
         return Finding("dvc", "ok", "not installed; attcli works without it")
     repository = next((p for p in (Path.cwd(), *Path.cwd().parents) if (p / ".dvc").is_dir()), None)
     if repository is None:
-        remedy = "run `dvc init` in this folder (outside of git: `dvc init --no-scm`)"
+        remedy = "run `dvc init` in this folder (below a repository of git: `dvc init --subdir`; outside: `--no-scm`)"
         if pipeline:
             return Finding(
                 "dvc", "note", f"{installed}; this folder has a dvc.yaml, but is no repository of DVC", remedy

@@ -1,7 +1,8 @@
 """The networks of the literature, one file each, found by their file's name; and those of timm, as `timm:NAME`.
 
 A network's module has `build`, and may have `takes(resolution)`, whether it can be built for images of a resolution,
-and `check(options)`, which raises where options do not go together.
+`check(options)`, which raises where options do not go together, and `resolved(options, resolution)`, the options with
+values in place of those that the network chooses itself: what results depend on is known by these.
 """
 
 from __future__ import annotations

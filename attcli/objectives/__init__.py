@@ -7,6 +7,9 @@ torch, which they import where they need it.
 Beside `make(inputs)` a module may have:
 
 - `LOSS`: what it minimises, in words ("loss", where it does not say);
+- `READS`: the dotted names of the settings that it reads, of those that not all objectives read, besides the options
+  that it declares. What it reads and does not name is no part of a distillation's identity. Where it does not say, it
+  may read all that trajectory matching reads;
 - `reads_experts(distill)`: whether it reads experts (it does, where it does not say);
 - `version(distill)`: a number that changes whenever the same settings come to compute something else (0, where it does
   not say);
@@ -50,6 +53,9 @@ stays, too, as it was before that iteration.
 """
 
 NOTHING: Memory = MappingProxyType({})
+
+OF_STUDENTS = ("distill.syn_steps", "distill.batch_syn", "distill.min_start_epoch", "distill.max_start_epoch")
+"""What objectives read that train students on the set."""
 
 
 def of_students(distill: Distill, classes: int, per_class: int) -> Effort:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 LOSS = "distance of the features"
 
+READS: tuple[str, ...] = ()
+
 READINGS = 10
 """Accuracies that both rules look at."""
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LOSS = "distance of the features"
 
+READS: tuple[str, ...] = ()
+
 
 class Options(classwise.OfClasses):
     """The options of distribution matching."""

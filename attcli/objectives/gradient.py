@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LOSS = "distance of the gradients"
 
+READS: tuple[str, ...] = ()
+
 STATISTICS = 16
 """Real images of each class whose statistics batch norms have while gradients are matched, as in DC's code."""
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from attcli.objectives import NOTHING, Memory, of_students
+from attcli.objectives import NOTHING, OF_STUDENTS, Memory, of_students
 from attcli.objectives.real_images import RealImages, RealOptions, facts
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from attcli.settings import Distill
 
 LOSS = "loss on real images"
+
+READS = OF_STUDENTS
 
 NO_ERROR = 2.0
 """The smallest mean error before there is one: above any."""

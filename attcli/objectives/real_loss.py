@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pydantic import Field, NonNegativeInt, PositiveFloat
 
 from attcli.errors import UserError
-from attcli.objectives import NOTHING, Memory, of_students, real_images
+from attcli.objectives import NOTHING, OF_STUDENTS, Memory, of_students, real_images
 from attcli.objectives.real_images import RealImages, RealOptions
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 
 LOSS = "loss on real images"
+
+READS = OF_STUDENTS
 
 DECAY = 0.9
 """Decay of the moving average of the length of images' gradients, as in RaT-BPTT."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from attcli.objectives import NOTHING, Memory
+from attcli.objectives import NOTHING, OF_STUDENTS, Memory
 from attcli.options import Section
 
 if TYPE_CHECKING:
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from attcli.objectives import Inputs, Slope
 
 LOSS = "matching loss"
+
+READS = (
+    *("distill.select", "distill.start_epochs", "distill.window", "distill.engine", "distill.expert_epochs"),
+    "distill.max_loss",
+    *OF_STUDENTS,
+)
 
 TOGETHER = 250
 """Images that an expert labels at a time."""
@@ -180,6 +186,7 @@ def step_functions_of(inputs: Inputs, mirrors: str = "none") -> StepFunctions:
     from attcli import execution
     from attcli.matching.batches import sizes
     from attcli.matching.statistics import unfilled
+    from attcli.settings.choices import read_by
 
     settings, how, images = inputs.settings, inputs.execution, inputs.images
     batch, short = sizes(len(images), settings.batch_syn or len(images), mirrors)
@@ -194,7 +201,7 @@ def step_functions_of(inputs: Inputs, mirrors: str = "none") -> StepFunctions:
         dtype=images.dtype,
     )
     execution.use_threads(how.threads, inputs.architecture.build, work)
-    if settings.objective == "trajectory" and settings.engine == "unroll":
+    if settings.engine == "unroll" and "distill.engine" in read_by(settings.objective):
         # This engine has its own way through the network, which needs the loss alone.
         return unfilled(inputs.student, inputs.student.module) if work.short else inputs.student
     return steps_for(inputs, work)

@@ -148,7 +148,11 @@ class RealImages(Part):
 
 
 class Facts(Part):
-    """All that a report of one run shows."""
+    """All that a report of one run shows.
+
+    A new field has a default, so that reports of older versions can still be compared; `form` is raised when an old
+    field comes to mean something else.
+    """
 
     form: Literal[1] = 1
     name: str

@@ -64,8 +64,8 @@ def result_key(
 class Scored:
     """A set on the device: variants by name (n, C, H, W), classes (n,) or logits (n, K), and its learning rates.
 
-    learned_lr was learned with the set; lr is the one that it is scored at. network is the spec of its own network.
-    real (n,) is true for images that were not distilled; None where all were.
+    learned_lr was learned with the set; lr is the one that it is scored at. about: what its header says, such as its
+    network. real (n,) is true for images that were not distilled; None where all were.
     """
 
     variants: dict[str, Tensor]

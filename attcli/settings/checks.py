@@ -6,6 +6,7 @@ from attcli import coding, registry, trackers
 from attcli.data import sources
 from attcli.errors import MissingError, UserError
 from attcli.options import LARGEST_ZCA, WHITENING, DatasetInfo, share_of
+from attcli.settings.choices import read_by
 from attcli.settings.models import Settings
 
 OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
@@ -67,7 +68,7 @@ def _objective(settings: Settings) -> None:
             f"distill.spans {distill.spans}: the objective {distill.objective} goes on in each iteration with what it "
             f"has trained before, which is one thing; set distill.spans=1"
         )
-    if distill.labels == "teacher" and distill.objective != "trajectory":
+    if distill.labels == "teacher" and "distill.expert_epochs" not in read_by(distill.objective):
         raise UserError(
             f"distill.labels teacher: labels come from the expert that is matched, and the objective "
             f"{distill.objective} matches none; set distill.labels to learned or hard"

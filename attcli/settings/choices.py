@@ -5,9 +5,6 @@ from typing import Any
 from attcli import registry
 from attcli.settings.models import Settings
 
-_OF_STUDENTS = ("distill.syn_steps", "distill.batch_syn", "distill.min_start_epoch", "distill.max_start_epoch")
-"""What objectives read that train students on the set."""
-
 SCORES = ("el2n", "grand", "forgetting")
 """What attcli itself finds out about how hard images are."""
 
@@ -18,15 +15,6 @@ READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
         "learned": ("distill.lr_labels", "distill.momentum_labels", "distill.label_storage", "distill.label_init")
     },
     "distill.label_storage": {"uint8": ("distill.scales_every", "distill.scales_until")},
-    "distill.objective": {
-        "trajectory": (
-            *("distill.select", "distill.start_epochs", "distill.window", "distill.engine", "distill.expert_epochs"),
-            "distill.max_loss",
-            *_OF_STUDENTS,
-        ),
-        "real-loss": _OF_STUDENTS,
-        "label-distillation": _OF_STUDENTS,
-    },
     "distill.select": {"nearest": ("distill.select_metric", "distill.patience")},
     "buffer.curriculum": {
         "easy-first": ("buffer.curriculum_start", "buffer.curriculum_growth", "buffer.difficulty"),
@@ -36,7 +24,10 @@ READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
     "distill.init": {"ranked": ("distill.rank_offset", "buffer.difficulty")},
     "distill.compare": {"deep": ("distill.left_out",), "far": ("distill.left_out",)},
 }
-"""For a setting that chooses: what each of its values reads that others do not."""
+"""For a setting that chooses: what each of its values reads that others do not. Objectives say it themselves."""
+
+MATCHING = "trajectory"
+"""The objective that the others differ from."""
 
 DECLARED = ("dataset", "network", "trainer", "objective", "parameterisation", "storage")
 """Kinds whose choices declare their options beside themselves."""
@@ -52,7 +43,20 @@ def readers() -> dict[str, dict[str, tuple[str, ...]]]:
             name: (*_declared(kind, name, section), *READ_BY.get(setting, {}).get(name, ()))
             for name in registry.names(kind)
         }
+    for name, options in table["distill.objective"].items():
+        table["distill.objective"][name] = (*options, *read_by(name))
     return table
+
+
+def read_by(objective: str) -> tuple[str, ...]:
+    """The settings that an objective reads, of those that not all read, besides the options that it declares.
+
+    An objective that does not say it (`READS`) may read all that trajectory matching reads and declares.
+    """
+    said: tuple[str, ...] | None = getattr(registry.module("objective", objective), "READS", None)
+    if said is not None:
+        return said
+    return (*registry.module("objective", MATCHING).READS, *_declared("objective", MATCHING, "distill"))
 
 
 def _declared(kind: str, name: str, section: str) -> list[str]:

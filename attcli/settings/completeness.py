@@ -15,7 +15,7 @@ from ruamel.yaml.tokens import CommentToken
 
 from attcli.errors import UserError, one_line
 from attcli.settings.layers import PARAMS, Resolved, description, resolve, values_of
-from attcli.settings.models import CONTENT, Settings
+from attcli.settings.models import CONTENT, Runtime, Settings
 from attcli.settings.recipes import get
 
 DVC_MARK = "DVC_STAGE"
@@ -27,7 +27,12 @@ SWITCHES = ("y", "n", "yes", "no", "on", "off")
 
 def check_under_dvc(resolved: Resolved) -> None:
     """UserError if DVC runs us while a content setting comes from elsewhere than the params file: DVC cannot see it."""
-    if DVC_MARK not in os.environ or not (missing := resolved.content_not_from_params()):
+    if DVC_MARK not in os.environ:
+        return
+    elsewhere = resolved.settings.runtime.artifacts.absolute() != Runtime().artifacts.absolute()
+    if elsewhere and resolved.origin.get("runtime.artifacts") == "environment":
+        raise UserError("ATTCLI_ARTIFACTS is set, so that the results would not lie where dvc.yaml says; unset it")
+    if not (missing := resolved.content_not_from_params()):
         return
     listed = f"{', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}"
     if by_flag := [name for name in missing if resolved.origin[name] == "flag"]:

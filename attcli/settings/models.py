@@ -275,7 +275,9 @@ class Settings(Section):
 
         They are those it matches, the one that judges initial images, and, where experts look at images, the last one.
         """
-        looked = self.distill.objective == "trajectory" and self.distill.emphasis == "cam"
+        from attcli.settings.choices import idle
+
+        looked = self.distill.emphasis == "cam" and "distill.emphasis" not in idle(self)
         return max(self.matched_epochs, self.label_epoch or 0, self.epochs if looked else 0)
 
 

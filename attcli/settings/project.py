@@ -8,6 +8,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from attcli.errors import UserError
 from attcli.settings.choices import SCORES
 from attcli.settings.layers import Resolved
 from attcli.settings.models import Runtime, Settings
@@ -76,7 +77,13 @@ def pipeline(resolved: Resolved) -> str:
     `prepare` depends on, so that DVC sees when they change.
     """
     data_dir = resolved.settings.runtime.data_dir
-    flag = "" if data_dir == Runtime().data_dir else f" --data-dir {shlex.quote(str(data_dir))}"
+    if resolved.settings.prepare.dataset == "folder" and Path.cwd().is_relative_to(data_dir.absolute()):
+        raise UserError(
+            f"the images lie in {data_dir}, which also holds this project: DVC can't have its results in what they "
+            f"depend on; move the folders of images into a folder of their own, such as images, and name that as "
+            f"--data-dir"
+        )
+    flag = data_flag(data_dir)
     stages = {}
     for name, parts in PIPELINE.items():
         deps = [str(data_dir)] if name == "prepare" and resolved.settings.prepare.dataset == "folder" else []
@@ -88,6 +95,11 @@ def pipeline(resolved: Resolved) -> str:
     text = StringIO()
     writer.dump({"stages": stages, "plots": PLOTS}, text)
     return HEADING + text.getvalue()
+
+
+def data_flag(data_dir: Path) -> str:
+    """The flag, after a space, that names a data folder; nothing for the default one."""
+    return "" if data_dir == Runtime().data_dir else f" --data-dir {shlex.quote(str(data_dir))}"
 
 
 def _files(settings: Settings, stage: str) -> list[str]:

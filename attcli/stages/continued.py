@@ -46,10 +46,10 @@ def begin(path: Path, settings: Settings, data: dataset.Dataset, decoder: Coding
     else:
         packed = states.below("synthetic", arrays) or {"images/values": arrays["images"]}
         numbers = decoder.unpack(packed, len(distilled.labels))
-        constants, scales = states.tensors("constants", arrays), decoder.scales(packed, len(distilled.labels))
+        constants, scales = states.tensors("constants", arrays), decoder.scales_of(packed, len(distilled.labels))
         logits, kept = distilled.labels, states.below("labels", arrays)
         if decoder.label_storage is not None and kept:
-            scales[states.LOGITS] = decoder.label_storage.scales(kept, tuple(logits.shape))
+            scales[states.LOGITS] = decoder.label_storage.scales_of(kept, tuple(logits.shape))
     learned = {name: x.to(dtype) for name, x in numbers.items()}
     of_steps = None if distilled.rates is None else distilled.rates.to(dtype)
     everything = {**learned, **update.first_rates(settings, torch.tensor(distilled.lr, dtype=dtype), of_steps)}

@@ -17,6 +17,7 @@ from attcli.matching.statistics import calibrated
 from attcli.matching.student import Student
 from attcli.objectives import Memory, Slope
 from attcli.settings import Settings
+from attcli.settings.choices import idle
 from attcli.store.experts import Experts
 
 WEIGHTS, SINCE = "emphasis", "emphasis_since"
@@ -32,7 +33,7 @@ def begin(settings: Settings, experts: Experts, student: Student, images: Tensor
     UserError for a network without feature maps.
     """
     distill = settings.distill
-    if distill.objective != "trajectory" or distill.emphasis == "none":
+    if distill.emphasis == "none" or "distill.emphasis" in idle(settings):
         return None
     try:
         with torch.no_grad():

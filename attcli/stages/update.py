@@ -17,6 +17,7 @@ from attcli.objectives import Slope
 from attcli.options import share_of
 from attcli.parameterisations import Coded
 from attcli.settings import Distill, Settings
+from attcli.settings.choices import read_by
 from attcli.store.states import BESIDE, FROZEN, LABELS, LOGITS, LR, RATES, State, Tensors
 
 COUNTS = ("lr_projected", "skipped", "skipped_in_a_row", "rejected", "rejected_in_a_row")
@@ -85,7 +86,7 @@ class Updates:
             LOGITS: Pace(settings.lr_labels, settings.momentum_labels),
         }
         self._images_pace = Pace(settings.lr_img, settings.momentum_img)
-        self._max_loss = settings.max_loss if settings.objective == "trajectory" else None
+        self._max_loss = settings.max_loss if "distill.max_loss" in read_by(settings.objective) else None
 
     def apply(self, state: State, slope: Slope) -> tuple[State, bool]:
         """The state after the iteration, and whether its tensors have moved."""

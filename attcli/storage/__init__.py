@@ -50,7 +50,7 @@ class Storage(Protocol):
     def pack(self, numbers: Tensor, scales: Scales) -> Packed:
         """The arrays that the file holds for a tensor (on the CPU); their bytes are what the set costs."""
 
-    def scales(self, packed: Packed, shape: tuple[int, ...]) -> Scales:
+    def scales_of(self, packed: Packed, shape: tuple[int, ...]) -> Scales:
         """The scales that a tensor of that shape was packed with; ValueError or KeyError as `unpack`."""
 
     def unpack(self, packed: Packed, shape: tuple[int, ...]) -> Tensor:

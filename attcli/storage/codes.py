@@ -149,7 +149,7 @@ class Codes:
             arrays["group"] = packed_bits(scales["group"].numpy(), _bits_of(self._groups))
         return arrays
 
-    def scales(self, packed: Packed, shape: tuple[int, ...]) -> Scales:
+    def scales_of(self, packed: Packed, shape: tuple[int, ...]) -> Scales:
         """Each patch's group, and the groups' grids."""
         import numpy as np
         import torch
@@ -177,7 +177,7 @@ class Codes:
         import numpy as np
         import torch
 
-        scales = self.scales(packed, shape)
+        scales = self.scales_of(packed, shape)
         raw = _inflated(np.asarray(packed["codes"]), -(-prod(shape) * self._bits // 8))
         codes = torch.from_numpy(unpacked_bits(raw, self._bits, prod(shape)).astype(np.uint8)).view(shape)
         return affine.numbers_of(codes, *self._spread(codes, scales))

@@ -40,7 +40,7 @@ class Floats:
         """No scales."""
         return {}
 
-    def scales(self, packed: Packed, shape: tuple[int, ...]) -> Scales:
+    def scales_of(self, packed: Packed, shape: tuple[int, ...]) -> Scales:
         """No scales."""
         return {}
 

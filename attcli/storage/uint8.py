@@ -63,7 +63,7 @@ class Bytes:
         low, step = scales["scale"]
         return {"codes": affine.codes_of(numbers, low, step, TOP).numpy(), "scale": scales["scale"].numpy()}
 
-    def scales(self, packed: Packed, shape: tuple[int, ...]) -> Scales:
+    def scales_of(self, packed: Packed, shape: tuple[int, ...]) -> Scales:
         """The grid: `scale` f32 (2,)."""
         import numpy as np
         import torch
@@ -78,7 +78,7 @@ class Bytes:
         import numpy as np
         import torch
 
-        codes, (low, step) = np.asarray(packed["codes"]), self.scales(packed, shape)["scale"]
+        codes, (low, step) = np.asarray(packed["codes"]), self.scales_of(packed, shape)["scale"]
         if codes.shape != shape or codes.dtype != np.uint8:
             raise ValueError("its learned numbers have another shape or type than it says")
         return affine.numbers_of(torch.from_numpy(codes), low, step)

@@ -26,7 +26,8 @@ from attcli.store.blocks import BlockDigests, digests_of
 from attcli.store.hdf5 import OF_THE_SYSTEM, UNREADABLE, BadFileError
 
 SCHEMA = 2
-"""Files of schema 2 are sealed: a checksum covers all their bytes. Those of schema 1 are read on, with a warning."""
+"""Files of schema 2 are sealed: a checksum covers all their bytes. Those of schema 1 are read on, with a warning,
+but for snapshots, which had other arrays then."""
 
 Arrays = dict[str, NDArray[Any]]
 

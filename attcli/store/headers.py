@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from attcli.errors import printable
 
@@ -136,12 +136,6 @@ class History(About):
     iterations: Count
 
 
-class Versions(BaseModel):
-    """The software that made it."""
-
-    model_config = ConfigDict(extra="allow")
-
-
 MODELS: dict[str, type[About]] = {
     "dataset": Dataset,
     "expert": Expert,
@@ -156,10 +150,10 @@ REQUIRED = {
     "expert": ["parameters", "digests", "loss", "accuracy"],
     "synthetic": [r"labels(/.*)?", "lr", r"images|synthetic/.*"],
     "snapshot": [
-        r"lr|learned/lr",
-        r"labels|constants/labels|learned/logits",
-        r"images|learned/(?!lr|logits|rates).*",
-        r"ema|averages/.*",
+        r"learned/lr",
+        r"constants/labels|learned/logits",
+        r"learned/(?!lr|logits|rates).*",
+        r"averages/.*",
     ],
     "history": ["iteration", "step", "l1", "l2"],
     "normaliser": ["normaliser/mean"],
@@ -171,15 +165,11 @@ ARRAYS = {
     "expert": r"parameters|loss|accuracy|digests|velocity|waypoints|positions",
     "synthetic": r"images|ema|labels(/\w+)?|lr|rates|(synthetic|ema)/\w+/\w+|constants/\w+|"
     r"normaliser/(mean|std|vectors|values)",
-    "snapshot": r"images|ema|labels|lr|momentum_\w+|(learned|constants|averages|memory)/\w+|"
-    r"(moments|scales)/\w+/\w+",
+    "snapshot": r"(learned|constants|averages|memory)/\w+|(moments|scales)/\w+/\w+",
     "history": r"iteration|span|expert|start_epoch|step|loss|lr|seconds|accepted|l1|l2",
     "normaliser": r"normaliser/(mean|std|vectors|values)",
 }
 """The names of the arrays that each kind may hold, as patterns."""
-
-LearningRate = PositiveFloat
-
 
 LARGEST = 4 << 20
 """Characters of a header's JSON."""

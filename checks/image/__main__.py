@@ -57,7 +57,7 @@ def main() -> int:
         print(f"image-check: {error}", file=sys.stderr)
         return 2
     _print(record)
-    path = RECORDS / f"{asked.record}.json"
+    path = RECORDS / f"{asked.record}{'-part' if asked.only or asked.short else ''}.json"
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(f"written to {path.relative_to(REPOSITORY)}; `make results` lists it")
     return 0 if all(trial["passed"] for trial in record["trials"]) else 1

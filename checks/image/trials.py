@@ -66,6 +66,8 @@ class Trials:
                 said, passed = trial(), True
             except FailedError as error:
                 said, passed = str(error), False
+            except Exception as error:  # an output that the trial did not expect
+                said, passed = f"{type(error).__name__}: {error}", False
             seconds = round(time.monotonic() - begun, 1)
             self.results.append({"trial": name, "passed": passed, "seconds": seconds, "said": said})
             print(f"{'ok    ' if passed else 'FAILED'} {name}: {said} ({seconds} s)", flush=True)

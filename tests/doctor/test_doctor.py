@@ -17,6 +17,7 @@ import torch
 from attcli import container, runtime
 from attcli.doctor import accelerator, examination, folders, machine, packages
 from attcli.doctor.finding import Finding
+from attcli.errors import UserError
 from attcli.settings import Settings, resolve
 from tests.conftest import Cli
 
@@ -106,6 +107,18 @@ def test_a_gpu_that_is_asked_for_and_missing_is_a_problem() -> None:
     assert "ATTCLI_DEVICE=auto" in finding.remedy
     assert accelerator.precision(settings(runtime__device="cuda:3")).state == "note"  # one cause, one problem
     assert accelerator.device(settings()).state == "ok"
+
+
+def test_a_gpu_whose_driver_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # as NVML answers, which the driver brings
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    finding = accelerator.device(settings())
+    assert finding.state == "note"
+    assert "its driver is too old for this torch, which needs one for CUDA 13.2" in finding.says
+    assert "update the driver" in finding.remedy
+    with pytest.raises(UserError, match=r"driver is too old .*; use --device cpu, update the driver, or install"):
+        runtime.device("cuda")
 
 
 @pytest.fixture

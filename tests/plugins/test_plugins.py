@@ -120,6 +120,10 @@ def test_a_run_of_choices_from_another_package(installed: Path, tmp_path: Path) 
         ).stdout
     )
     assert about["coding"] == {"parameterisation": {"name": "scaled", "unit": 2.0}, "storage": {"name": "rounded"}}
+    other = attcli(
+        tmp_path, installed, PACKAGE.parent, words=["distill"], sets={**sets, "distill.syn_steps": 4}, code=2
+    )
+    assert "distill.syn_steps is 3 there, 4 asked for" in other, "what an objective does not name it may read"
     listed = attcli(tmp_path, installed, PACKAGE.parent, words=["config"], sets=sets)
     assert "buffer.gain" in listed
     told = attcli(tmp_path, installed, PACKAGE.parent, words=["config"], sets={"network.hidden": 0}, code=2)

@@ -63,6 +63,18 @@ def test_packed_arrays_have_the_counted_bytes(name: str, options: dict[str, Any]
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
+def test_scales_come_back_from_the_file(name: str, options: dict[str, Any]) -> None:
+    kept, x = made(name, **options), numbers((6, 3, 8, 8))
+    scales = kept.fit(x, None)
+    again = kept.scales_of(kept.pack(x, scales), (6, 3, 8, 8))
+    assert again.keys() == scales.keys()
+    assert all(torch.equal(again[part], scales[part]) for part in scales)
+    assert torch.equal(kept.rounded(kept.rounded(x, scales), again), kept.rounded(x, scales)), (
+        "nothing is rounded twice"
+    )
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
 def test_rounding_moves_a_number_by_half_a_step_at_most(name: str, options: dict[str, Any]) -> None:
     kept, x = made(name, **options), numbers((6, 3, 8, 8))
     scales = kept.fit(x, None)

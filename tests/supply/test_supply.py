@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -61,7 +62,32 @@ def test_without_a_network_one_line_says_so(
     monkeypatch.setattr(audit, "program", lambda name: tools.program(name, tmp_path / "tools", lock))
     assert audit.main() == 0
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"{audit.NOTHING}: no registry is reached (")
+    assert line.startswith(f"{audit.NOTHING}: no registry is reached for requirements.lock (")
+
+
+def test_what_one_lock_has_is_told_where_another_cannot_be_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(lock: Path) -> dict[str, Any]:
+        if lock.name != audit.LOCKS[0]:
+            raise tools.NoRegistryError("no answer within 900 s")
+        return {"dependencies": [package("pillow", "PYSEC-1")]}
+
+    monkeypatch.setattr(audit, "ask", ask)
+    assert audit.main() == 1
+    said = capsys.readouterr().out
+    assert "pillow" in said
+    assert "not compared: requirements-tools.lock (no answer within 900 s)" in said
+
+
+def test_a_package_with_another_hash_is_no_missing_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text("a==1 --hash=sha256:0")
+    monkeypatch.setattr(tools.venv, "create", lambda folder, **options: folder.mkdir())
+    failed = SimpleNamespace(returncode=1, stderr="THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE")
+    monkeypatch.setattr(tools.subprocess, "run", lambda *words, **options: failed)
+    with pytest.raises(SystemExit, match="has not the hash that is locked"):
+        tools.program("pip-audit", tmp_path / "tools", lock)
 
 
 @pytest.mark.parametrize(

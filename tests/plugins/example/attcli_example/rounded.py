@@ -34,7 +34,7 @@ class Rounded:
         """One array of hundredths."""
         return {"hundredths": (numbers * 100).round().clamp(-32000, 32000).short().numpy()}
 
-    def scales(self, packed, shape):
+    def scales_of(self, packed, shape):
         """No scales."""
         return {}
 
