@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from attcli import interchange, runtime
-from attcli.data.inputs import in_batches, inputs_of
+from attcli.data.inputs import TOGETHER, in_batches, inputs_of
 from attcli.data.normalise import Normaliser
 from attcli.errors import UserError
 from attcli.interchange import Plain, details, hub, packing
@@ -33,9 +33,6 @@ from attcli.stages import jobs, pipeline
 from attcli.stages.of_a_set import own_protocol
 from attcli.stages.run import Run
 from attcli.store import artefact, dataset, synthetic
-
-TOGETHER = 250
-"""Images that a module with buffers is tested on at a time."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -17,6 +17,9 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+VARIANTS = ("synthetic", "ema")
+"""The images of a set: as they were last, and their moving average over the iterations."""
+
 DSA = "color_crop_cutout_flip_scale_rotate"
 """All operations of the augmentation that the literature trains with."""
 
@@ -30,6 +33,11 @@ LARGEST_ZCA = 12_288
 def share_of(share: float, count: int) -> int:
     """How many whole things a share of `count` is, rounded down: 29 of 100 for 0.29, which no float is exactly."""
     return int(share * count + 1e-9)
+
+
+def listed(value: Any) -> Any:
+    """`a,b` means the list of a and b, as on the command line."""
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from attcli import coding
 from attcli.errors import one_line
+from attcli.options import VARIANTS
 
 if TYPE_CHECKING:
     from attcli.settings.comparison import Sides
@@ -133,7 +134,7 @@ def snapshots_table(report: dict[str, Any]) -> str:
 def _learned(row: dict[str, Any], rule: str) -> str:
     """The means of the set and of its moving average by a rule; `-` where that rule was not applied."""
     entries = row[rule] or {}
-    means = [f"{entries[kind]:.1f}" if kind in entries else "-" for kind in ("synthetic", "ema")]
+    means = [f"{entries[kind]:.1f}" if kind in entries else "-" for kind in VARIANTS]
     return " / ".join(means) if entries else "-"
 
 
@@ -251,7 +252,7 @@ def beside_published(report: dict[str, Any], published: dict[str, Any] | None) -
     if not published:
         return "nothing is published for this recipe"
     scores = report["scores"].get(published["network"], {})
-    ours = ", ".join(f"{kind} {_cell(scores[kind])}" for kind in ("synthetic", "ema") if kind in scores)
+    ours = ", ".join(f"{kind} {_cell(scores[kind])}" for kind in VARIANTS if kind in scores)
     spread = f" ± {published['sd']}" if published.get("sd") is not None else ""
     doubt = f"; unverified: {published['doubt']}" if published.get("doubt") else ""
     return printable(

@@ -24,6 +24,7 @@ import typer
 
 from attcli import progress, runtime
 from attcli.atomic import atomic
+from attcli.options import VARIANTS
 from attcli.settings import resolve
 from attcli.stages import evaluate, identity, pipeline
 from attcli.stages.run import Run
@@ -228,7 +229,7 @@ def _made(place: Path, problem: str, row: str, seed: int, data_dir: Path) -> dic
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     header = artefact.header(run.synthetic, synthetic.KIND, synthetic.MAKER)
     spent = times.read(run.work("distill", header.fingerprint))
-    kinds = (*evaluate.LEARNED, *(BASELINES if row == LATEST else ()))
+    kinds = (*VARIANTS, *(BASELINES if row == LATEST else ()))
     last = states.snapshots(run.snapshots)[-1]
     scores: dict[str, Any] = {}
     for arch, scored_by in SCORED_BY.items():

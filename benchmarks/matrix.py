@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from attcli.options import VARIANTS
 from attcli.settings.layers import assignment
-from attcli.stages.evaluate import LEARNED
 from benchmarks.runs import scored
 from benchmarks.timing import machine
 
@@ -64,10 +64,10 @@ def main(
             }
             first = not any(rows.values()) and not reports
             name = f"{dataset}-ipc{ipc}-{method}-seed{seed}"
-            reports.append(scored(folder, name, changes, "test", (*LEARNED, "random") if first else LEARNED))
+            reports.append(scored(folder, name, changes, "test", (*VARIANTS, "random") if first else VARIANTS))
         for arch, row in rows.items():
             added = {} if row else {"random": {"real": _summary(reports, arch, "random")}}
-            added[method] = {kind: _summary(reports, arch, kind) for kind in LEARNED}
+            added[method] = {kind: _summary(reports, arch, kind) for kind in VARIANTS}
             for name, entries in added.items():
                 shown = "  ".join(_shown(kind, entry) for kind, entry in entries.items())
                 typer.echo(f"{arch:10} {name:10} {shown}")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from attcli import progress, runtime
+from attcli.options import VARIANTS
 from attcli.settings import resolve
 from attcli.stages import evaluate, pipeline
 from attcli.stages.run import Run
@@ -12,7 +13,7 @@ from attcli.store import states
 
 
 def scored(
-    folder: Path, name: str, changes: Mapping[str, Any], split: str, kinds: Sequence[str] = evaluate.LEARNED
+    folder: Path, name: str, changes: Mapping[str, Any], split: str, kinds: Sequence[str] = VARIANTS
 ) -> dict[str, Any]:
     """The scores on a split of a distilled set's last state, by architecture and kind; what is there is not repeated.
 

@@ -90,11 +90,14 @@ def inputs_of(
     return NetworkInputs(stored, value_scale, normaliser, device, dtype)
 
 
+TOGETHER = 250
+"""Images that a network judges or labels at a time, at most."""
+
 AT_A_TIME = 250 * 3 * 128 * 128
 """Values of the images that a network sees at a time where it only looks at them: more pixels are fewer images."""
 
 
-def at_a_time(images: Inputs, most: int) -> int:
+def at_a_time(images: Inputs, most: int = TOGETHER) -> int:
     """How many of these images (N, C, H, W) a network should be shown at a time, `most` where they are small."""
     return max(1, min(most, AT_A_TIME // max(1, math.prod(images.shape[1:]))))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from attcli import coding
 from attcli.errors import UserError
 from attcli.interchange import Plain, Whole
-from attcli.options import DSA
+from attcli.options import DSA, VARIANTS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -283,7 +283,7 @@ def of_the_rest(whole: Whole, variant: str) -> list[str]:
 
 def of_the_other(whole: Whole, variant: str) -> list[str]:
     """What is lost where there is room for one variant alone, and for one learning rate."""
-    others = [name for name in ("synthetic", "ema") if name != variant and has(whole, name)]
+    others = [name for name in VARIANTS if name != variant and has(whole, name)]
     lost = [f"the other images of the set ({name}): only those called {variant} are written" for name in others]
     return [*lost, *(["the learning rate of each step: their mean stands for them"] if "rates" in whole.arrays else [])]
 

@@ -30,9 +30,6 @@ READS = (
     *OF_STUDENTS,
 )
 
-TOGETHER = 250
-"""Images that an expert labels at a time."""
-
 
 class Options(Section):
     """The options of trajectory matching beside its axes."""
@@ -166,7 +163,7 @@ class TrajectoryMatching:
 
         teacher = calibrated(self._student, target, images)
         with torch.no_grad():
-            return torch.cat([teacher.logits(target, part) for part in images.split(at_a_time(images, TOGETHER))])
+            return torch.cat([teacher.logits(target, part) for part in images.split(at_a_time(images))])
 
 
 def _of_all_steps(distances: Tensor, n_steps: int) -> Tensor:

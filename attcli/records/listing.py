@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from attcli.options import VARIANTS
 from attcli.records.model import Record, Score
 
 NETWORK = "convnet"
@@ -32,4 +33,4 @@ def row(record: Record) -> dict[str, Any]:
 
 def _means(entries: dict[str, Score] | None) -> dict[str, float] | None:
     """The means of the set and of its moving average."""
-    return None if entries is None else {kind: entries[kind].mean for kind in ("synthetic", "ema") if kind in entries}
+    return None if entries is None else {kind: entries[kind].mean for kind in VARIANTS if kind in entries}

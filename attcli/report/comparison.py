@@ -10,10 +10,10 @@ import numpy as np
 
 from attcli import objectives
 from attcli.errors import UserError, one_line
+from attcli.options import VARIANTS
 from attcli.records.model import Published
 from attcli.report import words
 from attcli.report.files import of_run
-from attcli.report.gather import LEARNED
 from attcli.report.looks import LIGHT, Drawn, Theme, drawn
 from attcli.report.model import Facts
 from attcli.report.page import SMOOTH_FROM, environment, lead
@@ -161,7 +161,7 @@ def _rows(runs: Sequence[Facts]) -> list[dict[str, Any]]:
         for kind in dict.fromkeys(kind for last in lasts for kind in last):
             means = [last[kind].mean if kind in last else -1.0 for last in lasts]
             others = sorted(means)[:-1]
-            leads = kind in LEARNED and is_one_dataset and max(means) > others[-1] >= 0
+            leads = kind in VARIANTS and is_one_dataset and max(means) > others[-1] >= 0
             best = means.index(max(means)) if leads else None
             cells = [f"{words.accuracy(last[kind])} %" if kind in last else "–" for last in lasts]
             add(f"{words.network(arch)}, {words.kind(kind)}", cells, best)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from attcli.errors import UserError, one_line
+from attcli.options import VARIANTS
 from attcli.records import cost, published, scores
 from attcli.records.changes import Usual, differing, recipe_of, stated, usual
 from attcli.records.making import coding_names, normaliser_of
@@ -25,8 +26,6 @@ T = TypeVar("T")
 
 COLUMNS = ("iteration", "loss", "step", "lr", "seconds", "accepted")
 """What is read of a history: not the distances, which may be large."""
-
-LEARNED = ("synthetic", "ema")
 
 
 class Gaps:
@@ -78,7 +77,7 @@ def facts(folder: Path, works: Sequence[Path], name: str = "", here: Resolved | 
     if course and course.iterations != about["iteration"]:
         gaps.add(f"the history tells of {course.iterations} of {about['iteration']} iterations")
     archs = list(scored.scores) if scored else []
-    kinds = [kind for kind in (scored.scores[archs[0]].last if scored and archs else {}) if kind not in LEARNED]
+    kinds = [kind for kind in (scored.scores[archs[0]].last if scored and archs else {}) if kind not in VARIANTS]
     return Facts(
         name=name or folder.resolve().name,
         about=_about(results, file, learned_lr, theirs),

@@ -21,7 +21,7 @@ from attcli.report.plots import PUBLISHED_FOR
 SMOOTH_FROM = 64
 """Pixels of a side from which on an image is enlarged smoothly."""
 
-VARIANTS = {"synthetic": "last iteration", "ema": "moving average"}
+TITLES = {"synthetic": "last iteration", "ema": "moving average"}
 
 STEPS = {"Student": "eager steps", "Compiled": "compiled steps", "Graphed": "CUDA graphs"}
 """How steps are executed, in words, by the names of step functions."""
@@ -143,7 +143,7 @@ def _images(facts: Facts) -> dict[str, Any]:
             {"name": name, "pictures": pngs, "accuracy": accuracy, "labels": label}
             for name, pngs, accuracy, label in zip(names, by_class, of_class, labels, strict=True)
         ]
-        sheets.append({"title": VARIANTS.get(variant, variant), "classes": entries})
+        sheets.append({"title": TITLES.get(variant, variant), "classes": entries})
     across = {1: 1, 2: 2, 3: 3, 4: 2}.get(shown, -(-shown // 2) if shown <= 10 else 5 if shown <= 25 else 10)
     width = {1: 210 if len(names) <= 12 else 118 if len(names) <= 40 else 92, 2: 220, 3: 320, 4: 200}.get(
         shown, 400 if shown <= 25 else 620

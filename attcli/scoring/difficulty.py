@@ -12,16 +12,13 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from attcli.data.inputs import Inputs, in_batches
+from attcli.data.inputs import TOGETHER, Inputs, in_batches
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.scoring.begun import Begun, remove
 from attcli.scoring.forgetting import Presentations
 from attcli.scoring.networks import Networks
 from attcli.scoring.protocol import Protocol
-
-TOGETHER = 250
-"""Images that a network judges at a time."""
 
 GRADIENTS = 1 << 24
 """Numbers of the gradients of single images that are held at a time, at least one image's."""

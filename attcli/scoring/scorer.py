@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attcli import baselines, runtime
 from attcli.networks import Architecture
+from attcli.options import VARIANTS
 from attcli.progress import Track
 from attcli.scoring.begun import Begun, remove
 from attcli.scoring.combined import as_met
@@ -21,8 +22,6 @@ from attcli.scoring.protocol import COMBINED, Protocol
 from attcli.scoring.real import Real
 from attcli.scoring.whole import Whole, spec_of
 from attcli.store.results import Key, Results
-
-LEARNED = ("synthetic", "ema")
 
 Case = tuple[str, str, int]
 """Architecture; synthetic, ema or a baseline; repeat."""
@@ -163,7 +162,7 @@ class Scorer:
         so that a score does not depend on which others are.
         """
         rates = len(self.coreset_lrs)
-        trainings = self.repeats * (len(LEARNED) + rates)
+        trainings = self.repeats * (len(VARIANTS) + rates)
         passes = self.protocol.epochs * trainings
         architecture, images = self.architecture(arch), self.scored.variants["synthetic"]
         self.networks.prepare(architecture, images, self.protocol.batch, passes)
@@ -265,7 +264,7 @@ class Scorer:
 
     def train_on_all(self, kinds: Sequence[str]) -> bool:
         """Whether some of these kinds take a training on all training images, be it to select by."""
-        return any(is_entire(kind) or self.coresets.identity(kind) for kind in kinds if kind not in LEARNED)
+        return any(is_entire(kind) or self.coresets.identity(kind) for kind in kinds if kind not in VARIANTS)
 
     def description(self, kinds: Sequence[str]) -> dict[str, Any]:
         """The protocol by which these kinds are scored, as the scores' file states it."""
@@ -279,9 +278,9 @@ class Scorer:
 
 def is_coreset(kind: str) -> bool:
     """Whether a kind is a baseline that selects some real images."""
-    return kind not in LEARNED and baselines.load(kind).select is not None
+    return kind not in VARIANTS and baselines.load(kind).select is not None
 
 
 def is_entire(kind: str) -> bool:
     """Whether a kind is a baseline that takes all training images."""
-    return kind not in LEARNED and baselines.load(kind).select is None
+    return kind not in VARIANTS and baselines.load(kind).select is None

@@ -5,12 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, Field, NonNegativeInt, create_model
 
 from attcli import registry
-from attcli.options import Section
-
-
-def _listed(value: Any) -> Any:
-    """`a,b` means the list of a and b, as on the command line."""
-    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+from attcli.options import Section, listed
 
 
 def each_once(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -37,7 +32,7 @@ SeedOfTraining = Annotated[
     Field(description="seed of initial weights, order of images and augmentation; default: the setting seed"),
 ]
 S = TypeVar("S", bound=Section)
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Names = Annotated[tuple[str, ...], BeforeValidator(listed)]
 
 
 def with_options(*kinds: str) -> Any:

@@ -12,6 +12,7 @@ from loguru import logger
 
 from attcli import coding, execution, objectives, runtime
 from attcli.coding import Coding
+from attcli.data.inputs import TOGETHER
 from attcli.errors import UserError
 from attcli.objectives import Objective
 from attcli.parameterisations import Space
@@ -117,7 +118,7 @@ def begin(
         execution.use_threads(  # as experts judge images at the start, whatever another stage has left behind
             settings.runtime.threads,
             architecture.build,
-            execution.Work(judged, architecture.classes, batch=initial.TOGETHER, images=initial.TOGETHER),
+            execution.Work(judged, architecture.classes, batch=TOGETHER, images=TOGETHER),
         )
         of_images = partial(difficulty.scores, run, data)
         state = initial.begin(settings, data, trajectories, student, decoder, device, of_images)

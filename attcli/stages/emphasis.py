@@ -23,9 +23,6 @@ from attcli.store.experts import Experts
 WEIGHTS, SINCE = "emphasis", "emphasis_since"
 """Names in the memory: the weights (n, H, W), and the iteration that they were made in."""
 
-TOGETHER = 250
-"""Images that an expert looks at together."""
-
 
 def begin(settings: Settings, experts: Experts, student: Student, images: Tensor) -> "Emphasis | None":
     """What weights the gradients of such images (n, C, H, W), if the settings ask for it.
@@ -73,7 +70,7 @@ class Emphasis:
         classes = labels.argmax(dim=1) if labels.is_floating_point() else labels
         student = calibrated(self.student, theta, images)
         attention = []
-        size = at_a_time(images, TOGETHER)
+        size = at_a_time(images)
         for x, y in zip(images.split(size), classes.split(size), strict=True):
             noise = torch.randn((cam.COPIES, *x.shape), generator=generator, dtype=torch.float32)
             attention.append(cam.maps(student, theta, x, y, noise.to(images)))

@@ -9,9 +9,10 @@ from loguru import logger
 
 from attcli import coding
 from attcli.errors import UserError
+from attcli.options import VARIANTS
 from attcli.progress import track
 from attcli.scoring import real
-from attcli.scoring.scorer import LEARNED, Scorer, is_entire
+from attcli.scoring.scorer import Scorer, is_entire
 from attcli.scoring.summary import as_json, summary, with_classes
 from attcli.stages import jobs
 from attcli.stages.evaluation import Evaluation, snapshot
@@ -20,7 +21,7 @@ from attcli.stages.run import Run
 from attcli.store import states, synthetic
 from attcli.store.files import set_aside, write_text
 
-__all__ = ["LEARNED", "row", "run", "run_snapshots", "summary"]
+__all__ = ["row", "run", "run_snapshots", "summary"]
 
 
 def run(run: Run, path: Path | None = None) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def run_snapshots(run: Run, *, literature: bool = False) -> dict[str, Any]:
     last = snapshot(run, files[-1])
     evaluation = Evaluation(run, last)
     report: dict[str, Any] = {
-        "protocol": evaluation.scorer(last, "test").description(LEARNED),
+        "protocol": evaluation.scorer(last, "test").description(VARIANTS),
         "set": _describe(last),
         "last": evaluation.row(files[-1], "test"),
     }
@@ -90,7 +91,7 @@ def run_snapshots(run: Run, *, literature: bool = False) -> dict[str, Any]:
     return report
 
 
-def row(run: Run, file: Path, split: str, kinds: Sequence[str] = LEARNED) -> dict[str, Any]:
+def row(run: Run, file: Path, split: str, kinds: Sequence[str] = VARIANTS) -> dict[str, Any]:
     """A snapshot's scores on a split: its iteration, the split, and the scores by architecture and kind."""
     return Evaluation(run, snapshot(run, file)).row(file, split, kinds)
 
@@ -128,7 +129,7 @@ def _kinds(scorer: Scorer, asked: Sequence[str]) -> tuple[str, ...]:
     """What is scored: coresets only where every class has enough images for them, and some are left."""
     classes = len(scorer.scored.about["classes"])
     smallest = int(scorer.real.train_labels.bincount(minlength=classes).min())
-    kinds: list[str] = [name for name in LEARNED if name in scorer.scored.variants]
+    kinds: list[str] = [name for name in VARIANTS if name in scorer.scored.variants]
     for name in asked:
         per_class = 0 if is_entire(name) else scorer.coresets.at_least(name)
         if real.has_enough(scorer.real, per_class, classes):
@@ -142,7 +143,7 @@ def _best(rows: list[dict[str, Any]], score: Callable[[int], dict[str, Any]]) ->
     """For each architecture and kind the iteration whose row is best, and what `score` finds for it."""
     best: dict[str, Any] = {}
     for arch in rows[0]["scores"]:
-        for kind in LEARNED:
+        for kind in VARIANTS:
             place = max(range(len(rows)), key=lambda i: rows[i]["scores"][arch][kind]["mean"])
             reached = score(place)["scores"][arch][kind]
             best.setdefault(arch, {})[kind] = {"iteration": rows[place]["iteration"], **reached}

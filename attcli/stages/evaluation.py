@@ -11,12 +11,13 @@ from loguru import logger
 from attcli import runtime
 from attcli.baselines import Budget
 from attcli.errors import OutOfTimeError, UserError
+from attcli.options import VARIANTS
 from attcli.progress import track
 from attcli.scoring import real
 from attcli.scoring.coresets import Coresets
 from attcli.scoring.networks import Networks
 from attcli.scoring.protocol import Protocol
-from attcli.scoring.scorer import LEARNED, Case, Result, Scored, Scorer
+from attcli.scoring.scorer import Case, Result, Scored, Scorer
 from attcli.scoring.summary import summary, with_classes
 from attcli.scoring.whole import Whole
 from attcli.stages import identity, jobs
@@ -187,7 +188,7 @@ class Evaluation:
             raise OutOfTimeError(f"{len(known)} of {len(cases)} results are kept")
         return known
 
-    def row(self, file: Path, split: str, kinds: Sequence[str] = LEARNED) -> dict[str, Any]:
+    def row(self, file: Path, split: str, kinds: Sequence[str] = VARIANTS) -> dict[str, Any]:
         """A snapshot's scores on a split."""
         distilled = snapshot(self._run, file)
         source = (file, states.KIND, distilled.sha256)

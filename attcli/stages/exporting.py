@@ -7,11 +7,10 @@ from loguru import logger
 from attcli import interchange
 from attcli.errors import UserError
 from attcli.interchange import packing, released_experts
+from attcli.options import VARIANTS
 from attcli.progress import track
 from attcli.store import experts
 from attcli.store.files import writable
-
-VARIANTS = ("synthetic", "ema")
 
 
 def run(source: Path, form: str, folder: Path, variant: str | None = None, *, force: bool = False) -> list[Path]:

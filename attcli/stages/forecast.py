@@ -8,10 +8,10 @@ from pathlib import Path
 from attcli import baselines, coding, execution, registry
 from attcli.errors import MissingError, UserError
 from attcli.networks import Architecture
-from attcli.options import WHITENING, DatasetInfo
+from attcli.options import VARIANTS, WHITENING, DatasetInfo
 from attcli.progress import duration
 from attcli.scoring.protocol import Protocol, protocol_of
-from attcli.scoring.scorer import LEARNED, Case, is_coreset, is_entire, result_key, spec_by_name
+from attcli.scoring.scorer import Case, is_coreset, is_entire, result_key, spec_by_name
 from attcli.settings import Settings
 from attcli.settings.choices import idle
 from attcli.stages import cost, evaluation, facts, identity, inputs, kept, of_a_set, pipeline
@@ -215,7 +215,7 @@ def _evaluate(run: Run, target: Target) -> Plan:
     asked = of_a_set.baselines_for(settings, choices)
     coresets = [name for name in asked if is_coreset(name)]
     rates = 1 + len(settings.random_lrs)
-    learned = [name for name in LEARNED if not distilled or name in distilled.variants]
+    learned = [name for name in VARIANTS if not distilled or name in distilled.variants]
     each = {**dict.fromkeys(learned, 1), **dict.fromkeys(coresets, rates)}
     cases = [(arch, kind, r) for arch in settings.archs for kind in each for r in range(settings.repeats)]
     scored = _kept_cases(run, distilled, cases)
@@ -268,7 +268,7 @@ def _kept_cases(run: Run, distilled: synthetic.SyntheticSet | None, cases: list[
     protocol = of_a_set.protocol_for(run, distilled)
     lr, random_lrs = of_a_set.rates_for(settings, protocol, distilled.lr)
     coreset_lrs = (protocol.rate or distilled.lr, *random_lrs)
-    drawn = [case for case in cases if case[1] in LEARNED or not baselines.load(case[1]).reads]
+    drawn = [case for case in cases if case[1] in VARIANTS or not baselines.load(case[1]).reads]
     about, own_lr = distilled.about, distilled.lr
     return {case for case in drawn if result_key(case, about, lr, own_lr, coreset_lrs) in results}
 
@@ -304,9 +304,9 @@ def _snapshots(run: Run, target: Target) -> Plan:
     run = replace(run, settings=of_a_set.settings_of(run, distilled.about))
     settings = run.settings
     validated = len(files) if settings.prepare.validation else 0
-    rows = 1 + validated + min(validated, len(LEARNED) * len(settings.evaluate.archs))
+    rows = 1 + validated + min(validated, len(VARIANTS) * len(settings.evaluate.archs))
     rows += len(files) if target.literature else 0
-    each = rows * len(LEARNED) * settings.evaluate.repeats
+    each = rows * len(VARIANTS) * settings.evaluate.repeats
     counts = dict.fromkeys(settings.evaluate.archs, each)
     files_in_words = f"{len(files)} snapshot{'s' if len(files) > 1 else ''}"
     what = f"{', '.join(counts)}; {settings.evaluate.repeats} repeats; {_protocol(run, distilled).epochs} epochs"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attcli import execution, runtime
 from attcli.coding import Coding
-from attcli.data.inputs import at_a_time, of_each_class
+from attcli.data.inputs import TOGETHER, at_a_time, of_each_class
 from attcli.errors import UserError
 from attcli.matching.statistics import calibrated
 from attcli.matching.student import Student, has_batch_statistics
@@ -19,9 +19,6 @@ from attcli.scoring.difficulty import easiest_first
 from attcli.settings import Settings
 from attcli.stages import continued, update
 from attcli.store import dataset, experts, states
-
-TOGETHER = 250
-"""Images that an expert judges at a time."""
 
 OWN_CLASS = 0.9
 """The probability of an image's own class in learned labels that start from classes."""
@@ -116,7 +113,7 @@ class _Judges:
         theta = theta.to(self._device, images.dtype)
         judge = self._judge(expert, theta)
         with torch.no_grad():
-            parts = [judge.logits(theta, part.to(self._device)) for part in images.split(at_a_time(images, TOGETHER))]
+            parts = [judge.logits(theta, part.to(self._device)) for part in images.split(at_a_time(images))]
         return torch.cat(parts).cpu()
 
     def _judge(self, expert: int, theta: Tensor) -> Student:

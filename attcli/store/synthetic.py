@@ -15,6 +15,7 @@ from attcli.coding import Coding
 from attcli.data.normalise import Normaliser
 from attcli.errors import UserError
 from attcli.networks import Architecture
+from attcli.options import VARIANTS
 from attcli.parameterisations import Coded
 from attcli.store import artefact, dataset, states
 from attcli.store import normaliser as normaliser_file
@@ -23,10 +24,6 @@ from attcli.store.states import State
 
 KIND = "synthetic"
 MAKER = "attcli distill"
-
-
-VARIANTS = ("synthetic", "ema")
-"""A set's images, and their moving average, which sets that were imported need not have."""
 
 
 def write(path: Path, header: artefact.Header, state: State, decoder: Coding, normaliser: Normaliser) -> None:

@@ -1,6 +1,6 @@
 """Images of your own, in a folder: `train/CLASS/…` and `test/CLASS/…` (or `val/CLASS/…`), or just `CLASS/…`."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
@@ -8,18 +8,14 @@ from attcli.data import contents, imagefiles
 from attcli.data.listing import Folder, Labelled, Listing, by_class, numbered
 from attcli.data.sources import DatasetInfo, Request, Source
 from attcli.errors import UserError
+from attcli.options import listed
 
 INFO = (DatasetInfo("folder", "a folder of images", 0, 3, 0, 0, 0, 0),)
 
 TEST_FOLDERS = ("test", "val")
 
 
-def _listed(value: Any) -> Any:
-    """`a,b` means the list of a and b, as on the command line."""
-    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
-
-
-Classes = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Classes = Annotated[tuple[str, ...], BeforeValidator(listed)]
 
 
 class Options(imagefiles.OwnOptions):
