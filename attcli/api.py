@@ -25,8 +25,10 @@ from attcli.matching.parameters import vector
 from attcli.matching.statistics import calibrate, unfilled
 from attcli.matching.student import Student, batch_norms
 from attcli.networks import Architecture
-from attcli.scoring.combined import as_met
-from attcli.scoring.protocol import COMBINED, Protocol, accuracy, built, train
+from attcli.scoring.combined import COMBINED, as_met
+from attcli.scoring.protocol import Protocol
+from attcli.scoring.testing import accuracy
+from attcli.scoring.training import built, train
 from attcli.settings import Settings
 from attcli.settings import resolve as resolve_layers
 from attcli.stages import jobs, pipeline

@@ -9,8 +9,10 @@ import torch
 
 from attcli import execution
 from attcli.scoring.parallel import in_this_thread, trained_apart
-from attcli.scoring.protocol import Protocol, accuracy, fresh
-from attcli.scoring.protocol import train as train_by_protocol
+from attcli.scoring.protocol import Protocol
+from attcli.scoring.testing import accuracy
+from attcli.scoring.training import fresh
+from attcli.scoring.training import train as train_by_protocol
 from benchmarks.problem import CONVNET, DSA, images
 from benchmarks.references import train
 from benchmarks.timing import compare

@@ -27,8 +27,9 @@ from attcli.matching.batches import SyntheticBatches, plan, probabilities
 from attcli.matching.halving import told
 from attcli.matching.parameters import vector
 from attcli.runtime import stream
-from attcli.scoring.protocol import Protocol, fresh
-from attcli.scoring.protocol import train as train_by_protocol
+from attcli.scoring.protocol import Protocol
+from attcli.scoring.training import fresh
+from attcli.scoring.training import train as train_by_protocol
 from attcli.trainers.training import Optimiser, train_epoch
 from benchmarks.problem import CONVNET, DSA, images
 from benchmarks.references import full_unroll, train

@@ -23,11 +23,17 @@ from attcli.matching.batches import SyntheticBatches, plan, probabilities
 from attcli.matching.parameters import vector
 from attcli.runtime import stream
 from attcli.scoring.parallel import in_this_thread, trained_apart
-from attcli.scoring.protocol import Protocol, accuracy, fresh
-from attcli.scoring.protocol import train as train_by_protocol
+from attcli.scoring.protocol import Protocol
 from benchmarks.problem import CONVNET, DSA, images, span
 from benchmarks.references import full_unroll, train
 
+try:
+    from attcli.scoring.testing import accuracy
+    from attcli.scoring.training import fresh
+    from attcli.scoring.training import train as train_by_protocol
+except ImportError:  # an older checkout
+    from attcli.scoring.protocol import accuracy, fresh  # type: ignore[attr-defined, no-redef]
+    from attcli.scoring.protocol import train as train_by_protocol  # type: ignore[attr-defined, no-redef]
 try:
     from attcli.trainers.training import Optimiser, train_epoch
 except ImportError:  # an older checkout

@@ -14,6 +14,9 @@ from attcli import augment
 from attcli.data.inputs import Inputs
 from attcli.scoring.protocol import Protocol
 
+COMBINED = "evaluate-combined"
+"""What the draws of images that are augmented in a way of their own are seeded for."""
+
 SHIFT = 4
 """Pixels by which a real image is shifted at most."""
 

@@ -15,8 +15,10 @@ from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.scoring.begun import Begun
 from attcli.scoring.parallel import in_this_thread
-from attcli.scoring.protocol import Protocol, accuracy, confusion, features, fresh, last_linear, train
+from attcli.scoring.protocol import Protocol
 from attcli.scoring.real import Labelled
+from attcli.scoring.testing import accuracy, confusion, features, last_linear
+from attcli.scoring.training import fresh, train
 from attcli.settings import Runtime
 
 Key = tuple[int, str, int]

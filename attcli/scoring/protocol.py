@@ -1,7 +1,8 @@
-"""The evaluation protocol of dataset distillation: a fresh network, trained on the set, accuracy on real images.
+"""The evaluation protocols of dataset distillation: how a fresh network is trained on a set before it is tested.
 
-A protocol is a record of numbers; `NAMED` has those of the literature. Facts: the released codes of MTT, DATM, IDC and
-NCFM. What could not be verified there is said in docs/scores.md.
+A protocol is a record of numbers, and how the learning rate falls follows from its name; `NAMED` has those of the
+literature. `training.py` trains by one, `testing.py` tests. Facts: the released codes of MTT, DATM, IDC and NCFM. What
+could not be verified there is said in docs/scores.md.
 """
 
 import math
@@ -9,26 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from attcli import runtime
-from attcli.data.inputs import Inputs, at_a_time, in_batches
 from attcli.errors import UserError, brief
-from attcli.matching.balanced import cyclic
-from attcli.matching.batches import SyntheticBatches, probabilities
-from attcli.matching.parameters import vector
-from attcli.matching.step_functions import StepFunctions
-from attcli.matching.student import Student
-from attcli.matching.students import Sgd
-from attcli.networks import Architecture
-from attcli.scoring.begun import Begun
-from attcli.trainers.training import AdamW, Descends, Optimiser, train_epoch
-
-TEST_BATCH = {"cpu": 10, "cuda": 1000}
-"""Images that are tested at a time: on a CPU few, in channels_last, so that their activations stay in the caches."""
-
-_LAYOUT = {"cpu": torch.channels_last, "cuda": torch.contiguous_format}
 
 
 @dataclass(frozen=True)
@@ -118,6 +100,20 @@ def protocol_of(name: str | None, numbers: Mapping[str, Any], asked: Mapping[str
     return replace(NAMED[name or "exact"], **{key: value for key, value in changes.items() if value is not None})
 
 
+def _to_a_tenth(position: int, epochs: int) -> float:
+    return 1.0 if position < epochs // 2 else 0.1
+
+
+FALLS: Mapping[str, Callable[[int, int], float]] = {
+    "adam": lambda position, epochs: 1.0,
+    "idc": lambda position, epochs: 0.2 ** ((position >= 2 * epochs // 3) + (position >= 5 * epochs // 6)),
+    "selmatch": lambda position, epochs: LEAST + (1 - LEAST) * (1 + math.cos(math.pi * position / epochs)) / 2,
+    "ncfm": lambda position, epochs: 0.5 ** (5 * position // epochs),
+}
+"""How the learning rate falls, by the name of a protocol: its factor in a pass (from 0) of so many; for others, a tenth
+from the midpoint on."""
+
+
 def schedule(protocol: Protocol) -> Iterator[tuple[float, bool]]:
     """For every pass, the learning rate's factor and whether the optimiser starts afresh with this pass.
 
@@ -126,167 +122,10 @@ def schedule(protocol: Protocol) -> Iterator[tuple[float, bool]]:
     two thirds on, and a fifth of that from five sixths on. selmatch: along half a cosine to a hundredth. ncfm: halved
     after each fifth.
     """
-    epochs, released = protocol.epochs, protocol.name == "released"
-    for position in range(epochs + released):
-        if protocol.name == "idc":
-            yield 0.2 ** ((position >= 2 * epochs // 3) + (position >= 5 * epochs // 6)), False
-        elif protocol.name == "selmatch":
-            yield LEAST + (1 - LEAST) * (1 + math.cos(math.pi * position / epochs)) / 2, False
-        elif protocol.name == "ncfm":
-            yield 0.5 ** (5 * position // epochs), False
-        elif protocol.name == "adam":
-            yield 1.0, False
-        else:
-            drop = epochs // 2 + 2 if released else epochs // 2
-            yield (1.0 if position < drop else 0.1), (released and position == drop)
-
-
-COMBINED = "evaluate-combined"
-"""What the draws of images that are augmented in a way of their own are seeded for."""
-
-FIXED_STUDENT = "real-loss-student"
-"""What the initial network of students that all start alike is seeded for."""
-
-
-class StoppedError(Exception):
-    """A training was asked to stop before its end."""
-
-
-def built(architecture: Architecture, key: tuple[int, str, int], start: int | None = None) -> nn.Module:
-    """The initial network of a key (seed, purpose, repeat).
-
-    With the seed `start`, it is the one that a distillation's students of `student_start=fixed` begin as.
-    """
-    seed, purpose, repeat = key
-    if start is not None:
-        return runtime.seeded(architecture.build, start, FIXED_STUDENT)
-    return runtime.seeded(architecture.build, seed, f"{purpose}-weights", repeat)
-
-
-def fresh(architecture: Architecture, key: tuple[int, str, int], start: int | None = None) -> Tensor:
-    """The parameters (P,) of the initial network of a key, as `built` says."""
-    return vector(built(architecture, key, start))
-
-
-def train(
-    step_functions: StepFunctions,
-    theta: Tensor,
-    images: Inputs,
-    labels: Tensor,
-    classes: int,
-    lr: float,
-    protocol: Protocol,
-    key: tuple[int, str, int],
-    stop: Callable[[], bool] = lambda: False,
-    met: Callable[[Tensor, Tensor], None] | None = None,
-    after: Callable[[int, Tensor], None] | None = None,
-    begun: Begun | None = None,
-) -> Tensor:
-    """Theta (P,), updated in place by training on images (n, C, H, W) with labels (n,) or logits (n, K).
-
-    `key` is (seed, purpose, repeat): it alone decides orders and augmentation, as it does the initial weights, so
-    different sets are met by the same networks, however many are trained. StoppedError where `stop` says so. `met` is
-    told of every batch, as `train_epoch` says; `after`, after each pass, how many there were, and theta. `begun`: where
-    the training goes on, and is saved.
-    """
-    seed, purpose, repeat = key
-    generator = runtime.stream(seed, f"{purpose}-training", repeat)
-    if protocol.rates:
-        return _replay(step_functions, theta, images[torch.arange(len(images))], labels, classes, protocol, generator)
-    optimiser: Descends = (
-        AdamW(lr, protocol.weight_decay)
-        if protocol.optimiser == "adamw"
-        else Optimiser(lr, protocol.momentum, protocol.weight_decay)
-    )
-    done = begun.restore(theta, optimiser, generator) if begun is not None else 0
-    planned = list(schedule(protocol))
-    for passes, (factor, afresh) in enumerate(planned, 1):
-        if passes <= done:
-            continue
-        stopped = stop()
-        if begun is not None and passes > done + 1 and (stopped or begun.due):
-            begun.save(passes - 1, theta, optimiser, generator)
-        if stopped:
-            raise StoppedError
-        optimiser.lr = lr * factor
-        if afresh:
-            optimiser.restart()
-        train_epoch(
-            step_functions,
-            theta,
-            optimiser,
-            images,
-            labels,
-            classes=classes,
-            batch=protocol.batch,
-            strategy=protocol.augment,
-            generator=generator,
-            met=met,
-            cutmix=protocol.cutmix,
-        )
-        if after is not None:
-            after(passes, theta)
-    if begun is not None and begun.is_kept and done < len(planned):
-        begun.save(len(planned), theta, optimiser, generator)
-    return theta
-
-
-def _replay(
-    step_functions: StepFunctions,
-    theta: Tensor,
-    images: Tensor,
-    labels: Tensor,
-    classes: int,
-    protocol: Protocol,
-    generator: torch.Generator,
-) -> Tensor:
-    """Theta (P,), updated in place by the steps that students of the distillation made, each at its own rate (DD)."""
-    count, batch, n_steps = len(images), min(protocol.batch, len(images)), len(protocol.rates)
-    plan = cyclic(count, classes, batch, n_steps, protocol.augment, generator).to(images.device)
-    batches = SyntheticBatches(images, probabilities(labels, classes).to(images), plan)
-    return theta.copy_(Sgd().train(step_functions, theta, batches, theta.new_tensor(protocol.rates)))
-
-
-def _answers(student: Student, theta: Tensor, images: Inputs) -> Tensor:
-    """The classes (N,) that a network takes images (N, C, H, W) for."""
-    size, layout = at_a_time(images, TEST_BATCH[images.device.type]), _LAYOUT[images.device.type]
-    with torch.no_grad():
-        parts = in_batches(images, size)
-        return torch.cat([student.logits(theta, x.contiguous(memory_format=layout)).argmax(dim=1) for x in parts])
-
-
-def accuracy(student: Student, theta: Tensor, images: Inputs, labels: Tensor) -> float:
-    """The share of images (N, C, H, W) classified as labelled (N,), in percent."""
-    return 100 * int((_answers(student, theta, images) == labels).sum()) / len(labels)
-
-
-def confusion(student: Student, theta: Tensor, images: Inputs, labels: Tensor, classes: int) -> Tensor:
-    """How many images of each class are taken for which, i64 (K, K) on the CPU: a row for each true class."""
-    pairs = labels * classes + _answers(student, theta, images)
-    return torch.bincount(pairs.cpu(), minlength=classes**2).view(classes, classes)
-
-
-def last_linear(module: nn.Module, classes: int) -> nn.Linear:
-    """A network's last linear layer. UserError where it does not end in one with an output for each class."""
-    linear = [part for part in module.modules() if isinstance(part, nn.Linear) and part.out_features == classes]
-    if not linear:
-        raise UserError(
-            "the network that images are selected by does not end in a linear layer, whose inputs are its features; "
-            "choose another one: --set evaluate.whole_arch=convnet"
-        )
-    return linear[-1]
-
-
-def features(student: Student, theta: Tensor, images: Inputs, classes: int) -> Tensor:
-    """What the last linear layer takes in for images (N, C, H, W), f64 (N, D) on the CPU. UserError without one."""
-    taken_in: list[Tensor] = []
-
-    def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        taken_in.append(inputs[0].flatten(1).double().cpu())
-
-    handle = last_linear(student.module, classes).register_forward_pre_hook(note)
-    try:
-        _answers(student, theta, images)
-    finally:
-        handle.remove()
-    return torch.cat(taken_in)
+    epochs = protocol.epochs
+    if protocol.name == "released":
+        drop = epochs // 2 + 2
+        yield from ((1.0 if position < drop else 0.1, position == drop) for position in range(epochs + 1))
+        return
+    factor = FALLS.get(protocol.name, _to_a_tenth)
+    yield from ((factor(position, epochs), False) for position in range(epochs))

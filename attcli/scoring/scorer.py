@@ -14,11 +14,11 @@ from attcli.networks import Architecture
 from attcli.options import VARIANTS
 from attcli.progress import Track
 from attcli.scoring.begun import Begun, remove
-from attcli.scoring.combined import as_met
+from attcli.scoring.combined import COMBINED, as_met
 from attcli.scoring.coresets import Coresets
 from attcli.scoring.networks import Networks
 from attcli.scoring.parallel import trained_apart
-from attcli.scoring.protocol import COMBINED, Protocol
+from attcli.scoring.protocol import Protocol
 from attcli.scoring.real import Real
 from attcli.scoring.whole import Whole, spec_of
 from attcli.store.results import Key, Results

@@ -18,7 +18,8 @@ from attcli.errors import DivergedError, OutOfTimeError, UserError
 from attcli.progress import track
 from attcli.scoring.difficulty import Judge, Judgement, combined, easiest_first, forget, judged
 from attcli.scoring.networks import Networks
-from attcli.scoring.protocol import Protocol, StoppedError
+from attcli.scoring.protocol import Protocol
+from attcli.scoring.training import StoppedError
 from attcli.settings import Settings
 from attcli.settings.choices import SCORES
 from attcli.stages import identity, inputs

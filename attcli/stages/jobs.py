@@ -20,7 +20,7 @@ from loguru import logger
 from attcli import progress, ranks, runtime
 from attcli.errors import DivergedError, OutOfTimeError, UserError
 from attcli.ranks import LostError, Ranks
-from attcli.scoring.protocol import StoppedError
+from attcli.scoring.training import StoppedError
 from attcli.settings import Settings
 from attcli.signals import SIGNALS
 from attcli.stages import failures

@@ -13,7 +13,7 @@ from attcli.data import normalise
 from attcli.data.sources import digits
 from attcli.matching.student import Student
 from attcli.networks import Architecture
-from attcli.scoring import protocol
+from attcli.scoring import protocol, training
 from attcli.settings import resolve
 from attcli.stages import pipeline
 from attcli.stages.run import Run
@@ -236,9 +236,9 @@ def _networks(name: str) -> Arrays:
     chosen = protocol.Protocol(name, epochs=8, batch=7, momentum=0.9, weight_decay=5e-4, augment=DSA)
     images = torch.randn((20, 1, 8, 8), generator=runtime.stream(0, "golden"), dtype=torch.float32).double()
     key = (0, "golden", 0)
-    theta = protocol.fresh(architecture, key).double()
+    theta = training.fresh(architecture, key).double()
     student = Student.of(architecture.build())
-    return {"parameters": protocol.train(
+    return {"parameters": training.train(
         student, theta, images, torch.arange(20) % 10, 10, 0.01, chosen, key).numpy()}  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from attcli.matching.statistics import Unfilled, calibrated, unfilled
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.networks.norms import BatchNorm
-from attcli.scoring.protocol import accuracy
+from attcli.scoring.testing import accuracy
 from attcli.trainers.training import Optimiser, train_epoch
 from tests.matching import oracle
 from tests.matching.cases import IMAGES, STEPS, case, relative

@@ -12,7 +12,9 @@ from attcli.matching.parameters import vector
 from attcli.matching.statistics import calibrated
 from attcli.matching.student import Student
 from attcli.networks import Architecture
-from attcli.scoring.protocol import Protocol, accuracy, fresh, train
+from attcli.scoring.protocol import Protocol
+from attcli.scoring.testing import accuracy
+from attcli.scoring.training import fresh, train
 from tests.matching.cases import relative
 
 CLASSES, BATCH = 4, 2

@@ -18,7 +18,9 @@ from attcli.matching.student import Student
 from attcli.networks import Architecture, attention
 from attcli.networks.blocks import BasicBlock
 from attcli.networks.norms import halvings
-from attcli.scoring.protocol import Protocol, accuracy, fresh, train
+from attcli.scoring.protocol import Protocol
+from attcli.scoring.testing import accuracy
+from attcli.scoring.training import fresh, train
 from attcli.settings import resolve
 from attcli.stages import identity
 

@@ -18,7 +18,8 @@ from attcli.objectives import Slope, real_loss
 from attcli.objectives.real_images import facts
 from attcli.ranks import ALONE
 from attcli.runtime import seeded
-from attcli.scoring.protocol import FIXED_STUDENT, NAMED
+from attcli.scoring.protocol import NAMED
+from attcli.scoring.training import FIXED_STUDENT
 from attcli.stages import distill, identity, inputs, pipeline
 from attcli.stages.of_a_set import own_protocol, protocol_for, rates_for
 from attcli.stages.run import Run

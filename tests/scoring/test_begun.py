@@ -10,11 +10,13 @@ from torch import Tensor
 
 from attcli.matching.student import Student
 from attcli.networks import Architecture
-from attcli.scoring import begun, protocol
+from attcli.scoring import begun
+from attcli.scoring import training as scored
 from attcli.scoring.begun import Begun
 from attcli.scoring.combined import as_met
 from attcli.scoring.forgetting import Presentations
-from attcli.scoring.protocol import NAMED, Protocol, StoppedError, fresh, train
+from attcli.scoring.protocol import NAMED, Protocol
+from attcli.scoring.training import StoppedError, fresh, train
 from attcli.stages import pipeline
 from attcli.stages.run import Run
 from attcli.trainers import training
@@ -175,7 +177,7 @@ def test_an_evaluation_that_was_interrupted_goes_on_in_the_middle_of_a_network(
         return real(*args, **options)
 
     monkeypatch.setattr(begun, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(protocol, "train_epoch", interrupted)
+    monkeypatch.setattr(scored, "train_epoch", interrupted)
     for _ in STOPS:
         with pytest.raises(KeyboardInterrupt):
             pipeline.evaluate(run)

@@ -11,7 +11,8 @@ import torch
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.scoring.parallel import trained_apart
-from attcli.scoring.protocol import Protocol, fresh, train
+from attcli.scoring.protocol import Protocol
+from attcli.scoring.training import fresh, train
 
 CPU = torch.device("cpu")
 CONVNET = Architecture("convnet", 1, 10, 8, {"width": 8, "depth": 2})

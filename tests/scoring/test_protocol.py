@@ -10,18 +10,10 @@ import torch
 from attcli.matching.parameters import vector
 from attcli.matching.student import Student
 from attcli.networks import Architecture
-from attcli.scoring import protocol as module
-from attcli.scoring.protocol import (
-    NAMED,
-    NUMBERS,
-    Protocol,
-    StoppedError,
-    accuracy,
-    fresh,
-    protocol_of,
-    schedule,
-    train,
-)
+from attcli.scoring import training
+from attcli.scoring.protocol import NAMED, NUMBERS, Protocol, protocol_of, schedule
+from attcli.scoring.testing import accuracy
+from attcli.scoring.training import StoppedError, fresh, train
 from attcli.stages.of_a_set import own_protocol
 from attcli.trainers.training import AdamW, Optimiser, mixed
 
@@ -181,13 +173,13 @@ def test_tests_on_the_way_are_told_of_every_pass() -> None:
 
 def test_each_protocol_trains_with_its_optimiser_and_its_cutmix(monkeypatch: pytest.MonkeyPatch) -> None:
     met: dict[str, tuple[type, float]] = {}
-    real = module.train_epoch
+    real = training.train_epoch
 
     def noted(step_functions: Any, theta: Any, optimiser: Any, *words: Any, cutmix: float = 0.0, **more: Any) -> None:
         met[name] = (type(optimiser), cutmix)
         real(step_functions, theta, optimiser, *words, cutmix=cutmix, **more)
 
-    monkeypatch.setattr(module, "train_epoch", noted)
+    monkeypatch.setattr(training, "train_epoch", noted)
     images, labels, key = torch.randn(4, 1, 4, 4), torch.tensor([0, 1, 0, 1]), (0, "x", 0)
     for name, chosen in NAMED.items():
         if name != "replay":

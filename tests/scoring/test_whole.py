@@ -12,8 +12,10 @@ from attcli.matching.parameters import vector
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.scoring.forgetting import Presentations
-from attcli.scoring.protocol import Protocol, accuracy, confusion, features, fresh, train
+from attcli.scoring.protocol import Protocol
 from attcli.scoring.summary import as_json, summary, with_classes
+from attcli.scoring.testing import accuracy, confusion, features
+from attcli.scoring.training import fresh, train
 
 CPU = torch.device("cpu")
 ARCHITECTURE = Architecture("mlp", 1, 3, 4, {})

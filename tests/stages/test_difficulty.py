@@ -14,8 +14,8 @@ from attcli import runtime
 from attcli.errors import OutOfTimeError, UserError
 from attcli.matching.parameters import vector
 from attcli.scoring import difficulty as by_networks
-from attcli.scoring import protocol
-from attcli.scoring.protocol import StoppedError
+from attcli.scoring import training
+from attcli.scoring.training import StoppedError
 from attcli.stages import difficulty, distill, expert_training, identity, inputs, pipeline
 from attcli.stages.run import Run, differences
 from attcli.store import dataset, experts, states, synthetic
@@ -264,8 +264,8 @@ def test_a_network_that_was_stopped_goes_on_and_says_the_same(
         difficulty._Judges(run, data, folder).judgement(0, lambda: next(answers))
     assert len(list(folder.glob("training-*.h5"))) == 1
     passes: list[int] = []
-    real = protocol.train_epoch
-    monkeypatch.setattr(protocol, "train_epoch", lambda *of, **more: (passes.append(1), real(*of, **more))[1])
+    real = training.train_epoch
+    monkeypatch.setattr(training, "train_epoch", lambda *of, **more: (passes.append(1), real(*of, **more))[1])
     found = difficulty.scores(run, data)
     assert len(passes) == 2
     assert not list(folder.glob("training-*"))
