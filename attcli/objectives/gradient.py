@@ -144,13 +144,18 @@ class GradientMatching:
         if not self._calibrated:
             return self._real_steps, self.step_functions
         from attcli.execution import CACHED_IMAGES
-        from attcli.matching.microbatch import MicroBatched
+        from attcli.matching.microbatch import MicroBatched, sliced
         from attcli.matching.statistics import calibrated
 
         real = self._classes.real
         x = real[drawn.statistics.to(real.device)].to(theta)
-        steps = MicroBatched(calibrated(self._inputs.student, theta, x), CACHED_IMAGES)
-        return steps, steps
+        student = calibrated(self._inputs.student, theta, x)
+
+        def of(batch: int) -> StepFunctions:
+            at_most = self._inputs.execution.micro_batch or (CACHED_IMAGES if theta.device.type == "cpu" else batch)
+            return MicroBatched(student, sliced(batch, min(batch, at_most)))
+
+        return of(self._classes.real_batch), of(self._classes.set_batch)
 
 
 def remembers(distill: Distill) -> bool:

@@ -158,6 +158,18 @@ def test_batch_norms_have_the_statistics_of_real_images(make_run: Callable[..., 
     assert torch.equal(both.images[2:], other.images[2:])
 
 
+@pytest.mark.parametrize(("asked", "size"), [(None, 9), (4, 3)])
+def test_steps_of_batch_norms_have_the_slices_that_are_asked_for(
+    asked: int | None, size: int, make_run: Callable[..., Run]
+) -> None:
+    run = make_run(**{**SMALL, "network__arch": "convnetbn", "runtime__micro_batch": asked})
+    pipeline.prepare(run)
+    loop, _ = distill.begin(run, inputs.read_dataset(run), experts.Experts([]))
+    theta = loop.objective._network.fresh(0, loop.objective._inputs.images)
+    of_real, of_set = loop.objective._at(theta, loop.objective.ahead(0, 0))
+    assert (of_real.size, of_set.size) == (size, 2)
+
+
 def test_statistics_are_those_of_each_class_though_it_has_few_images(make_run: Callable[..., Run]) -> None:
     _, objective, _, _ = begun(make_run(**SMALL))
     few = objective._classes._members
