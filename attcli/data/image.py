@@ -46,7 +46,7 @@ def decode(file: ImageFile, channels: int, resolution: int, fit: str) -> tuple[N
         if not (data := file if isinstance(file, bytes) else _bytes(file)):
             raise UnreadableError("it is empty")
         # From memory: Pillow reads files in many small pieces, and maps some, of which it gets turned TIFFs wrong.
-        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+        with Image.open(io.BytesIO(data), formats=formats()) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise UnreadableError(f"it has {image.width} x {image.height} pixels, which is too many")
             animated = bool(getattr(image, "is_animated", False))
@@ -67,7 +67,7 @@ def decode(file: ImageFile, channels: int, resolution: int, fit: str) -> tuple[N
 
 
 @cache
-def _formats() -> list[str]:
+def formats() -> list[str]:
     """Those of `FORMATS` that this Pillow was built with."""
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
@@ -144,7 +144,7 @@ def _look(file: ImageFile) -> Look:
         return "", None, None
     digest = hashlib.sha256(data).hexdigest()
     try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+        with Image.open(io.BytesIO(data), formats=formats()) as image:
             return digest, (image.width, image.height), image.mode not in GREY
     except Exception:  # Pillow raises anything on damaged files; decoding says what is wrong
         return digest, None, None

@@ -57,7 +57,10 @@ def listing(request: Request, make: Callable[[Request], Listing]) -> Listing:
 
 def forget() -> None:
     """Look at all files again when they are asked for next."""
+    from attcli.data.sources import hf
+
     _listings.clear()
+    hf._loaded.cache_clear()
 
 
 def common_size(by_path: dict[str, Content]) -> int:

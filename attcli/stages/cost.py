@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from rich.filesize import decimal
 
-from attcli import coding, execution, objectives, registry, runtime
+from attcli import coding, execution, objectives, registry, runtime, trainers
 from attcli.data import readers, sources
 from attcli.data.decoding import DecodedFiles
 from attcli.data.inputs import held_bytes
@@ -135,7 +135,7 @@ def buffer(settings: Settings, epochs: int) -> Cost:
     network = inputs.architecture(settings.network, images_about(settings))
     train = _train(settings)
     batch = min(settings.buffer.batch, train)
-    passes = epochs * (2 if settings.buffer.trainer == "ftd" else 1)  # FTD's step takes two gradients
+    passes = epochs * trainers.gradients(settings.buffer.trainer)
     if settings.buffer.curriculum != "none":
         passes += judging(settings)
     work = Work(shape(network), network.classes, batch, train * passes)

@@ -223,7 +223,7 @@ def _evaluate(run: Run, target: Target) -> Plan:
     counts = {arch: sum(each[kind] for name, kind, _ in missing if name == arch) for arch in settings.archs}
     left, everything = sum(counts.values()), len(settings.archs) * settings.repeats * sum(each.values())
     kinds = ", ".join(each) + (f" at {rates} learning rates" if coresets else "")
-    repeats = f"{settings.repeats} repeat{'s' if settings.repeats > 1 else ''}"
+    repeats = _repeats(settings.repeats)
     what = f"{', '.join(settings.archs)}; {repeats}; {kinds}; {_protocol(run, distilled).epochs} epochs"
     whole = _trainings_on_all(run, distilled, asked)
     if not left and not whole:
@@ -256,6 +256,10 @@ def _networks(run: Run, distilled: synthetic.SyntheticSet | None, archs: Iterabl
     own = run.settings.network.model_dump()
     about = distilled.about if distilled else {**cost.images_about(run.settings), "network": own}
     return {arch: Architecture.of(spec_by_name(arch, about), about) for arch in archs}
+
+
+def _repeats(count: int) -> str:
+    return f"{count} repeat{'s' if count > 1 else ''}"
 
 
 def _kept_cases(run: Run, distilled: synthetic.SyntheticSet | None, cases: list[Case]) -> set[Case]:
@@ -309,6 +313,6 @@ def _snapshots(run: Run, target: Target) -> Plan:
     each = rows * len(VARIANTS) * settings.evaluate.repeats
     counts = dict.fromkeys(settings.evaluate.archs, each)
     files_in_words = f"{len(files)} snapshot{'s' if len(files) > 1 else ''}"
-    what = f"{', '.join(counts)}; {settings.evaluate.repeats} repeats; {_protocol(run, distilled).epochs} epochs"
+    what = f"{', '.join(counts)}; {_repeats(settings.evaluate.repeats)}; {_protocol(run, distilled).epochs} epochs"
     words = f"would train up to {each * len(counts)} networks for {files_in_words} ({what})"
     return Plan(words, _scoring_cost(run, distilled, counts))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from attcli import runtime
 from attcli.data import readers
@@ -182,3 +182,17 @@ def test_rows_of_a_hub_dataset_without_an_image_are_empty(tmp_path: Path) -> Non
     split = [{"image": row} for row in rows]
     assert [hf._file(split, "image", i) for i in range(4)] == [b"", b"", b"x", str(tmp_path / "a.png")]
     assert [hf._file(split, "image", i) for i in range(4, 8)] == [b""] * 4
+
+
+def test_sizes_are_changed_by_bilinear_interpolation(tmp_path: Path) -> None:
+    image = Image.open(picture(tmp_path / "a.png", size=(16, 8)))
+    method = Image.Resampling.BILINEAR
+    wanted = {
+        "squeeze": image.resize((4, 4), method),
+        "crop": ImageOps.fit(image, (4, 4), method),
+        "pad": ImageOps.pad(image, (4, 4), method, color=0),
+    }
+    for fit, resized in wanted.items():
+        assert np.array_equal(
+            pixels(tmp_path / "a.png", fit=fit), np.asarray(resized.convert("RGB")).transpose(2, 0, 1)
+        )

@@ -54,6 +54,11 @@ def test_classes_are_chosen_and_ordered(tmp_path: Path) -> None:
     source = sources.load(request(root, classes="eel,cat"))
     assert source.classes == ["eel", "cat"]
     assert source.train.name(0).startswith("eel/")
+    both = tmp_path / "both"
+    classes(both / "train", ("cat", "dog", "eel"), 2)
+    classes(both / "test", ("cat", "eel"), 1)
+    test = sources.load(request(both, classes="eel,dog,cat")).test
+    assert [(test.name(i).split("/")[1], int(label)) for i, label in enumerate(test.labels)] == [("eel", 0), ("cat", 2)]
     with pytest.raises(UserError, match=r"unknown class .*'dgo'; did you mean 'dog'\?"):
         sources.describe(request(root, classes="dgo,cat"))
     with pytest.raises(UserError, match="names a class twice"):

@@ -4,6 +4,7 @@ import importlib.util
 import io
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 import attcli
-from attcli.data import sources
+from attcli.data import imagefiles, sources
 from attcli.data.sources import hf
 from attcli.errors import UserError
 from attcli.settings import resolve
@@ -159,14 +160,17 @@ class Package(ModuleType):
         self._labels = labels
 
     def load_dataset(self, name: str) -> dict[str, Rows]:
-        file = io.BytesIO()
-        Image.new("RGB", (8, 8)).save(file, "PNG")
         features = {"image": self.Image(), "label": self.ClassLabel()}
-        image = {"bytes": file.getvalue(), "path": None}
         return {
-            split: Rows([{"image": image, "label": label} for label in labels], features)
+            split: Rows([{"image": self.picture(split, i), "label": label} for i, label in enumerate(labels)], features)
             for split, labels in self._labels.items()
         }
+
+    def picture(self, split: str, i: int) -> dict[str, object]:
+        """The image of a row, whose grey tells which row it is."""
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8), (10 * i,) * 3).save(file, "PNG")
+        return {"bytes": file.getvalue(), "path": None}
 
 
 @pytest.mark.parametrize("unlabelled", [-1, None])
@@ -208,3 +212,42 @@ def test_later_stages_need_neither_the_package_nor_the_hub(tmp_path: Path, monke
     pipeline.prepare(run)
     assert prepared.stat().st_mtime_ns == before
     assert kept.prepared(run) is not None
+
+
+def test_images_keep_their_labels_where_some_become_test_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", Package(train=[0, 1] * 5))
+    source = sources.load(request(tmp_path, "hf:some/one", test_share=0.2))
+    assert len(source.test.labels) == 2
+    for part in source[:2]:
+        rows = part.read(np.arange(len(part.labels)))[:, 0, 0, 0] // 10
+        assert (rows % 2).tolist() == part.labels.tolist()
+
+
+@pytest.mark.parametrize("changed", ["labels", "images"])
+def test_the_digest_tells_other_test_images(changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def digest(test: list[int | None], grey: int, folder: str) -> str:
+        class Other(Package):
+            def picture(self, split: str, i: int) -> dict[str, object]:
+                return super().picture(split, i + (grey if split == "test" else 0))
+
+        monkeypatch.setitem(sys.modules, "datasets", Other(train=[0, 1] * 5, test=test))
+        hf._loaded.cache_clear()
+        return sources.digest(replace(request(tmp_path, "hf:some/one"), work_dir=tmp_path / folder))
+
+    first = digest([0, 1], 0, "a")
+    assert digest([0, 1], 0, "b") == first
+    assert digest(*(([1, 0], 0) if changed == "labels" else ([0, 1], 5)), "c") != first
+
+
+def test_images_that_were_added_are_seen_by_the_next_preparation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = request(tmp_path, "hf:some/one")
+    monkeypatch.setitem(sys.modules, "datasets", Package(train=[0, 1] * 5))
+    assert sources.describe(asked).train == 8
+    monkeypatch.setitem(sys.modules, "datasets", Package(train=[0, 1] * 10))
+    assert sources.describe(asked).train == 8
+    imagefiles.forget()
+    assert sources.describe(asked).train == 16

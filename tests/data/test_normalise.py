@@ -108,3 +108,9 @@ def test_images_of_each_class() -> None:
     assert len(set(chosen.tolist())) == 5
     with pytest.raises(ValueError, match="class 0 has 1 images, fewer than 2"):
         of_each_class(labels, [2, 1, 1], stream(0, "a"))
+
+
+def test_the_digest_covers_mean_and_deviation() -> None:
+    first = normalise.given((0.1,), (0.3,)).digest()
+    assert normalise.given((0.2,), (0.3,)).digest() != first
+    assert normalise.given((0.1,), (0.4,)).digest() != first

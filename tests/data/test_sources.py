@@ -80,3 +80,15 @@ def test_cifar_that_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(b"cut short")
     with pytest.raises(UserError, match=r"cifar10 is incomplete or damaged in .* --data-dir"):
         registry.source("cifar10").load(tmp_path, "cifar10")
+
+
+def test_the_literatures_figures() -> None:
+    figures = {
+        ("cifar10", "cifar100"): ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+        ("tinyimagenet", "imagenette"): ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("mnist",): ((0.1307,), (0.3081,)),
+        ("fashionmnist",): ((0.2861,), (0.3530,)),
+    }
+    for names, wanted in figures.items():
+        for name in names:
+            assert registry.dataset(name).literature == wanted

@@ -312,3 +312,10 @@ def test_the_basic_block_is_torchvisions(inputs: int, outputs: int, stride: int)
 def test_pools_take_the_maximum(name: str, pools: int) -> None:
     kinds = [type(layer).__name__ for layer in Architecture(name, 3, 10, 32, {}).build().children()]
     assert [kind for kind in kinds if "Pool" in kind] == ["MaxPool2d"] * pools
+
+
+@pytest.mark.parametrize("name", [name for name in registry.names("network") if name.endswith("bn")])
+def test_networks_called_bn_have_batch_norm_and_no_other(name: str) -> None:
+    with torch.device("meta"):
+        network = Architecture(name, 3, 10, 32, {}).build()
+    assert {type(part).__name__ for part in network.modules() if "Norm" in type(part).__name__} == {"BatchNorm"}

@@ -60,3 +60,12 @@ def test_a_set_says_which_of_its_images_are_real(make_run: Callable[..., Run], m
     assert [True, False] * 10 in made  # the set and its moving average
     assert [True] * 20 in made  # random real images
     assert [True] * len(dataset.read(run.dataset).labels["train"]) in made  # all of them
+
+
+def test_operations_that_follow_each_other_have_draws_of_their_own() -> None:
+    x = torch.zeros(400, 1, 2, 2)
+    x[:, :, :, 0] = 1
+    twice = Combined(x, torch.zeros(400, dtype=torch.bool), "flip+flip", stream(0, "combined"))
+    seen = twice[torch.arange(400)]
+    as_they_were = float((seen[:, 0, 0, 0] == 1).double().mean())
+    assert 0.4 < as_they_were < 0.6, "an image that is mirrored twice, or never, is as it was"

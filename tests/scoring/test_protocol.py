@@ -1,6 +1,8 @@
 """The evaluation protocol, exact and as released."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -187,3 +189,32 @@ def test_each_protocol_trains_with_its_optimiser_and_its_cutmix(monkeypatch: pyt
             train(Student.of(ARCHITECTURE.build()), fresh(ARCHITECTURE, key), images, labels, 2, 0.01, small, key)
     plain = dict.fromkeys(("exact", "released", "honest", "mtt", "datm", "selmatch"), (Optimiser, 0.0))
     assert met == {**plain, "adam": (AdamW, 0.0), "idc": (Optimiser, 0.5), "ncfm": (AdamW, 0.5)}
+
+
+def test_numbers_of_the_literature_are_those_of_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "scores.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)`[^|]* \| ([\d,]+)[^|]* \| (\d+)", page, re.M)
+    assert {"mtt", "datm", "idc", "selmatch", "ncfm"} <= {name for name, *_ in rows}
+    for name, epochs, batch in rows:
+        protocol = NAMED[name]
+        planned = protocol.epochs + (protocol.name == "released")
+        assert (int(epochs.replace(",", "")), int(batch)) in {
+            (planned, protocol.batch),
+            (protocol.epochs, protocol.batch),
+        }
+    assert NAMED["idc"].augment == NAMED["ncfm"].augment == "flip+color+crop_scale_rotate"
+    assert {name: NAMED[name].batch for name in ("mtt", "datm", "idc", "selmatch", "ncfm")} == {
+        "mtt": 256, "datm": 128, "idc": 64, "selmatch": 128, "ncfm": 128,
+    }  # fmt: skip
+
+
+def test_a_mixed_box_has_the_share_of_pixels_that_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "rand", lambda *shape, **options: torch.tensor([0.0, 0.75, 0.5, 0.5]))
+    x = torch.arange(1.0, 5).view(4, 1, 1, 1).expand(4, 1, 8, 8)
+    generator = torch.Generator().manual_seed(1)
+    order = torch.randperm(4, generator=torch.Generator().manual_seed(1))
+    assert order[0] != 0
+    seen, p = mixed(x, torch.eye(4), 4, 0.5, generator)
+    inside = (seen[0, 0] != 1).nonzero().tolist()
+    assert inside == [[row, column] for row in range(2, 6) for column in range(2, 6)]
+    assert float(p[0, 0]) == 0.75

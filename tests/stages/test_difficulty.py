@@ -123,6 +123,9 @@ def test_a_file_of_scores_is_known_by_its_content(make_run: Callable[..., Run], 
     data = dataset.read(plain.dataset)
     with pytest.raises(UserError, match=rf"few.npy holds 3 numbers, and there are {count} training images"):
         difficulty.scores(make_run(buffer__difficulty=str(tmp_path / "few.npy")), data)
+    np.save(tmp_path / "nan.npy", np.r_[np.nan, np.arange(count - 1)])
+    with pytest.raises(UserError, match=r"finite"):
+        difficulty.scores(make_run(buffer__difficulty=str(tmp_path / "nan.npy")), data)
     (tmp_path / "words.txt").write_text("easy\nhard\n")
     with pytest.raises(UserError, match=r"words.txt does not hold scores of images"):
         difficulty.scores(make_run(buffer__difficulty=str(tmp_path / "words.txt")), data)

@@ -58,6 +58,8 @@ def test_a_set_with_another_normaliser_has_other_results(make_run: MakeRun) -> N
     other = replace(own, about={**own.about, "normaliser": normaliser})
     folders = {evaluation.results_of(run, one, "test", data).folder for one in (own, other)}
     assert len(folders) == 2
+    of_seed = {evaluation.results_of(make_run(evaluate__seed=seed), own, "test", data).folder for seed in (0, 1)}
+    assert len(of_seed) == 2
 
 
 def test_sd_is_that_of_a_sample() -> None:
@@ -374,3 +376,24 @@ def test_idcs_protocol_tests_once_and_has_a_learning_rate_for_all(make_run: Make
     about = report["protocol"]
     assert (about["name"], about["lr"], about["random_lrs"], about.get("tests")) == ("idc", 0.01, (), None)
     assert all("last" not in entry for entry in report["scores"]["convnet"].values())
+
+
+def test_a_rate_is_chosen_on_images_that_are_neither_trained_nor_tested_on(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, real = [], networks.Networks.accuracy
+
+    def noted(self: networks.Networks, arch: object, theta: object, on: object, tested: tuple[object, object]) -> float:
+        seen.append((on, tested[0]))
+        return real(self, arch, theta, on, tested)
+
+    monkeypatch.setattr(networks.Networks, "accuracy", noted)
+    run = make_run(prepare__validation=0)
+    pipeline.evaluate(run)
+    test = {image.numpy().tobytes() for image in dataset.read(run.dataset).inputs("test")}
+    assert seen
+    for on, chosen_by in seen:
+        judged = {image.numpy().tobytes() for image in chosen_by}
+        assert judged
+        assert not judged & {image.numpy().tobytes() for image in on}
+        assert not judged & test

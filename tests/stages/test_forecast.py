@@ -5,6 +5,7 @@ import shutil
 import time
 from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -306,3 +307,9 @@ def test_a_plan_where_memory_is_too_small_is_timed_on_fewer_images_or_says_so(cl
         told = cli.small("buffer", "--dry-run", code=2)
     assert "too little memory for one image at a time" in told
     assert "choose a smaller network" in told
+
+
+def test_networks_side_by_side_take_their_part_of_the_time(make_run: Callable[..., Run]) -> None:
+    rates = Rates(make_run().settings)
+    one = cost.Cost(memory=0, operations=1e9, slice=10, at_once=1)
+    assert rates.seconds(replace(one, at_once=4)) == pytest.approx(rates.seconds(one) / 4)

@@ -5,12 +5,14 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 import torch
 
+from attcli import runtime
 from attcli.errors import DivergedError, UserError
 from attcli.scoring import networks
 from attcli.stages import distill, expert_training, pipeline, prepare
@@ -238,3 +240,41 @@ def test_experts_of_a_network_whose_parts_were_reordered_are_refused(make_run: M
     (run.experts / "other.h5").replace(file)
     with pytest.raises(UserError, match=r"experts of a network with other parameters .*attcli buffer --fresh"):
         pipeline.distill(replace(run, auto=False))
+
+
+def test_every_draw_is_seeded_by_its_own_stage(make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: dict[str, set[int]] = {}
+    real = runtime._key
+
+    def noted(seed: int, purpose: str, *index: int) -> Any:
+        keys.setdefault(purpose, set()).add(seed)
+        return real(seed, purpose, *index)
+
+    monkeypatch.setattr(runtime, "_key", noted)
+    seeds = {f"{stage}__seed": n for n, stage in enumerate(("prepare", "buffer", "distill", "evaluate"), 11)}
+    short: dict[str, object] = {
+        "prepare__limit_per_class": 50,
+        "buffer__batch": 64,
+        "buffer__curriculum": "easy-first",
+        "buffer__difficulty_networks": 1,
+        "buffer__difficulty_epochs": 1,
+        "distill__iterations": 1,
+        "evaluate__repeats": 1,
+        "evaluate__epochs": 1,
+        "evaluate__baselines": "random,whole",
+        "evaluate__whole_epochs": 1,
+    }
+    pipeline.evaluate(make_run(**seeds, **short))
+    of_stage = {
+        11: ("limit", "validation"),
+        12: ("expert-weights", "expert-epoch", "difficulty-weights"),
+        13: ("initial-images", "iteration"),
+        14: ("evaluate-weights", "evaluate-training", "random-images", "whole-weights"),
+    }
+    wanted = {purpose: {seed} for seed, purposes in of_stage.items() for purpose in purposes}
+    assert {purpose: keys[purpose] for purpose in wanted} == wanted
+
+
+def test_a_stage_without_a_seed_of_its_own_has_the_runs(make_run: Callable[..., Run]) -> None:
+    settings = make_run(seed=7, buffer__seed=0).settings
+    assert (settings.seed_of("distill"), settings.seed_of("buffer")) == (7, 0)

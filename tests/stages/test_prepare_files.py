@@ -139,6 +139,11 @@ def test_unreadable_files_are_named_and_left_out(of_folder: MakeRun, tmp_path: P
     assert sum(len(labels) for labels in data.labels.values()) == 39
     assert all(len(data.images[split]) == len(data.labels[split]) for split in dataset.SPLITS)
     assert all(data.images[split].flatten(1).any(dim=1).all() for split in dataset.SPLITS)
+    left = [path for path in (tmp_path / "images").rglob("*.png") if path.stat().st_size > 10]
+    class_of = {np.asarray(Image.open(path)).transpose(2, 0, 1).tobytes(): path.parent.name for path in left}
+    for split in dataset.SPLITS:
+        for image, label in zip(data.images[split], data.labels[split].tolist(), strict=True):
+            assert class_of[image.numpy().tobytes()] == ("cat", "dog")[label]
 
 
 def test_one_in_a_hundred_may_be_unreadable(of_folder: MakeRun, tmp_path: Path) -> None:
@@ -260,7 +265,9 @@ def test_a_prepared_folder_serves_without_its_files(cli: Cli, layout: str) -> No
     folder = ("--set", "prepare.dataset=folder", "--data-dir", "photos", "--set", "buffer.batch=4")
     validation = ("--set", "prepare.validation=0")
     cli.small("prepare", *folder, *validation)
-    prepared = (cli.folder / "artifacts" / "dataset.h5").read_bytes()
+    path = cli.folder / "artifacts" / "dataset.h5"
+    prepared = path.read_bytes()
+    assert dataset.facts(path).train == sum(len(dataset.read(path).labels[name]) for name in ("train", "validation"))
     for name in ("photos", ".attcli"):
         (cli.folder / name).rename(cli.folder / f"elsewhere-{name}")
     assert "nothing to do: artifacts/dataset.h5 is there" in cli.small("distill", *folder, *validation, "--dry-run")
@@ -319,3 +326,9 @@ def test_the_log_tells_of_the_classes_and_of_files_that_are_no_images(of_folder:
     ignored = f"cat/notes.txt in {tmp_path / 'images'} is no image by its name and is ignored"
     assert lines.count(ignored) == 1
     assert "training images of each class: cat 13, dog 13" in lines
+
+
+def test_no_more_than_one_in_a_hundred_may_be_unreadable() -> None:
+    decoded.check_problems(["a", "b"], 200, False)
+    with pytest.raises(UserError, match="2 of 101 images cannot be read"):
+        decoded.check_problems(["a", "b"], 101, False)

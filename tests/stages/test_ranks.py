@@ -322,6 +322,26 @@ def test_what_a_disk_shows_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -
     assert not jobs.seen(lambda: False)
 
 
+def test_other_processes_get_what_is_left_of_the_time(tmp_path: Path) -> None:
+    run = Run(settings_in(tmp_path), time_limit=100.0, begun=time.monotonic() - 40)
+    assert jobs._of_run(run)["seconds"] == pytest.approx(60, abs=5)
+    assert jobs._of_run(Run(settings_in(tmp_path)))["seconds"] is None
+
+
+def test_a_process_knows_its_place_on_its_machine() -> None:
+    where = {"MASTER_ADDR": "a", "MASTER_PORT": "1", "RANK": "5", "WORLD_SIZE": "8"}
+    me = ranks.of({**where, "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"})
+    assert (me.rank, me.size, me.local, me.beside) == (5, 8, 1, 4)
+
+
+def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    assert workers.of_workers(4)["OMP_NUM_THREADS"] == "2"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert workers.of_workers(4)["OMP_NUM_THREADS"] == "3"
+
+
 def test_variables_that_name_no_process_are_refused() -> None:
     told = {"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
     with pytest.raises(UserError, match="RANK=2, WORLD_SIZE=2 name no process"):

@@ -13,6 +13,7 @@ import pytest
 from attcli.atomic import atomic, sweep, sweep_killed
 from attcli.errors import UserError
 from attcli.store.files import link, locked, write_text
+from attcli.store.results import Results
 from tests.store.held import hold
 
 
@@ -108,3 +109,23 @@ def test_what_a_killed_process_had_begun_is_removed_and_not_what_is_being_writte
         assert being_written.exists()
     assert target.read_text() == "x"
     assert sorted(path.name for path in tmp_path.iterdir()) == [of_another.name, "a.h5"]
+
+
+def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    did, fsync, replace = [], os.fsync, os.replace
+
+    def synced(handle: int) -> None:
+        did.append(Path(os.readlink(f"/proc/self/fd/{handle}")).suffix)
+        fsync(handle)
+
+    def renamed(*names: object) -> None:
+        did.append("renamed")
+        replace(*names)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    write_text(tmp_path / "a", "x")
+    assert did == [".tmp", "renamed", ""], "the file, its name, the folder"
+    did.clear()
+    Results(tmp_path / "results.jsonl").add(("a",), {"accuracy": 1.0})
+    assert did == [".jsonl"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from attcli import __version__
+from attcli import __version__, ranks
 from attcli.stages import pipeline
 from attcli.stages.run import Run
 from attcli.store import artefact, times
@@ -111,3 +111,13 @@ def test_the_commit_is_that_of_attclis_own_checkout(tmp_path: Path, monkeypatch:
     (inner / "file").write_text("1")
     subprocess.run(["git", "add", "file"], cwd=inner, check=True)
     assert times.commit.__wrapped__() == f"{first}-dirty"
+
+
+def test_what_other_processes_took_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    me = ranks.Ranks(0, 2)
+    monkeypatch.setattr(ranks, "current", lambda: me)
+    with times.measured(tmp_path, "cpu"):
+        me.spent += 5
+    (line,) = times.read(tmp_path)
+    assert line["cpu_s"] >= 5
+    assert line["processes"] == 2

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -138,3 +139,31 @@ def test_the_real_tracker_keeps_the_numbers(name: str, tmp_path: Path) -> None:
     assert set(tmp_path.iterdir()) == {tmp_path / name}
     if name == "dvclive":
         assert json.loads((tmp_path / "dvclive/distill/metrics.json").read_text())["step"] == 5
+
+
+def standing_in(monkeypatch: pytest.MonkeyPatch, name: str, **parts: Any) -> None:
+    """Put a module with these parts in the place of a package that need not be installed."""
+    module = ModuleType(name)
+    for part, value in parts.items():
+        setattr(module, part, value)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+def test_wandb_uploads_nothing_unless_it_is_told_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said: dict[str, Any] = {}
+    standing_in(monkeypatch, "wandb", init=lambda **words: said.update(words), Settings=lambda **words: words)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    registry.module("tracker", "wandb").start(Place("distill", "distill-1", tmp_path, {}))
+    assert (said["mode"], said["resume"], said["dir"]) == ("offline", "allow", str(tmp_path))
+    monkeypatch.setenv("WANDB_MODE", "online")
+    registry.module("tracker", "wandb").start(Place("distill", "distill-1", tmp_path, {}))
+    assert said["mode"] == "online"
+
+
+def test_dvclive_touches_no_experiment_and_no_pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said: dict[str, Any] = {}
+    standing_in(monkeypatch, "dvclive", Live=lambda *folder, **words: said.update(words))
+    with suppress(AttributeError):
+        registry.module("tracker", "dvclive").start(Place("distill", "distill-1", tmp_path, {}))
+    assert said["save_dvc_exp"] is False
+    assert said["dvcyaml"] is None

@@ -116,13 +116,13 @@ def _looked_at(loaded: Loaded) -> dict[str, Content]:
     """Size and colour of the first training images."""
     from PIL import Image
 
-    from attcli.data.image import GREY
+    from attcli.data.image import GREY, formats
 
     looked_at = {}
     for i in range(min(LOOKED_AT, len(loaded.train))):
         try:
             file = _file(loaded.train, loaded.image, i)
-            with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+            with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=formats()) as image:
                 looked_at[str(i)] = Content(0, "", image.size, image.mode not in GREY)
         except Exception:
             continue
