@@ -106,6 +106,32 @@ def test_names_shapes_and_initial_weights_never_change(name: str) -> None:
         assert hashlib.sha256(content).hexdigest()[:16] == wanted
 
 
+ANSWERS = {  # the sum of what they answer to two images, by size: other layers of the same sizes answer otherwise
+    "alexnet": 0.095644336,
+    "convnet": 4.0803319,
+    "convnetbn": 4.6178745,
+    "lenet": 0.72930169,
+    "mlp": 1.32133,
+    "resnet18": 7.9295022,
+    "resnet18ap": 10.777582,
+    "resnet18bn": 7.9090234,
+    "resnet18imagenet": 8.1603451,
+    "resnet6imagenet": 6.2382295,
+    "vgg11": 10.710666,
+    "vgg11bn": 10.89336,
+    "vit": 10.842953,
+}
+
+
+@pytest.mark.parametrize("name", registry.names("network"))
+def test_networks_compute_what_they_always_did(name: str) -> None:
+    network = runtime.seeded(Architecture(name, 3, 10, 64, {}).build, 0, "pinned").double()
+    ramp = torch.linspace(-1, 1, 2 * 3 * 64 * 64, dtype=torch.float64).sin().view(2, 3, 64, 64)
+    with torch.no_grad():
+        answers = network(ramp * torch.arange(1, 3).view(2, 1, 1, 1))
+    assert float(answers.abs().sum()) == pytest.approx(ANSWERS[name], rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("method", "dataset", "ipc", "experts"),
     [
