@@ -147,7 +147,13 @@ def _train(
     done = {index: min(epochs, experts.kept_epochs(experts.path(folder, index))) for index in missing}
     left = sum(epochs - have for have in done.values())
     processes = f" by {run.ranks.size} processes, of which this one trains {len(own)}" if run.ranks.several else ""
-    logger.info("training {} experts to {} epochs each, {} still to be trained{}", wanted, epochs, left, processes)
+    logger.info(
+        "training {} experts to {} epochs each, {} of these epochs still to be trained{}",
+        wanted,
+        epochs,
+        left,
+        processes,
+    )
     total = epochs * (wanted - len(missing) + len(own))
     difficulty.curriculum(run, data)  # other processes find its scores when they begin
     with run.tracking("buffer", folder.name) as log:
