@@ -16,6 +16,7 @@ from attcli.settings import checks
 from attcli.stages import distill, inputs, pipeline
 from attcli.stages.run import Run
 from attcli.stages.spans import Spans
+from attcli.stages.update import Updates
 from attcli.store import artefact, experts, states
 
 FACTS = {"expert": -1, "start_epoch": -1, "step": 0, "l1": np.zeros(0, np.float32), "l2": np.zeros(0, np.float32)}
@@ -47,7 +48,9 @@ def begun(make_run: Callable[..., Run]) -> tuple[distill.Loop, states.State, Run
     pipeline.prepare(run)
     loop, state = distill.begin(run, inputs.read_dataset(run), experts.Experts([]))
     counting = Counting(at_2=9.0, at_3=float("nan"))
-    return replace(loop, objective=counting, spans=Spans(counting, 1, ALONE)), state, run
+    matching = run.settings.distill.model_copy(update={"objective": "trajectory"})  # only a matching loss is limited
+    changes = {"objective": counting, "spans": Spans(counting, 1, ALONE), "updates": Updates(matching, loop.coding)}
+    return replace(loop, **changes), state, run
 
 
 @pytest.mark.cpu
