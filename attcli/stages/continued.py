@@ -20,9 +20,9 @@ def begin(path: Path, settings: Settings, data: dataset.Dataset, decoder: Coding
     """The state before the first iteration, on the CPU.
 
     From a snapshot its numbers are taken as they were learned, from a set as they are kept, with the scales that they
-    are kept by; always the last ones, not
-    their averages. A set from another machine is decoded with the ZCA matrix of this one, if its own is not beside it
-    and both were fitted to the same images. UserError where the set is made of other things than the settings ask for.
+    are kept by; always the last ones, not their averages. A set from another machine is decoded with the ZCA matrix of
+    this one, if its own is not beside it and both were fitted to the same images. UserError where the set is made of
+    other things than the settings ask for.
     """
     kind = str(artefact.kind_of(path))
     header, arrays = artefact.read(path, kind, synthetic.MAKER)

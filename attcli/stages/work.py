@@ -17,7 +17,9 @@ from attcli.stages.run import Run
 from attcli.store import artefact, experts, states
 from attcli.store.files import locked
 
-NAME = re.compile(r"(prepare|difficulty|buffer|distill|evaluate|baselines)-([0-9a-f]{16})((?:\.replaced(?:-\d+)?)?)")
+NAME = re.compile(
+    r"(prepare|difficulty|buffer|distill|evaluate|baselines)-([0-9a-f]{16})((?:\.(?:replaced|deleting)(?:-\d+)?)?)"
+)
 
 
 TRAININGS = {
@@ -63,13 +65,13 @@ def _kept(folder: Path, stats: list[os.stat_result], links: Mapping[tuple[int, i
     """The kept work of a folder. links: how often each file (device, inode) is met in all of them."""
     match = NAME.fullmatch(folder.name)
     assert match is not None
-    stage, fingerprint, replaced = match.groups()
+    stage, fingerprint, aside = match.groups()
     what = _in_words(stage, folder)
     return Kept(
         folder=folder,
         stage=stage,
         fingerprint=fingerprint,
-        what=f"{what} (set aside)" if replaced else what,
+        what=f"{what} (set aside)" if aside else what,
         size=sum(stat.st_size for stat in stats),
         age=time.time() - max((stat.st_mtime for stat in stats), default=folder.stat().st_mtime),
         used=any(stat.st_nlink > links[stat.st_dev, stat.st_ino] for stat in stats),
@@ -146,7 +148,7 @@ def prune(works: list[Kept]) -> tuple[list[Kept], list[Kept]]:
     for kept in works:
         try:
             with locked(kept.folder):
-                gone = kept.folder.with_name(f"{kept.folder.name}.deleting-{os.getpid()}")
+                gone = kept.folder.with_name(f"{kept.stage}-{kept.fingerprint}.deleting-{os.getpid()}")
                 kept.folder.rename(gone)  # at once, so that nobody begins to work in what is being deleted
                 shutil.rmtree(gone)  # with its lock, before that is released to who waits for it
         except UserError:

@@ -148,6 +148,23 @@ def test_an_expert_that_is_finished_as_time_ends_is_published(
     assert [path.name for path in experts.present(run.experts)] == ["expert-0000.h5"]
 
 
+def test_work_whose_deletion_was_cut_short_can_be_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, run = tmp_path / f"evaluate-{'0' * 16}", Run(settings_in(tmp_path, runtime__work_dir=str(tmp_path)))
+    folder.mkdir()
+    (folder / "results.jsonl").touch()
+
+    def killed(gone: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(work.shutil, "rmtree", killed)
+        work.prune(work.listed(run))
+    (left,) = work.listed(run)
+    assert ".deleting-" in left.folder.name
+    assert work.prune([left]) == ([left], [])
+    assert work.listed(run) == []
+
+
 def prune_while_another_waits(folder: str) -> None:
     with locked(Path(folder), wait=lambda: True):
         Path(folder, "mine").touch()
