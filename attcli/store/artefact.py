@@ -248,7 +248,9 @@ def unreadable(path: Path, maker: str, error: BaseException) -> UserError:
         return UserError(f"{path} cannot be read: there is too little memory; run it again where there is more")
     if isinstance(error, OSError) and error.errno in OF_THE_SYSTEM:
         what = os.strerror(int(error.errno or 0))
-        return UserError(f"{path} cannot be opened ({what}); close what uses it, or name another file")
+        return UserError(
+            f"{path} cannot be opened ({what}); close what uses it, see that its disk works, or name another file"
+        )
     return damaged(path, maker, error)
 
 
