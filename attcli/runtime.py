@@ -68,20 +68,28 @@ def _why(name: str) -> str:
         return "this torch was built without CUDA"
     count = torch.cuda.device_count()
     if has_unusable_gpu():
-        return (
-            f"there is a GPU, but its driver is too old for this torch, which needs one for CUDA {torch.version.cuda}"
-        )
+        return f"there is a GPU, but torch can't use it ({_what_cuda_says()})"
     return f"there are {count} GPUs" if count else "no GPU or no driver is seen; a container needs --gpus all"
 
 
 def has_unusable_gpu() -> bool:
-    """Whether a GPU is seen that this torch can't use, as it was built for a newer driver."""
+    """Whether a GPU is seen that this torch can't use: most often because it was built for a newer driver."""
     return torch.cuda.device_count() > 0 and not torch.cuda.is_available()
+
+
+def _what_cuda_says() -> str:
+    """Why CUDA can't be used, as far as it says it, in one sentence."""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        said = " ".join(str(error).split()).partition(". ")[0]
+        return f"{said.rstrip('.')}; this torch is for CUDA {torch.version.cuda}"
+    return f"this torch is for CUDA {torch.version.cuda}"
 
 
 def _instead() -> str:
     if has_unusable_gpu():
-        return "cpu, update the driver, or install a torch that was built for an older CUDA"
+        return "cpu; or, where the driver is too old, update it or install a torch for an older CUDA"
     count = torch.cuda.device_count()
     return f"cpu, auto or cuda:0{f' to cuda:{count - 1}' if count > 1 else ''}" if count else "cpu or auto"
 

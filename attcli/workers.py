@@ -71,7 +71,7 @@ def started(count: int) -> Iterator[Ranks]:
 
 def _as_here() -> list[str]:
     """What lets another Python look for modules where this one does: in the current folder only if this one does."""
-    return [] if not sys.flags.safe_path and sys.path[:1] in ([""], [os.getcwd()]) else ["-P"]
+    return [] if not sys.flags.safe_path and {"", os.getcwd()} & set(sys.path) else ["-P"]
 
 
 def _end(processes: list[subprocess.Popen[bytes]]) -> None:

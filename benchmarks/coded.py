@@ -86,7 +86,7 @@ def main(
 ) -> None:
     """Distil and score the variants; a row each, with the bytes that were measured."""
     given = dict(assignment(text) for text in sets or [])
-    shared = {**SHARED, **given}
+    shared, device = {**SHARED, **given}, given.get("runtime.device", "auto")
     rows = _earlier(json_file, shared, split) if json_file and json_file.exists() else {}
     for name in variants or VARIANTS:
         changes = {**SHARED, **VARIANTS[name], **given, "runtime.data_dir": str(data_dir)}
@@ -99,12 +99,12 @@ def main(
             "settings": {**VARIANTS[name], **given},
             **row,
             "scores": {**known, **row["scores"]},
-            "machine": machine("auto"),
+            "machine": machine(device),
         }
         shown = "  ".join(f"{kind} {entry['mean']:.1f}" for kind, entry in row["scores"]["convnet"].items())
         typer.echo(f"{name:32} {row['images_per_class']:4} images, {row['bytes_per_class']:9,.1f} bytes  {shown}")
         if json_file:
-            about = {"machine": machine("auto"), "shared": shared, "split": split, "rows": rows}
+            about = {"machine": machine(device), "shared": shared, "split": split, "rows": rows}
             with atomic(json_file) as new:
                 new.write_text(json.dumps(about, indent=2) + "\n")
 

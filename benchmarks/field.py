@@ -127,6 +127,8 @@ def _settings_of(problem: str, row: str) -> str:
     """What a row's runs depend on, as a digest."""
     about = _about(problem)
     decisive = {**about, "own": about["own"][row]}
+    if row in BEGUN_FROM:
+        decisive["begun_from"] = about["own"][BEGUN_FROM[row]]
     return sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -136,8 +138,8 @@ def _refuse_others(place: Path, problem: str) -> None:
         for seed, run in _runs(place, row).items():
             if run.get("settings", wanted := _settings_of(problem, row)) != wanted:
                 raise typer.BadParameter(
-                    f"{_result(place, row, int(seed))} was made with other settings; move it elsewhere, or "
-                    f"name another --folder"
+                    f"{_result(place, row, int(seed))} was made with other settings; move it and the folder of the "
+                    f"same name elsewhere, or name another --folder"
                 )
 
 

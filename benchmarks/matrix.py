@@ -74,7 +74,7 @@ def main(
             row.update(added)
         if json_file:
             about = {"dataset": dataset, "ipc": ipc, "set": given}
-            found = {"machine": machine("auto"), "about": about, "results": rows}
+            found = {"machine": machine(given.get("runtime.device", "auto")), "about": about, "results": rows}
             json_file.write_text(json.dumps(found, indent=2) + "\n")
 
 

@@ -94,9 +94,11 @@ def main(
         raise typer.BadParameter(f"{json_file} was scored in another way ({kept['scoring']}); name another file")
     phases = [about(folder) for folder in folders]
     for phase, old in zip(phases, kept.get("phases", []), strict=False):
-        same = old["settings"] == phase["settings"] and old["loss"] == phase["loss"][: len(old["loss"])]
-        if same:  # else they are of another distillation
-            phase["scores"] = old["scores"]
+        losses = phase["loss"][: len(old["loss"])]
+        same = old["settings"] == phase["settings"] and np.array_equal(old["loss"], losses, equal_nan=True)
+        if not same and old["scores"]:
+            raise typer.BadParameter(f"{json_file} has scores of other distillations than these; name another file")
+        phase["scores"] = old["scores"]
     record: dict[str, Any] = {
         "what": "the phases of a long distillation, scored at some iterations",
         "machine": machine("auto"),

@@ -305,6 +305,6 @@ def stability(records: Records) -> dict[str, str]:
         reached = {rates: accuracy for rates, accuracy in result["accuracy"].items() if accuracy is not None}
         fast = [accuracy for rates, accuracy in reached.items() if rates.endswith("/10")]
         texts[f"{method} near best"] = f"{round(result['share'] * COMBINATIONS)} of {COMBINATIONS}"
-        texts[f"{method} lowest"] = f"{int(min(reached.values()))}"
-        texts[f"{method} fast"] = f"{min(fast):.0f} to {max(fast):.0f}"
+        texts[f"{method} lowest"] = f"{int(min(reached.values()))}" if reached else "-"
+        texts[f"{method} fast"] = f"{min(fast):.0f} to {max(fast):.0f}" if fast else "-"
     return texts

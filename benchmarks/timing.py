@@ -12,10 +12,13 @@ import torch
 
 from attcli import runtime
 from attcli.runtime import cpu_model, keep_freed_memory
+from attcli.settings import resolve
 
 
 def machine(device: torch.device | str) -> dict[str, Any]:
-    """What the figures were measured on; `auto` is the device that commands take."""
+    """What the figures were measured on; `auto` is the device that commands take here, as ATTCLI_DEVICE says."""
+    if device == "auto":
+        device = resolve({}, ignore_params=True).settings.runtime.device
     device = runtime.device(device) if isinstance(device, str) else device
     found = {"device": str(device), "cpu": cpu_model(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     if device.type == "cuda":

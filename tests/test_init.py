@@ -1,5 +1,6 @@
 """`attcli init`: the files that it writes, and that `dvc repro` runs by them in a folder without attcli's sources."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -119,10 +120,15 @@ def test_what_is_printed_next_works_as_typed(cli: Cli) -> None:
 
 
 def test_a_project_is_not_among_the_images_that_it_depends_on(cli: Cli) -> None:
-    pictures(Path())
-    said = cli("init", "--dataset", "folder", "--data-dir", ".", "--set", "buffer.batch=8", code=2)
-    assert "which also holds this project: DVC can't have its results in what they depend on" in said
-    assert not Path("dvc.yaml").exists()
+    pictures(Path("photos"))
+    Path("photos/project").mkdir()
+    Path("linked").symlink_to("photos")
+    for place, data in (("photos", "."), ("photos/project", ".."), ("photos", "../linked")):
+        with contextlib.chdir(place):
+            sets = ("--set", "buffer.batch=8", "--set", "prepare.classes=[bright, dark]")
+            said = cli("init", "--dataset", "folder", "--data-dir", data, *sets, code=2)
+            assert "which also holds this project: DVC can't have its results in what they depend on" in said
+            assert not Path("dvc.yaml").exists()
 
 
 def pictures(folder: Path) -> None:

@@ -267,5 +267,5 @@ def seconds(text: str, flag: str) -> float:
     except (ValueError, OverflowError):
         duration = 0.0
     if not 0 < duration < float("inf"):
-        raise UserError(f"{flag} {text}: write it as 90s, 30m, 2h, 1h30m, 1d or 1:30:00")
+        raise UserError(f"{flag} {text}: write it as 90s, 30m, 2h, 1h30m, 1d, 1:30:00 or 2-12:30 (days first)")
     return duration

@@ -52,7 +52,7 @@ def device(settings: Settings) -> Finding:
     if meant.type == "cpu":
         says = f"{runtime.described(name)}, {runtime.cpu_model()}"
         if name == "auto" and runtime.has_unusable_gpu():
-            remedy = "update the driver of the GPU, or install a torch that was built for an older CUDA"
+            remedy = "where the GPU's driver is too old, update it or install a torch for an older CUDA"
             return Finding("device", "note", says, remedy)
         return Finding("device", "ok", says)
     try:

@@ -2,7 +2,8 @@
 
 A module has a FORMAT, and `recognises(path)`, which judges by names alone. One for sets has `read(path)`, if it can be
 read, and, if it can be written, `write(folder, whole, variant)` with `files(folder, whole)`, what that writes, and
-`losses(whole, variant)`, a line for each thing that the form has no place for. Modules are imported without torch.
+`losses(whole, variant)`, a line for each thing that the form has no place for. It may have `earlier(folder)`, the other
+files of a set that was written into a folder before. Modules are imported without torch.
 """
 
 from __future__ import annotations

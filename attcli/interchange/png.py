@@ -246,7 +246,18 @@ def files(folder: Path, whole: Whole) -> list[Path]:
             f"PNG files have 1 or 3 channels, the set's images {whole.header.about['channels']}; "
             "use another form, as --to safetensors"
         )
+    whole.known_normaliser()
     return [folder / name for name in (TABLE, ABOUT, safetensors.NORMALISER, *_names(whole))]
+
+
+def earlier(folder: Path) -> list[Path]:
+    """The pictures of the set that was exported into this folder before, if there was one."""
+    if not (folder / ABOUT).is_file() or not (folder / TABLE).is_file():
+        return []
+    try:
+        return [_inside(folder, row[FILE]) for row in _rows(folder)]
+    except UserError:  # a table that attcli did not write
+        return []
 
 
 def write(folder: Path, whole: Whole, variant: str) -> None:

@@ -34,10 +34,11 @@ Layout = list[list[Any]]
 
 def recognises(path: Path) -> bool:
     """Whether it is such a file, or a folder of some."""
-    return bool(NAME.fullmatch(path.name)) if path.is_file() else bool(_inside(path))
+    return bool(NAME.fullmatch(path.name)) if path.is_file() else bool(buffers_in(path))
 
 
-def _inside(folder: Path) -> list[Path]:
+def buffers_in(folder: Path) -> list[Path]:
+    """The files of experts in a folder, by their numbers."""
     files = [file for file in folder.glob("replay_buffer_*.pt") if NAME.fullmatch(file.name)]
     return sorted(files, key=_number)
 
@@ -54,7 +55,7 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
     """
     files: list[Path] = []
     for path in paths:
-        inside = _inside(path) if path.is_dir() else [path]
+        inside = buffers_in(path) if path.is_dir() else [path]
         if not inside:
             raise UserError(f"{path} holds no replay_buffer_*.pt; name the files")
         files += inside

@@ -23,5 +23,7 @@ METHOD = replace(
         "distill.momentum_lr": 0.5,
         "distill.lr_img": 0.01,
         "distill.lr_lr": 0.01,
+        "distill.momentum_labels": 0.5,
+        "distill.lr_labels": 0.01,
     },
 )

@@ -200,6 +200,11 @@ def remembers(distill: Distill) -> bool:
     return bool(distill.stopping == "accuracy" or distill.outer_steps > 1)
 
 
+def version(distill: Distill) -> int:
+    """Since 1, all activations of residual blocks are compared."""
+    return 1
+
+
 def reads_experts(distill: Distill) -> bool:
     """Never."""
     return False

@@ -23,6 +23,7 @@ from attcli.options import Effort
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from attcli.matching.halving import Room
     from attcli.matching.step_functions import StepFunctions
     from attcli.objectives import Inputs, Slope
     from attcli.settings import Distill
@@ -91,6 +92,7 @@ class GradientMatching:
         self._calibrated = has_batch_statistics(inputs.student.module)
         if self._calibrated:
             self.step_functions: StepFunctions = inputs.student
+            self._rooms = self._room(self._classes.real_batch), self._room(self._classes.set_batch)
         else:
             self.step_functions = self._steps(self._classes.set_batch, derivatives=True)
             self._real_steps = self._steps(self._classes.real_batch)
@@ -143,19 +145,33 @@ class GradientMatching:
         """The step functions for real images, and for the set's; batch norms have the statistics of real images."""
         if not self._calibrated:
             return self._real_steps, self.step_functions
-        from attcli.execution import CACHED_IMAGES
-        from attcli.matching.microbatch import MicroBatched, sliced
+        from attcli.matching.halving import Halving
+        from attcli.matching.microbatch import MicroBatched
         from attcli.matching.statistics import calibrated
 
         real = self._classes.real
         x = real[drawn.statistics.to(real.device)].to(theta)
         student = calibrated(self._inputs.student, theta, x)
 
-        def of(batch: int) -> StepFunctions:
-            at_most = self._inputs.execution.micro_batch or (CACHED_IMAGES if theta.device.type == "cpu" else batch)
-            return MicroBatched(student, sliced(batch, min(batch, at_most)))
+        def of(room: Room) -> StepFunctions:
+            if self._inputs.team.size > 1:  # several processes have to take equal slices
+                return MicroBatched(student, room.size)
+            return Halving(lambda size: MicroBatched(student, size), room)
 
-        return of(self._classes.real_batch), of(self._classes.set_batch)
+        of_real, of_set = self._rooms
+        return of(of_real), of(of_set)
+
+    def _room(self, batch: int) -> Room:
+        """The images of a slice where batch norms have given statistics, so that batches may be cut."""
+        from loguru import logger
+
+        from attcli.execution import CACHED_IMAGES
+        from attcli.matching.halving import Room
+        from attcli.matching.microbatch import sliced
+
+        device = self._inputs.images.device
+        at_most = self._inputs.execution.micro_batch or (CACHED_IMAGES if device.type == "cpu" else batch)
+        return Room(sliced(batch, min(batch, at_most)), batch, 1, str(device), logger.warning)
 
 
 def remembers(distill: Distill) -> bool:

@@ -185,7 +185,13 @@ class RealLoss:
 
 
 def version(distill: Distill) -> int:
-    """Since 2, balanced batches hold no image twice; since 1, the average length is that of gradients as they were."""
+    """A number for each change of what is computed.
+
+    Since 3, `min_lr` holds for each of several rates; since 2, balanced batches hold no image twice; since 1, the
+    average length is that of gradients as they were.
+    """
+    if distill.student_rates == "each":
+        return 3
     return 2 if distill.student_batches == "balanced" else int(distill.clip is not None)
 
 

@@ -183,7 +183,7 @@ def step_functions_of(inputs: Inputs, mirrors: str = "none") -> StepFunctions:
     from attcli import execution
     from attcli.matching.batches import sizes
     from attcli.matching.statistics import unfilled
-    from attcli.settings.choices import read_by
+    from attcli.settings.choices import unrolls
 
     settings, how, images = inputs.settings, inputs.execution, inputs.images
     batch, short = sizes(len(images), settings.batch_syn or len(images), mirrors)
@@ -198,7 +198,7 @@ def step_functions_of(inputs: Inputs, mirrors: str = "none") -> StepFunctions:
         dtype=images.dtype,
     )
     execution.use_threads(how.threads, inputs.architecture.build, work)
-    if settings.engine == "unroll" and "distill.engine" in read_by(settings.objective):
+    if unrolls(settings):
         # This engine has its own way through the network, which needs the loss alone.
         return unfilled(inputs.student, inputs.student.module) if work.short else inputs.student
     return steps_for(inputs, work)

@@ -77,7 +77,9 @@ def _of_snapshots(path: Path, header: artefact.Header) -> dict[str, Any]:
     _require(path, maker, content["last"], "scores")
     facts = ("dataset", "method", "ipc", "iteration", "seed", "network")
     differing = [name for name in facts if content["set"].get(name) != header.about[name]]
-    if content["set"].get("fingerprint", header.fingerprint) != header.fingerprint:
+    if "fingerprint" not in content["set"]:
+        raise UserError(f"{path} does not say the fingerprint of its set, as files of older versions; run `{maker}`")
+    if content["set"]["fingerprint"] != header.fingerprint:
         differing.append("settings")
     if differing:
         raise UserError(

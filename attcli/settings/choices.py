@@ -3,6 +3,7 @@
 from typing import Any
 
 from attcli import registry
+from attcli.settings.distill import Distill
 from attcli.settings.models import Settings
 
 SCORES = ("el2n", "grand", "forgetting")
@@ -51,12 +52,18 @@ def readers() -> dict[str, dict[str, tuple[str, ...]]]:
 def read_by(objective: str) -> tuple[str, ...]:
     """The settings that an objective reads, of those that not all read, besides the options that it declares.
 
-    An objective that does not say it (`READS`) may read all that trajectory matching reads and declares.
+    One that does not say it (`READS`) may read all that trajectory matching reads and declares, but no option that only
+    another objective declares.
     """
     said: tuple[str, ...] | None = getattr(registry.module("objective", objective), "READS", None)
     if said is not None:
         return said
     return (*registry.module("objective", MATCHING).READS, *_declared("objective", MATCHING, "distill"))
+
+
+def unrolls(distill: Distill) -> bool:
+    """Whether all of a student's steps are held at once, by the engine that was asked for to match trajectories."""
+    return distill.engine == "unroll" and "distill.engine" in read_by(distill.objective)
 
 
 def _declared(kind: str, name: str, section: str) -> list[str]:

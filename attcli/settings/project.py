@@ -77,7 +77,7 @@ def pipeline(resolved: Resolved) -> str:
     `prepare` depends on, so that DVC sees when they change.
     """
     data_dir = resolved.settings.runtime.data_dir
-    if resolved.settings.prepare.dataset == "folder" and Path.cwd().is_relative_to(data_dir.absolute()):
+    if resolved.settings.prepare.dataset == "folder" and Path.cwd().resolve().is_relative_to(data_dir.resolve()):
         raise UserError(
             f"the images lie in {data_dir}, which also holds this project: DVC can't have its results in what they "
             f"depend on; move the folders of images into a folder of their own, such as images, and name that as "

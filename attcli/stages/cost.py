@@ -23,7 +23,7 @@ from attcli.matching.student import Student, has_batch_statistics
 from attcli.networks import Architecture
 from attcli.options import WHITENING
 from attcli.settings import Settings
-from attcli.settings.choices import SCORES
+from attcli.settings.choices import SCORES, unrolls
 from attcli.stages import facts, inputs
 
 KEPT_COPIES = {False: 3, True: 6}
@@ -164,7 +164,7 @@ def distill(settings: Settings, iterations: int) -> Cost:
         seen += judging(settings) * _train(settings) // 4  # a step of theirs takes g alone, a quarter of g and h
     work = Work(shape(network), network.classes, effort.batch, seen, derivatives=True)
     size = _slice(settings, effort.batch, network)
-    graphs = distilling.syn_steps if distilling.engine == "unroll" else 1  # of so many steps at a time
+    graphs = distilling.syn_steps if unrolls(distilling) else 1  # of so many steps at a time
     states = coding.FLOAT32_BYTES * effort.vectors * parameters(network)
     real = held_bytes((_train(settings), *shape(network))) if effort.real else 0
     return Cost(

@@ -19,6 +19,7 @@ from attcli.parameterisations import Space
 from attcli.progress import track
 from attcli.ranks import Ranks
 from attcli.settings import Distill, Settings
+from attcli.signals import held
 from attcli.stages import difficulty, emphasis, identity, initial, inputs, jobs
 from attcli.stages.ahead import ReadAhead
 from attcli.stages.emphasis import Emphasis
@@ -254,7 +255,8 @@ def _lead(run: Run, loop: Loop, state: states.State, results: Outcome, work: str
                 message = "stopped by the time limit after iteration {} of {}; run again to continue"
                 logger.warning(message, state.iteration, wanted)
         finally:
-            results.finish(state)  # a signal that comes meanwhile waits
+            with held():  # a signal that comes meanwhile waits
+                results.finish(state)
     return state
 
 

@@ -14,7 +14,7 @@ from attcli.progress import track
 from attcli.scoring import real
 from attcli.scoring.scorer import Scorer, is_entire
 from attcli.scoring.summary import as_json, summary, with_classes
-from attcli.stages import jobs
+from attcli.stages import evaluation, jobs
 from attcli.stages.evaluation import Evaluation, snapshot
 from attcli.stages.of_a_set import baselines_for, check_asked, refitted
 from attcli.stages.run import Run
@@ -120,6 +120,8 @@ def share(
     if runs:
         scorer.train_selectors(wanted, run.ranks.share(runs))
         return
+    if not run.out_of_time() and not jobs.seen(lambda: not scorer.missing_runs(wanted)):
+        raise evaluation.unseen(evaluation.TRAININGS)
     own = run.ranks.share(wanted)
     with track("networks", len(own)) as progress:
         scorer.compute(own, progress)

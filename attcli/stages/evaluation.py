@@ -165,8 +165,8 @@ class Evaluation:
             if runs := scorer.missing_runs(missing):
                 with jobs.shared(self._run, "evaluate", **job, runs=runs):
                     scorer.train_selectors(missing, ranks.share(runs))
-                if not jobs.seen(lambda: not scorer.missing_runs(missing)) and not self._run.out_of_time():
-                    raise _unseen("the trainings on real images")
+                if not self._run.out_of_time() and not jobs.seen(lambda: not scorer.missing_runs(missing)):
+                    raise unseen(TRAININGS)
             scorer.select(missing)
             own = ranks.share(missing)
             with (
@@ -183,7 +183,7 @@ class Evaluation:
                 jobs.seen(are_known)
             known = scorer.known(cases)
         if len(known) < len(cases) and not self._run.out_of_time():
-            raise _unseen(f"{len(cases) - len(known)} of {len(cases)} results")
+            raise unseen(f"{len(cases) - len(known)} of {len(cases)} results")
         if len(known) < len(cases):
             raise OutOfTimeError(f"{len(known)} of {len(cases)} results are kept")
         return known
@@ -196,7 +196,10 @@ class Evaluation:
         return {"iteration": states.iteration_of(file), "split": split, "scores": scores}
 
 
-def _unseen(what: str) -> UserError:
+TRAININGS = "the trainings on real images"
+
+
+def unseen(what: str) -> UserError:
     """The error where a disk does not show what another process has kept on it."""
     return UserError(
         f"{what} are not where another process has kept them; all machines have to share the folder runtime.work_dir"

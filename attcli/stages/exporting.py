@@ -37,7 +37,8 @@ def run(source: Path, form: str, folder: Path, variant: str | None = None, *, fo
     interchange.about_to_write(files, force)
     if lost := module.losses(whole, chosen):
         logger.warning("{} has no place for {}", form, "; ".join(lost))
-    for file in files if force else []:  # what was cut short must never be read as a mixture of two sets
+    earlier = module.earlier(folder) if hasattr(module, "earlier") else []
+    for file in [*files, *earlier] if force else []:  # what was cut short must never be read as a mixture of two sets
         file.unlink(missing_ok=True)
     module.write(folder, whole, chosen)
     return [file for file in files if file.exists()]
@@ -60,7 +61,12 @@ def _experts(source: Path, folder: Path, force: bool) -> list[Path]:
                 f"experts that they were made of"
             )
         groups = [(folder / name, indices) for name, indices in released_experts.grouped(opened.abouts)]
-        interchange.about_to_write([path for path, _ in groups], force)
+        paths = [path for path, _ in groups]
+        interchange.about_to_write(paths, force)
+        if others := sorted(set(released_experts.buffers_in(folder)) - set(paths)):
+            logger.warning("{} is there already, and programs will read its experts along with these", others[0])
+        for path in paths:  # what is cut short must not be read together with what was there before
+            path.unlink(missing_ok=True)
         logger.warning("released-experts has no place for the network's name, the dataset, losses and settings")
         with track("experts", len(opened)) as progress:
             for path, indices in groups:
@@ -69,4 +75,4 @@ def _experts(source: Path, folder: Path, force: bool) -> list[Path]:
                     progress.advance(path.name)
     finally:
         opened.close()
-    return [path for path, _ in groups]
+    return paths

@@ -1,8 +1,13 @@
 """What a command says of a disk or a memory that is too small, in the same words in all processes that share it."""
 
+from attcli import registry
 from attcli.errors import UserError, of_the_system
 from attcli.matching.halving import is_out_of_memory, told
+from attcli.settings.choices import read_by, unrolls
 from attcli.stages.run import Run
+
+IN_BATCHES = tuple(f"distill.{name}" for name in ("batch_syn", "real_batch", "real_per_class", "network_batch"))
+"""The settings of distilling that say how many images are taken at a time; each objective reads some."""
 
 
 def of_the_machine(error: Exception, run: Run, stage: str) -> UserError | None:
@@ -33,7 +38,16 @@ def without_fixed_order(error: BaseException) -> UserError | None:
 
 def too_little_memory(error: Exception, run: Run, stage: str) -> UserError:
     """The line for a memory that is too small for the work of a stage."""
-    remedy = "choose smaller batches (distill.batch_syn, buffer.batch, evaluate.batch) or another device"
-    if stage != "buffer" and run.settings.distill.engine == "unroll":
+    remedy = f"choose smaller batches ({_batches(run, stage)}) or another device"
+    if stage == "distill" and unrolls(run.settings.distill):
         remedy = "set distill.engine=adjoint, which holds one step at a time"
     return UserError(f"{run.settings.runtime.device} has too little memory ({told(error)}); {remedy}")
+
+
+def _batches(run: Run, stage: str) -> str:
+    """The settings that say how many images a stage takes at a time."""
+    if stage != "distill":
+        return "evaluate.batch" if stage == "evaluate" else "buffer.batch"
+    objective = run.settings.distill.objective
+    read = {*read_by(objective), *(f"distill.{option}" for option in registry.options("objective", objective))}
+    return ", ".join(name for name in IN_BATCHES if name in read)

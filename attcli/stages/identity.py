@@ -14,7 +14,7 @@ from attcli.errors import MissingError, UserError
 from attcli.settings import Settings
 from attcli.settings.choices import SCORES, idle
 from attcli.stages import facts
-from attcli.store import artefact, dataset, synthetic
+from attcli.store import artefact, dataset, states, synthetic
 
 ALGORITHM = {"prepare": 1, "buffer": 1, "distill": 2, "evaluate": 1}
 """Raise a stage's number when a change of the code alters its results, so that old work is not taken for new."""
@@ -43,6 +43,10 @@ LATER: dict[str, Any] = {
 they have it they are no part of an identity, so that older results are still found. A result that does not say one of
 them was made by this value."""
 
+HASHED: dict[str, Any] = {"distill.max_loss": None}
+"""Settings that identities name by this value also where nothing reads them, as they did before that was known: so
+older results are still found."""
+
 Identity = tuple[str, dict[str, object]]
 """The fingerprint, and the settings that it hashes."""
 
@@ -51,6 +55,7 @@ def content(settings: Settings, section: str, *left_out: str) -> dict[str, Any]:
     """A section's settings as plain values, without those that nothing reads, or that are no part of an identity."""
     unread = {name.partition(".")[2] for name in idle(settings) if name.startswith(f"{section}.")}
     values: dict[str, Any] = getattr(settings, section).model_dump(mode="json", exclude={*left_out, *unread, "seed"})
+    values |= {name: HASHED[f"{section}.{name}"] for name in unread if f"{section}.{name}" in HASHED}
     return {name: value for name, value in values.items() if LATER.get(f"{section}.{name}", ...) != value}
 
 
@@ -200,7 +205,8 @@ def distill(settings: Settings, dataset_sha256: str, experts_digest: str) -> Ide
         inputs["objective"] = f"version {version}"
     if _has_scales(settings.distill.label_storage) and "labels" in coding.choices(settings.distill):
         inputs["labels"] = "version 1"  # since then, their grid leaves room on both sides
-    if settings.distill.start_from is not None and _has_scales(settings.distill.storage):
+    begun_from = settings.distill.start_from
+    if begun_from is not None and _has_scales(settings.distill.storage) and artefact.kind_of(begun_from) != states.KIND:
         inputs["start"] = "version 1"  # since then, a finished set is begun with the scales in its file
     decisive = distillation(settings)
     return artefact.fingerprint("distill", ALGORITHM["distill"], decisive, inputs), decisive

@@ -17,7 +17,7 @@ from attcli.progress import track
 from attcli.settings import Settings
 from attcli.stages import compacting, identity, inputs
 from attcli.stages import prepare as prepare_stage
-from attcli.stages.outcome import draw_grid, drop_scores
+from attcli.stages.outcome import draw_grid, drop_scores, scores_are_of
 from attcli.stages.run import OTHERWISE, Run, may_write
 from attcli.store import artefact, dataset, experts, history, normaliser, states, synthetic
 from attcli.store.publishing import publish
@@ -152,5 +152,5 @@ def _clear(run: Run, header: artefact.Header) -> None:
             file.with_suffix(".csv").unlink(missing_ok=True)
     run.grid.unlink(missing_ok=True)
     kept = artefact.header(run.synthetic, synthetic.KIND, MAKER) if run.synthetic.exists() else None
-    if kept is not None and kept.sha256 != header.sha256:
+    if (kept is not None and kept.sha256 != header.sha256) or scores_are_of(run) - {header.fingerprint}:
         drop_scores(run)

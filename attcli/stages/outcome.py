@@ -40,12 +40,17 @@ def _read(file: Path, of_dataset: Normaliser) -> states.State | None:
         return None
 
 
-def _scores_are_of(run: Run) -> set[str]:
-    """The fingerprints of the sets that the scores among the results are of, as far as they say it."""
+def scores_are_of(run: Run) -> set[str]:
+    """The fingerprints of the sets that the scores among the results are of.
+
+    Files of older versions do not say it; without the set, they count as those of another one ("").
+    """
     named = set()
     for name in ("scores-about.json", "snapshot-scores.json"):
         with suppress(OSError, ValueError, LookupError, TypeError):
-            named.add(str(json.loads(run.scores.with_name(name).read_bytes())["set"]["fingerprint"]))
+            of = json.loads(run.scores.with_name(name).read_bytes())["set"]
+            if "fingerprint" in of or not run.synthetic.exists():
+                named.add(str(of.get("fingerprint", "")))
     return named
 
 
@@ -95,7 +100,7 @@ class Outcome:
         of_another = self._run.synthetic.exists() and not may_write(
             self._run, self._run.synthetic, synthetic.KIND, synthetic.MAKER, fingerprint, settings
         )
-        if of_another or _scores_are_of(self._run) - {fingerprint}:  # DVC and users delete the set alone
+        if of_another or scores_are_of(self._run) - {fingerprint}:  # DVC and users delete the set alone
             drop_scores(self._run)
         for file in states.snapshots(self._run.snapshots):
             if not may_write(self._run, file, states.KIND, synthetic.MAKER, fingerprint, settings):
@@ -147,10 +152,11 @@ class Outcome:
         if reached < last:
             logger.warning(
                 "no snapshot was kept of iteration {}, which distill.save_every {} asks for: iterations {} to {} are "
-                "made again; stop (Ctrl-C) and ask for the old distill.save_every to go on after them",
+                "made again; stop (Ctrl-C) and ask for the old distill.save_every, or for {}, to go on after them",
                 gap,
                 every,
                 reached + 1,
+                last,
                 last,
             )
         asked = [saved[i] for i in usable if i % every == 0 or i == iterations]

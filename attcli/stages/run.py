@@ -13,7 +13,7 @@ from loguru import logger
 
 from attcli import ranks
 from attcli.atomic import sweep
-from attcli.errors import OutOfTimeError, UserError, brief
+from attcli.errors import DamagedError, OutOfTimeError, UserError, brief
 from attcli.ranks import Ranks
 from attcli.settings import Settings
 from attcli.settings.layers import values_of
@@ -238,7 +238,13 @@ def may_write(run: Run, path: Path, kind: str, maker: str, fingerprint: str, set
     """Whether `path` holds the artefact of this identity already. UserError if it holds another and may not go."""
     if not path.exists():
         return False
-    header = artefact.header(path, kind, maker)
+    try:
+        header = artefact.header(path, kind, maker)
+    except DamagedError:
+        if not run.force:
+            raise
+        logger.warning("{} can't be read; it is overwritten", path)
+        return False
     if header.fingerprint == fingerprint:
         return True
     if run.force:

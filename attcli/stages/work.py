@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import secrets
 import shutil
 import time
 from collections import Counter
@@ -148,7 +149,7 @@ def prune(works: list[Kept]) -> tuple[list[Kept], list[Kept]]:
     for kept in works:
         try:
             with locked(kept.folder):
-                gone = kept.folder.with_name(f"{kept.stage}-{kept.fingerprint}.deleting-{os.getpid()}")
+                gone = kept.folder.with_name(f"{kept.stage}-{kept.fingerprint}.deleting-{secrets.randbits(48)}")
                 kept.folder.rename(gone)  # at once, so that nobody begins to work in what is being deleted
                 shutil.rmtree(gone)  # with its lock, before that is released to who waits for it
         except UserError:

@@ -225,14 +225,19 @@ _told: set[tuple[Path, str]] = set()
 
 
 def kind_of(path: Path) -> str | None:
-    """The kind that a file says it is, unverified; None where it says nothing."""
+    """The kind that a file says it is, unverified; None where it says nothing.
+
+    UserError where the system can't read it now.
+    """
     try:
         if not path.is_file():
             return None
         hdf5.sealed(path)  # HDF5 itself may hang on a damaged file
         with h5py.File(str(path), "r") as file:
             return str(hdf5.attribute(file, "kind"))
-    except UNREADABLE:
+    except UNREADABLE as error:
+        if is_of_the_system(error):
+            raise unreadable(path, "", error) from None
         return None
 
 
@@ -242,11 +247,16 @@ def damaged(path: Path, maker: str, error: object) -> DamagedError:
     return DamagedError(f"{path} is damaged or cut short ({reason}); move it elsewhere and run `{maker}`")
 
 
+def is_of_the_system(error: BaseException) -> bool:
+    """Whether an error says nothing about a file: the system does not let it be read now."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in OF_THE_SYSTEM)
+
+
 def unreadable(path: Path, maker: str, error: BaseException) -> UserError:
     """The error of a file that cannot be read: it is damaged, or the system does not let it be read now."""
     if isinstance(error, MemoryError):
         return UserError(f"{path} cannot be read: there is too little memory; run it again where there is more")
-    if isinstance(error, OSError) and error.errno in OF_THE_SYSTEM:
+    if isinstance(error, OSError) and is_of_the_system(error):
         what = os.strerror(int(error.errno or 0))
         return UserError(
             f"{path} cannot be opened ({what}); close what uses it, see that its disk works, or name another file"

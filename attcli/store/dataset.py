@@ -100,7 +100,7 @@ def facts(path: Path) -> DatasetInfo:
             trained_on = np.concatenate([labels["train"], labels["validation"]])
             counts = np.bincount(trained_on, minlength=len(header.about["classes"]))
         except (hdf5.BadFileError, OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-            raise artefact.damaged(path, MAKER, error) from None
+            raise artefact.unreadable(path, MAKER, error) from None
     about = header.about
     return DatasetInfo(
         about["dataset"],
@@ -129,7 +129,7 @@ def _in_file(path: Path, file: h5py.File, header: artefact.Header) -> Dataset:
         }
         offsets = {name: hdf5.offset(kept[name]) for name in stand_ins}
     except (hdf5.BadFileError, OSError, RuntimeError) as error:
-        raise artefact.damaged(path, MAKER, error) from None
+        raise artefact.unreadable(path, MAKER, error) from None
     _check(path, header.about, {**arrays, **stand_ins})
     digests = arrays.get(DIGESTS)
     if digests is not None:

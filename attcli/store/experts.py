@@ -268,7 +268,7 @@ class Experts:
             row: Row = file["parameters"][number]
             digest = file["digests"][number]
         except (OSError, RuntimeError) as error:
-            raise artefact.damaged(Path(file.filename), MAKER, error) from None
+            raise artefact.unreadable(Path(file.filename), MAKER, error) from None
         _check_row(Path(file.filename), row, digest)
         return row
 

@@ -39,6 +39,6 @@ class Curriculum:
     def _span(self, n: int, epoch: int) -> tuple[int, int]:
         if epoch <= self.growth:
             share = self.start + (1 - self.start) * epoch / self.growth if self.growth else 1.0
-            return 0, max(1, int(share * n))
+            return 0, max(1, int(share * n))  # in floats: where share * n is whole, it may be one image fewer
         dropped = next((share for after, share in DROPPED if epoch > after), 0.0)
         return int(dropped * n), n

@@ -113,11 +113,20 @@ def test_a_gpu_whose_driver_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # as NVML answers, which the driver brings
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", "13.2")
+
+    def init() -> None:
+        raise RuntimeError(
+            "The NVIDIA driver on your system is too old (found version 12040). Please update your GPU driver by "
+            "downloading and installing a new version"
+        )
+
+    monkeypatch.setattr(torch.cuda, "init", init)
     finding = accelerator.device(settings())
     assert finding.state == "note"
-    assert "its driver is too old for this torch, which needs one for CUDA 13.2" in finding.says
-    assert "update the driver" in finding.remedy
-    with pytest.raises(UserError, match=r"driver is too old .*; use --device cpu, update the driver, or install"):
+    reason = "The NVIDIA driver on your system is too old (found version 12040); this torch is for CUDA 13.2"
+    assert f"there is a GPU, but torch can't use it ({reason})" in finding.says
+    assert "update it" in finding.remedy
+    with pytest.raises(UserError, match=r"driver on your system is too old .*; use --device cpu; or, where"):
         runtime.device("cuda")
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.func import functional_call
 
+from attcli.interchange import released_experts
 from attcli.matching.parameters import Layout
 from attcli.networks import convnet
 from attcli.store import artefact, experts, history
@@ -57,6 +58,29 @@ def test_files_of_one_name_from_two_folders_go_out_whole(cli: Cli) -> None:
     cli("export", "--to", "released-experts", "--out", "again")
     (file,) = Path("again").iterdir()
     assert released.equal(torch.load(file, weights_only=True), [expert for content in held for expert in content])
+
+
+def test_experts_that_are_there_already_are_told_and_none_of_two_exports_stay_together(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.small("buffer")
+    out = Path("exported")
+    out.mkdir()
+    for number in (0, 7):
+        (out / f"replay_buffer_{number}.pt").touch()
+    words = ("export", "--to", "released-experts", "--out", "exported")
+    assert "replay_buffer_0.pt is there already; --force overwrites it" in refused(cli, *words)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(released_experts, "write_experts", killed)
+        cli(*words, "--force", code=130)
+    assert [file.name for file in out.iterdir()] == ["replay_buffer_7.pt"]
+    said = cli._invoke([*words, "--force"]).stderr
+    assert "replay_buffer_7.pt is there already, and programs will read its experts along with these" in said
+    assert (out / "replay_buffer_0.pt").stat().st_size
 
 
 def test_parameters_are_in_the_order_of_our_networks(cli: Cli) -> None:

@@ -57,6 +57,27 @@ def test_pictures_labels_and_header_go_out_and_in(cli: Cli, normalise: str) -> N
     assert again.size["bytes_per_class"] < own.size["bytes_per_class"]
 
 
+def test_pictures_of_an_earlier_set_do_not_stay(cli: Cli) -> None:
+    cli.small("distill", "--ipc", "2")
+    cli("export", "--to", "png")
+    (OUT / "notes.txt").write_text("mine")
+    assert len(list(OUT.rglob("*.png"))) == 20
+    cli.small("distill", "--force")
+    cli("export", "--to", "png", "--force")
+    assert {f"{OUT}/{row['file_name']}" for row in table()} == {str(file) for file in OUT.rglob("*.png")}
+    assert (OUT / "notes.txt").exists()
+
+
+def test_a_set_without_its_normaliser_leaves_an_earlier_export_alone(cli: Cli) -> None:
+    cli.small("distill", "--set", "prepare.normalise=zca")
+    cli("export", "--to", "png")
+    for name in ("normaliser.h5", "dataset.h5"):
+        Path("artifacts", name).unlink(missing_ok=True)
+    before = sorted(OUT.rglob("*.*"))
+    assert "normaliser is missing" in refused(cli, "export", "--to", "png", "--force")
+    assert sorted(OUT.rglob("*.*")) == before
+
+
 def test_what_is_lost_is_said(cli: Cli) -> None:
     cli.small("distill")
     (line,) = [x for x in cli._invoke(["export", "--to", "png"]).stderr.splitlines() if "no place" in x]

@@ -170,6 +170,14 @@ def test_steps_of_batch_norms_have_the_slices_that_are_asked_for(
     assert (of_real.size, of_set.size) == (size, 2)
 
 
+def test_a_network_with_batch_norms_is_trained_on_whole_batches_whatever_slices_are_asked_for(
+    make_run: Callable[..., Run],
+) -> None:
+    run = make_run(**{**SMALL, "distill__outer_steps": 2}, network__arch="convnetbn", runtime__micro_batch=4)
+    pipeline.distill(run)
+    assert synthetic.read(run.synthetic).about["iteration"] == run.settings.distill.iterations > 1
+
+
 def test_statistics_are_those_of_each_class_though_it_has_few_images(make_run: Callable[..., Run]) -> None:
     _, objective, _, _ = begun(make_run(**SMALL))
     few = objective._classes._members

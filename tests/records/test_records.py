@@ -139,6 +139,9 @@ def test_scores_of_something_else_are_refused(folder: Path, cli: Cli) -> None:
     assert "of another set than the one beside it (other iteration)" in refused(cli, "records", "add", "x")
     path.write_text(json.dumps({**content, "set": {**content["set"], "fingerprint": "0" * 16}}))
     assert "of another set than the one beside it (other settings)" in refused(cli, "records", "add", "x")
+    of_older = {name: value for name, value in content["set"].items() if name != "fingerprint"}
+    path.write_text(json.dumps({**content, "set": of_older}))
+    assert "does not say the fingerprint of its set, as files of older" in refused(cli, "records", "add", "x")
     path.write_text(json.dumps({"last": content["last"]}))
     assert "does not say `protocol`" in refused(cli, "records", "add", "x")
     path.unlink()

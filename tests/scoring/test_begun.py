@@ -1,5 +1,6 @@
 """A network's training that was stopped goes on where it was saved, and ends with the same bits."""
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from attcli.errors import UserError
 from attcli.matching.student import Student
 from attcli.networks import Architecture
 from attcli.scoring import begun
@@ -19,6 +21,7 @@ from attcli.scoring.protocol import NAMED, Protocol
 from attcli.scoring.training import StoppedError, fresh, train
 from attcli.stages import pipeline
 from attcli.stages.run import Run
+from attcli.store import artefact
 from attcli.trainers import training
 from tests.conftest import settings_in
 from tests.stages.observed import logged
@@ -113,6 +116,22 @@ def test_large_tests_are_saved_and_read_again(tmp_path: Path) -> None:
     again = Begun(tmp_path, CASE)
     assert again.restore(torch.zeros(3), training.Optimiser(0.1, 0.9, 0.0), generator) == 5
     assert again.tests == tests
+
+
+def test_a_training_that_the_system_does_not_let_be_read_is_not_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theta, optimiser, generator = torch.ones(3), training.Optimiser(0.1, 0.9, 0.0), torch.Generator()
+    Begun(tmp_path, CASE).save(5, theta, optimiser, generator)
+
+    def read(*_: object) -> None:
+        raise artefact.unreadable(tmp_path, "", OSError(errno.ESTALE, ""))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(artefact, "read", read)
+        with pytest.raises(UserError, match="Stale file handle"):
+            Begun(tmp_path, CASE).restore(theta, optimiser, generator)
+    assert Begun(tmp_path, CASE).restore(theta, optimiser, generator) == 5
 
 
 def test_what_a_training_counts_is_saved_with_it(tmp_path: Path) -> None:

@@ -300,9 +300,11 @@ def test_the_first_process_does_not_wait_for_one_that_has_ended(monkeypatch: pyt
 
 
 def test_workers_look_for_modules_where_the_first_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [os.getcwd(), *sys.path])
-    assert workers._as_here() == []
-    monkeypatch.setattr(sys, "path", ["/usr/bin", *sys.path])  # as of a command that was installed there
+    elsewhere = ["/usr/bin", *(path for path in sys.path if path not in ("", os.getcwd()))]
+    for path in ([os.getcwd(), *elsewhere], [*elsewhere, ""]):
+        monkeypatch.setattr(sys, "path", path)
+        assert workers._as_here() == []
+    monkeypatch.setattr(sys, "path", elsewhere)  # as of a command that was installed there
     assert workers._as_here() == ["-P"]
 
 

@@ -163,7 +163,14 @@ def test_work_whose_deletion_was_cut_short_can_be_deleted(tmp_path: Path, monkey
             work.prune(kept)
     (left,) = work.listed(run)
     assert ".deleting-" in left.folder.name
-    assert work.prune([left]) == ([left], [])
+    folder.mkdir()  # the same work, begun anew
+    with monkeypatch.context() as patch:  # a process of the same number, as in a container
+        patch.setattr(work.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            work.prune([kept for kept in work.listed(run) if kept.folder == folder])
+    both = work.listed(run)
+    assert len(both) == 2
+    assert work.prune(both) == (both, [])
     assert work.listed(run) == []
 
 
