@@ -67,6 +67,10 @@ class UserError(Exception):
         super().__init__(one_line(_cut(message)))
 
 
+class UnavailableError(UserError):
+    """The system does not let a file be read now: it may well be whole, and stays where it is."""
+
+
 class DamagedError(UserError):
     """A file that is not what was once written; what can be made again is then made again."""
 

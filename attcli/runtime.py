@@ -78,11 +78,11 @@ def has_unusable_gpu() -> bool:
 
 
 def _what_cuda_says() -> str:
-    """Why CUDA can't be used, as far as it says it, in one sentence."""
+    """Why CUDA can't be used, as far as it says it."""
     try:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:
-        said = " ".join(str(error).split()).partition(". ")[0]
+        said = " ".join(str(error).split()).partition(" Please ")[0][:300]
         return f"{said.rstrip('.')}; this torch is for CUDA {torch.version.cuda}"
     return f"this torch is for CUDA {torch.version.cuda}"
 

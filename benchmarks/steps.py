@@ -26,7 +26,7 @@ CASES = "convnet:10:h,convnet:100:h,convnet:256:g,convnet:512:g,alexnet:256:g,vg
 SIDE, CLASSES = 32, 10
 CALLS, ROUNDS = 20, 10
 MADE_OF = {"compiled": "Compiled", "graph": "Graphed", "eager": "Student"}
-"""What each execution calls in the end."""
+"""What each execution calls."""
 
 
 def row(case: str, device: torch.device, precision: str) -> dict[str, Any]:

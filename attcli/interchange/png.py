@@ -14,7 +14,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -254,10 +254,12 @@ def earlier(folder: Path) -> list[Path]:
     """The pictures of the set that was exported into this folder before, if there was one."""
     if not (folder / ABOUT).is_file() or not (folder / TABLE).is_file():
         return []
-    try:
-        return [_inside(folder, row[FILE]) for row in _rows(folder)]
-    except UserError:  # a table that attcli did not write
-        return []
+    pictures = []
+    with suppress(UserError):  # a table that attcli did not write
+        for row in _rows(folder):
+            with suppress(UserError):  # a picture that is not there any more
+                pictures.append(_inside(folder, row[FILE]))
+    return pictures
 
 
 def write(folder: Path, whole: Whole, variant: str) -> None:

@@ -12,6 +12,7 @@ objective remembers.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field, PositiveInt
@@ -97,6 +98,8 @@ class GradientMatching:
             self.step_functions = self._steps(self._classes.set_batch, derivatives=True)
             self._real_steps = self._steps(self._classes.real_batch)
         trained_on = self._classes.real if settings.network_data == "real" else None
+        if self._calibrated:  # the network is trained on whole batches; slices are for those that are compared
+            inputs = replace(inputs, execution=inputs.execution.model_copy(update={"micro_batch": None}))
         self._network = inner.InnerNetwork(inputs, trained_on, settings.network_images, settings.network_cutmix)
 
     def _steps(self, batch: int, *, derivatives: bool = False) -> StepFunctions:

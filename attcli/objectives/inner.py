@@ -7,7 +7,6 @@ the set as it then is or on real images. Then a fresh one takes its place.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,17 +72,9 @@ class InnerNetwork:
 
     @cached_property
     def step_functions(self) -> StepFunctions:
-        """The step functions that it is trained with.
-
-        A network that normalises over the batch gets whole ones, whatever slices others are cut into.
-        """
-        from attcli.matching.student import has_batch_statistics
-
-        inputs = self._inputs
-        if has_batch_statistics(inputs.student.module):
-            inputs = replace(inputs, execution=inputs.execution.model_copy(update={"micro_batch": None}))
+        """The step functions that it is trained with."""
         seen = self._count * self._settings.inner_epochs * self._settings.iterations
-        return classwise.steps(inputs, self._batch, seen, short=self._count % self._batch)
+        return classwise.steps(self._inputs, self._batch, seen, short=self._count % self._batch)
 
     def fresh(self, number: int, like: Tensor, span: int = 0) -> Tensor:
         """The initial parameters (P,) of the network of that number, of which each span has one."""

@@ -27,7 +27,7 @@ class Tapped:
     def __init__(self, inputs: Inputs, classes: classwise.Classes, *, activations: bool = False) -> None:
         import torch
 
-        from attcli.execution import Work, room
+        from attcli.execution import Work, room, slices
         from attcli.matching.features import NoFeaturesError, Taps
         from attcli.matching.parameters import vector
         from attcli.matching.student import has_batch_statistics
@@ -36,6 +36,9 @@ class Tapped:
         like, student = inputs.images, inputs.student
         size = (tuple(like.shape[1:]), classes.count, classes.real_batch)
         self._together = has_batch_statistics(student.module)
+        if self._together:  # refuses slices
+            whole = Work(size[0], classes.count, classes.count * classes.real_batch, images=1)
+            slices(student, inputs.execution.micro_batch, like.device, whole)
         self._room = (
             None if self._together else room(student, inputs.execution.micro_batch, like.device, Work(*size, images=1))
         )

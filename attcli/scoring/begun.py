@@ -15,7 +15,7 @@ import torch
 from loguru import logger
 from torch import Tensor
 
-from attcli.errors import DamagedError, MissingError
+from attcli.errors import UnavailableError, UserError
 from attcli.store import artefact
 from attcli.store.results import Key
 from attcli.trainers.training import Descends
@@ -67,7 +67,7 @@ class Begun:
         """Put theta (P,), the optimiser and the generator where they were at the last save; how many passes were done.
 
         A file that is damaged, or of another training, is not used; the training then starts at its beginning.
-        UserError where the system can't read it now; it stays.
+        UnavailableError where the system can't read it now; it stays.
         """
         if not self._file.exists():
             return 0
@@ -83,7 +83,9 @@ class Begun:
             artefact.require(self._file, MAKER, fits and kept["theta"].dtype == theta.dtype, "it is of another network")
             beside = {name: kept[BESIDE + name] for name in self.beside}
             draws = [kept[f"{DRAWS}{number}"] for number in range(len(self.draws))]
-        except (DamagedError, MissingError, KeyError, TypeError, ValueError) as error:
+        except UnavailableError:
+            raise
+        except (UserError, KeyError, TypeError, ValueError) as error:
             logger.warning("a training that was begun is made anew: {}", error)
             return 0
         theta.copy_(kept["theta"])

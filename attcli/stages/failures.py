@@ -6,8 +6,11 @@ from attcli.matching.halving import is_out_of_memory, told
 from attcli.settings.choices import read_by, unrolls
 from attcli.stages.run import Run
 
-IN_BATCHES = tuple(f"distill.{name}" for name in ("batch_syn", "real_batch", "real_per_class", "network_batch"))
+IN_BATCHES = {f"distill.{name}" for name in ("batch_syn", "real_batch", "real_per_class", "network_batch")}
 """The settings of distilling that say how many images are taken at a time; each objective reads some."""
+
+FROM = {"buffer": ("buffer", "distill", "evaluate"), "distill": ("distill", "evaluate"), "evaluate": ("evaluate",)}
+"""For each stage the commands that make its results, themselves or because they are missing."""
 
 
 def of_the_machine(error: Exception, run: Run, stage: str) -> UserError | None:
@@ -38,16 +41,16 @@ def without_fixed_order(error: BaseException) -> UserError | None:
 
 def too_little_memory(error: Exception, run: Run, stage: str) -> UserError:
     """The line for a memory that is too small for the work of a stage."""
-    remedy = f"choose smaller batches ({_batches(run, stage)}) or another device"
-    if stage == "distill" and unrolls(run.settings.distill):
+    batches = _batches(run, stage)
+    remedy = f"choose smaller batches ({', '.join(batches)}) or another device" if batches else "choose another device"
+    if stage in FROM["distill"] and unrolls(run.settings.distill):
         remedy = "set distill.engine=adjoint, which holds one step at a time"
     return UserError(f"{run.settings.runtime.device} has too little memory ({told(error)}); {remedy}")
 
 
-def _batches(run: Run, stage: str) -> str:
-    """The settings that say how many images a stage takes at a time."""
-    if stage != "distill":
-        return "evaluate.batch" if stage == "evaluate" else "buffer.batch"
+def _batches(run: Run, stage: str) -> list[str]:
+    """The settings that say how many images are taken at a time, by a stage and those that its command makes before."""
     objective = run.settings.distill.objective
     read = {*read_by(objective), *(f"distill.{option}" for option in registry.options("objective", objective))}
-    return ", ".join(name for name in IN_BATCHES if name in read)
+    of_stages = {"buffer": ["buffer.batch"], "distill": [*IN_BATCHES & read], "evaluate": ["evaluate.batch"]}
+    return [name for own, names in of_stages.items() for name in sorted(names) if stage in FROM[own]]

@@ -205,11 +205,22 @@ def distill(settings: Settings, dataset_sha256: str, experts_digest: str) -> Ide
         inputs["objective"] = f"version {version}"
     if _has_scales(settings.distill.label_storage) and "labels" in coding.choices(settings.distill):
         inputs["labels"] = "version 1"  # since then, their grid leaves room on both sides
-    begun_from = settings.distill.start_from
-    if begun_from is not None and _has_scales(settings.distill.storage) and artefact.kind_of(begun_from) != states.KIND:
-        inputs["start"] = "version 1"  # since then, a finished set is begun with the scales in its file
+    if settings.distill.start_from is not None and _begins_otherwise(settings, settings.distill.start_from):
+        inputs["start"] = "version 1"
     decisive = distillation(settings)
     return artefact.fingerprint("distill", ALGORITHM["distill"], decisive, inputs), decisive
+
+
+def _begins_otherwise(settings: Settings, path: Path) -> bool:
+    """Whether a start from a file became another one in version 1.
+
+    Since then, a finished set is begun with the scales in its file, and a snapshot with its labels as they are, which
+    were rounded before.
+    """
+    of_labels = settings.distill.label_storage
+    if artefact.kind_of(path) != states.KIND:
+        return _has_scales(settings.distill.storage)
+    return settings.distill.labels == "learned" and of_labels != "float32" and not _has_scales(of_labels)
 
 
 def _has_scales(storage: str) -> bool:

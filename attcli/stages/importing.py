@@ -11,7 +11,7 @@ from typing import Any
 from loguru import logger
 
 from attcli import interchange, runtime
-from attcli.errors import UserError, one_line
+from attcli.errors import DamagedError, UserError, one_line
 from attcli.interchange import Plain, Whole, packing, tensors
 from attcli.progress import track
 from attcli.settings import Settings
@@ -144,6 +144,12 @@ def _place(run: Run, whole: Whole) -> None:
 
 def _clear(run: Run, header: artefact.Header) -> None:
     """Remove what belongs to another set. UserError where it may not go. What was distilled here stays in its work."""
+    another = bool(scores_are_of(run) - {header.fingerprint})
+    if run.synthetic.exists():
+        try:
+            another |= artefact.header(run.synthetic, synthetic.KIND, MAKER).sha256 != header.sha256
+        except DamagedError:  # which may go, as `_place` has found
+            another = True
     others = [(file, states.KIND) for file in states.snapshots(run.snapshots)]
     others += [(run.history, history.KIND)] if run.history.exists() else []
     for file, kind in others:
@@ -151,6 +157,5 @@ def _clear(run: Run, header: artefact.Header) -> None:
             file.unlink()
             file.with_suffix(".csv").unlink(missing_ok=True)
     run.grid.unlink(missing_ok=True)
-    kept = artefact.header(run.synthetic, synthetic.KIND, MAKER) if run.synthetic.exists() else None
-    if (kept is not None and kept.sha256 != header.sha256) or scores_are_of(run) - {header.fingerprint}:
+    if another:
         drop_scores(run)

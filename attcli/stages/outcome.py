@@ -47,7 +47,7 @@ def scores_are_of(run: Run) -> set[str]:
     """
     named = set()
     for name in ("scores-about.json", "snapshot-scores.json"):
-        with suppress(OSError, ValueError, LookupError, TypeError):
+        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
             of = json.loads(run.scores.with_name(name).read_bytes())["set"]
             if "fingerprint" in of or not run.synthetic.exists():
                 named.add(str(of.get("fingerprint", "")))

@@ -20,7 +20,7 @@ from loguru import logger
 from numpy.typing import NDArray
 
 from attcli.atomic import atomic
-from attcli.errors import DamagedError, UserError
+from attcli.errors import DamagedError, UnavailableError, UserError
 from attcli.store import hdf5, headers
 from attcli.store.blocks import BlockDigests, digests_of
 from attcli.store.hdf5 import OF_THE_SYSTEM, UNREADABLE, BadFileError
@@ -255,10 +255,10 @@ def is_of_the_system(error: BaseException) -> bool:
 def unreadable(path: Path, maker: str, error: BaseException) -> UserError:
     """The error of a file that cannot be read: it is damaged, or the system does not let it be read now."""
     if isinstance(error, MemoryError):
-        return UserError(f"{path} cannot be read: there is too little memory; run it again where there is more")
+        return UnavailableError(f"{path} cannot be read: there is too little memory; run it again where there is more")
     if isinstance(error, OSError) and is_of_the_system(error):
         what = os.strerror(int(error.errno or 0))
-        return UserError(
+        return UnavailableError(
             f"{path} cannot be opened ({what}); close what uses it, see that its disk works, or name another file"
         )
     return damaged(path, maker, error)

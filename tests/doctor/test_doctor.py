@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -109,24 +110,38 @@ def test_a_gpu_that_is_asked_for_and_missing_is_a_problem() -> None:
     assert accelerator.device(settings()).state == "ok"
 
 
-def test_a_gpu_whose_driver_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            "The NVIDIA driver on your system is too old (found version 12040). Please update your GPU driver by "
+            "downloading and installing a new version",
+            "The NVIDIA driver on your system is too old (found version 12040); this torch is for CUDA 13.2",
+        ),
+        (
+            "Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before? Error 802: system not "
+            "yet initialized",
+            "Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before? Error 802: system not "
+            "yet initialized; this torch is for CUDA 13.2",
+        ),
+    ],
+)
+def test_a_gpu_that_torch_cannot_use_is_told_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, error: str, reason: str
+) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # as NVML answers, which the driver brings
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", "13.2")
 
     def init() -> None:
-        raise RuntimeError(
-            "The NVIDIA driver on your system is too old (found version 12040). Please update your GPU driver by "
-            "downloading and installing a new version"
-        )
+        raise RuntimeError(error)
 
     monkeypatch.setattr(torch.cuda, "init", init)
     finding = accelerator.device(settings())
     assert finding.state == "note"
-    reason = "The NVIDIA driver on your system is too old (found version 12040); this torch is for CUDA 13.2"
     assert f"there is a GPU, but torch can't use it ({reason})" in finding.says
     assert "update it" in finding.remedy
-    with pytest.raises(UserError, match=r"driver on your system is too old .*; use --device cpu; or, where"):
+    with pytest.raises(UserError, match=re.escape(f"({reason})") + ".*; use --device cpu; or, where the driver"):
         runtime.device("cuda")
 
 

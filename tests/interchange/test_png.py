@@ -57,6 +57,18 @@ def test_pictures_labels_and_header_go_out_and_in(cli: Cli, normalise: str) -> N
     assert again.size["bytes_per_class"] < own.size["bytes_per_class"]
 
 
+def test_a_damaged_set_is_replaced_by_an_imported_one_only_if_that_is_forced(cli: Cli) -> None:
+    cli.small("distill")
+    cli("export", "--to", "png")
+    RESULT.write_bytes(RESULT.read_bytes()[:-10])
+    before = sorted(Path("artifacts").rglob("*"))
+    assert "synthetic.h5 is damaged or cut short" in refused(cli, "import", str(OUT))
+    assert sorted(Path("artifacts").rglob("*")) == before
+    cli("import", str(OUT), "--force")
+    assert synthetic.read(RESULT).about["iteration"]
+    assert not Path("artifacts/history.h5").exists()
+
+
 def test_pictures_of_an_earlier_set_do_not_stay(cli: Cli) -> None:
     cli.small("distill", "--ipc", "2")
     cli("export", "--to", "png")

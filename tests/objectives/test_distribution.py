@@ -15,6 +15,7 @@ from attcli.errors import UserError
 from attcli.matching import features
 from attcli.matching.student import Student
 from attcli.networks import Architecture
+from attcli.stages import pipeline
 from attcli.stages.run import Run
 from tests.faults.faulty import FULL
 from tests.objectives.cases import PRECISE, begun, close, named
@@ -190,3 +191,10 @@ def test_a_memory_that_is_too_small_is_gone_on_with(
     assert max(seen) > 4
     assert max(seen[-2:]) <= 4
     assert any("going on with" in line for line in lines)
+
+
+@pytest.mark.parametrize("objective", ["distribution", "cafe"])
+def test_batches_of_batch_norms_are_not_cut(make_run: Callable[..., Run], objective: str) -> None:
+    run = make_run(**SMALL | {"distill__objective": objective}, network__arch="convnetbn", runtime__micro_batch=4)
+    with pytest.raises(UserError, match=r"runtime.micro_batch 4 cuts batches of 90, .*; leave micro_batch out"):
+        pipeline.distill(run)

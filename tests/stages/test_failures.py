@@ -10,7 +10,7 @@ import pytest
 
 from attcli import runtime
 from attcli.errors import UserError
-from attcli.stages import buffer, jobs
+from attcli.stages import buffer, failures, jobs
 from attcli.stages.run import Run
 from tests.conftest import settings_in
 
@@ -48,3 +48,25 @@ def test_a_full_disk_or_memory_of_another_process_is_one_line(
     error = RuntimeError("a mistake of ours")
     with pytest.raises(RuntimeError, match="a mistake of ours"):
         jobs._done(order, jobs.Job(me, 0))
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "remedy"),
+    [
+        ("buffer", {}, "choose smaller batches (buffer.batch) or another device"),
+        ("distill", {}, "choose smaller batches (buffer.batch, distill.batch_syn) or another device"),
+        (
+            "evaluate",
+            {"distill__objective": "cafe"},
+            "choose smaller batches (buffer.batch, distill.network_batch, distill.real_per_class, evaluate.batch)",
+        ),
+        ("evaluate", {"distill__engine": "unroll"}, "set distill.engine=adjoint, which holds one step at a time"),
+        ("evaluate", {"distill__engine": "unroll", "distill__objective": "real-loss"}, "distill.real_batch"),
+        ("prepare", {}, "; choose another device"),
+    ],
+)
+def test_too_little_memory_names_what_makes_less_of_it(
+    tmp_path: Path, stage: str, changes: dict[str, Any], remedy: str
+) -> None:
+    run = Run(settings_in(tmp_path, **changes))
+    assert remedy in str(failures.too_little_memory(MemoryError(), run, stage))
