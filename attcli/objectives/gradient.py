@@ -34,7 +34,8 @@ LOSS = "distance of the gradients"
 READS: tuple[str, ...] = ()
 
 STATISTICS = 16
-"""Real images of each class whose statistics batch norms have while gradients are matched, as in DC's code."""
+"""Real images of each class whose statistics batch norms have while gradients are matched. DC's code has as many, but
+averages their statistics with those of earlier images."""
 
 
 class Options(inner.OfInnerTraining, classwise.OfClasses):

@@ -62,7 +62,16 @@ NAMED: Mapping[str, Protocol] = {
     "idc": Protocol("idc", batch=64, augment=UNCUT, rate=0.01, cutmix=0.5),
     "selmatch": Protocol("selmatch", batch=128, rate=0.1, combined=True),
     "ncfm": Protocol(
-        "ncfm", 2000, 128, momentum=0.0, augment=UNCUT, rate=0.001, optimiser="adamw", cutmix=0.5, tests=100
+        "ncfm",
+        2000,
+        128,
+        momentum=0.0,
+        weight_decay=0.01,
+        augment=UNCUT,
+        rate=0.001,
+        optimiser="adamw",
+        cutmix=0.5,
+        tests=100,
     ),
 }
 """The protocols that have a name. Those of the literature are taken whole, whatever a set's file says."""

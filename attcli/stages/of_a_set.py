@@ -16,7 +16,7 @@ from attcli.settings import Evaluate, Network, Prepare, Settings
 from attcli.settings.choices import idle
 from attcli.stages import identity
 from attcli.stages.run import NAMES, Run, differences
-from attcli.store import artefact, dataset, synthetic
+from attcli.store import artefact, dataset, headers, synthetic
 
 
 def dataset_for(run: Run, distilled: synthetic.SyntheticSet) -> dataset.Dataset:
@@ -176,6 +176,9 @@ class _Steps(BaseModel):
     student_batches: str = "any"
     student_optimiser: str = "sgd"
     student_start: str = "fresh"
+    student_lr: Annotated[float, Field(gt=0)] | None = None
+    steps_before: Annotated[int, Field(ge=0)] = 0
+    augment: Annotated[str, Field(max_length=200, pattern=headers.AUGMENTATION)] | None = None
     batch_syn: Annotated[int, Field(ge=1)] | None = None
     syn_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     seed: Annotated[int, Field(ge=0)] = 0
@@ -198,12 +201,18 @@ def _replay(distilled: synthetic.SyntheticSet) -> Protocol:
             "the protocol replay makes the steps of a set's students again, which were not the same each time for this "
             "set; it is for sets of distill.student_batches=cyclic and student_optimiser=sgd, such as those of dd"
         )
-    rates = (distilled.lr,) * made_by.syn_steps if distilled.rates is None else tuple(distilled.rates.tolist())
+    if made_by.steps_before:
+        raise UserError(
+            f"the protocol replay makes the steps of a set's students again, and this set's made up to "
+            f"{made_by.steps_before} more before them (distill.steps_before); score it by another protocol"
+        )
+    rate = distilled.lr if made_by.student_lr is None else made_by.student_lr
+    rates = (rate,) * made_by.syn_steps if distilled.rates is None else tuple(distilled.rates.tolist())
     return replace(
         NAMED["replay"],
         epochs=max(1, len(rates) * batch // images),
         batch=batch,
-        augment=distilled.about["protocol"]["augment"],
+        augment=made_by.augment or distilled.about["protocol"]["augment"],
         rates=rates,
         start=made_by.seed if made_by.student_start == "fixed" else None,
     )

@@ -99,7 +99,7 @@ class Codes:
     def _grids(self, low: Tensor, high: Tensor, smallest: float, largest: float) -> tuple[Tensor, Tensor]:
         """Lowest values and steps in float16 of grids that contain all from low to high.
 
-        A range that is too narrow is widened on both sides, within all that is allowed.
+        A range that is too narrow is widened on both sides, though not below what is allowed; above it may go beyond.
         """
         widest = (largest - smallest) / FINEST * self._top
         missing = (widest - (high - low)).clamp(min=0) / 2

@@ -29,6 +29,9 @@ OPERATION = "(color|crop|cutout|flip|scale|rotate)"
 PART = f"{OPERATION}(_{OPERATION})*"
 """An operation of the augmentation."""
 
+AUGMENTATION = rf"^(none|{PART}(\+{PART})*)$"
+"""What images may be augmented by, as a pattern."""
+
 MOST_PARAMETERS = 10**9
 """The most parameters that a set's header may ask for: four gigabytes in float32, forty times a ResNet-18."""
 
@@ -99,7 +102,7 @@ class Coding(About):
 class Protocol(About):
     """The set's own evaluation protocol."""
 
-    augment: Annotated[str, Field(max_length=200, pattern=rf"^(none|{PART}(\+{PART})*)$")]
+    augment: Annotated[str, Field(max_length=200, pattern=AUGMENTATION)]
     protocol: Name | None = None
     epochs: Annotated[int, Field(ge=1, le=10**7)] | None = None
     batch: Annotated[int, Field(ge=1, le=10**9)] | None = None

@@ -150,7 +150,22 @@ def test_rates_that_can_not_be_are_refused(wrong: object, make_run: Callable[...
         synthetic.read(tmp_path / "wrong.h5")
 
 
-@pytest.mark.parametrize("wrong", [{"syn_steps": 10**12}, {"batch_syn": "ten"}, {"batch_syn": 3}])
+def test_the_steps_made_again_are_those_of_the_students(make_run: Callable[..., Run]) -> None:
+    own = {"distill__student_rates": "one", "distill__student_lr": 0.03, "distill__augment": "flip"}
+    run = make_run(**{**CHANGES, **own, "distill__iterations": 1, "evaluate__augment": "crop"})
+    pipeline.distill(run)
+    kept = synthetic.read(run.synthetic)
+    steps = own_protocol(kept, "replay")
+    assert steps.rates == (0.03,) * run.settings.distill.syn_steps
+    assert (steps.augment, own_protocol(kept, "exact").augment) == ("flip", "crop")
+    before = replace(kept, settings={"distill": {**kept.settings["distill"], "steps_before": 2}})
+    with pytest.raises(UserError, match=r"made up to 2 more before them \(distill\.steps_before\)"):
+        own_protocol(before, "replay")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"syn_steps": 10**12}, {"batch_syn": "ten"}, {"batch_syn": 3}, {"augment": "x"}, {"student_lr": -1.0}]
+)
 def test_settings_that_can_not_be_are_not_replayed(wrong: dict[str, object], make_run: Callable[..., Run]) -> None:
     run = make_run(**{**CHANGES, "distill__iterations": 1, "distill__syn_steps": 1, "distill__real_batch": 10})
     pipeline.distill(run)
