@@ -158,13 +158,21 @@ def stoppable() -> Iterator[None]:
     """SIGTERM and SIGUSR1 interrupt as Ctrl-C does, so that what is done is saved.
 
     Python drops an exception that comes up in a weak reference's callback or in a finaliser. An interruption that was
-    dropped so is sent again.
+    dropped so is sent again. Other packages (pydantic) make errors of their own of any exception that comes up in a
+    function which they call. Whatever error ends the work after an interruption counts as that interruption.
     """
     sending = False
+    came: list[KeyboardInterrupt] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if not sending:  # else the same is being sent again
-            raise SignalledError
+            came.append(SignalledError())
+            raise came[-1]
+
+    def interrupt_by_ctrl_c(number: int, frame: FrameType | None) -> None:
+        came.append(KeyboardInterrupt())
+        if callable(by_ctrl_c):
+            by_ctrl_c(number, frame)
 
     def not_raised(dropped: "sys.UnraisableHookArgs") -> None:
         nonlocal sending
@@ -177,16 +185,24 @@ def stoppable() -> Iterator[None]:
         again.daemon = True
         again.start()
         sending = False
-        if number == signal.SIGINT and by_ctrl_c is not None:
-            signal.signal(number, by_ctrl_c)  # which may raise only once
+        if number == signal.SIGINT and callable(by_ctrl_c):
+            signal.signal(number, interrupt_by_ctrl_c)  # which may raise only once
 
     by_ctrl_c = signal.getsignal(signal.SIGINT)
     before = {number: signal.signal(number, interrupt) for number in STOPPING}
+    if callable(by_ctrl_c):
+        signal.signal(signal.SIGINT, interrupt_by_ctrl_c)
     tell, sys.unraisablehook = sys.unraisablehook, not_raised
     try:
         yield
+    except Exception as error:
+        if came:
+            raise came[0] from error
+        raise
     finally:
         sys.unraisablehook = tell
+        if signal.getsignal(signal.SIGINT) is interrupt_by_ctrl_c:
+            signal.signal(signal.SIGINT, by_ctrl_c)
         for number, handler in before.items():
             signal.signal(number, handler)
 

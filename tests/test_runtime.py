@@ -11,6 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from pydantic import BaseModel, field_serializer
+from pydantic_core import PydanticSerializationError
 
 from attcli import runtime
 from attcli.errors import SignalledError
@@ -112,6 +114,33 @@ def test_an_interruption_that_python_drops_comes_again(number: signal.Signals, r
     try:
         with pytest.raises(raised), runtime.stoppable():
             interrupted()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, SignalledError), (signal.SIGINT, KeyboardInterrupt)])
+def test_an_interruption_of_which_a_package_makes_an_error_is_one(
+    number: signal.Signals, raised: type[BaseException]
+) -> None:
+    class Content(BaseModel):
+        value: int = 1
+
+        @field_serializer("value")
+        def interrupted(self, value: int) -> int:
+            signal.raise_signal(number)
+            return value
+
+    def handler(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with pytest.raises(raised) as caught, runtime.stoppable():
+            Content().model_dump()
+        assert isinstance(caught.value.__cause__, PydanticSerializationError)
+        assert signal.getsignal(signal.SIGINT) is handler
+        with pytest.raises(ValueError, match="of ours"), runtime.stoppable():
+            raise ValueError("of ours")
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+LONGEST = 2400
+"""Characters that a row keeps of how a trial broke its promise."""
+
 
 @dataclass
 class Tally:
@@ -30,7 +33,10 @@ class Tally:
             self.survived += 1
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
-            self.broken.append(f"{what}: {type(error).__name__} ({where.name}:{where.lineno}): {str(error)[:1500]}")
+            said = str(error)
+            if len(said) > LONGEST:  # what matters most of a traceback is its end
+                said = f"{said[: LONGEST // 4]} … {said[-3 * LONGEST // 4 :]}"
+            self.broken.append(f"{what}: {type(error).__name__} ({where.name}:{where.lineno}): {said}")
         self.seconds += time.monotonic() - begun
 
     def as_record(self) -> dict[str, Any]:
