@@ -159,7 +159,8 @@ def stoppable() -> Iterator[None]:
 
     Python drops an exception that comes up in a weak reference's callback or in a finaliser. An interruption that was
     dropped so is sent again. Other packages (pydantic) make errors of their own of any exception that comes up in a
-    function which they call. Whatever error ends the work after an interruption counts as that interruption.
+    function which they call. Whatever else ends the work after an interruption counts as that interruption, but for a
+    UserError.
     """
     sending = False
     came: list[KeyboardInterrupt] = []
@@ -195,6 +196,8 @@ def stoppable() -> Iterator[None]:
     tell, sys.unraisablehook = sys.unraisablehook, not_raised
     try:
         yield
+    except UserError:  # which may be the reason why other processes sent a signal
+        raise
     except Exception as error:
         if came:
             raise came[0] from error

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from pydantic import BaseModel, field_serializer
 from pydantic_core import PydanticSerializationError
 
 from attcli import runtime
-from attcli.errors import SignalledError
+from attcli.errors import SignalledError, UserError
 
 
 @pytest.fixture
@@ -118,6 +119,12 @@ def test_an_interruption_that_python_drops_comes_again(number: signal.Signals, r
         signal.signal(signal.SIGINT, before)
 
 
+def told_why(number: signal.Signals) -> None:
+    with suppress(KeyboardInterrupt):
+        signal.raise_signal(number)
+    raise UserError("the reason")
+
+
 @pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, SignalledError), (signal.SIGINT, KeyboardInterrupt)])
 def test_an_interruption_of_which_a_package_makes_an_error_is_one(
     number: signal.Signals, raised: type[BaseException]
@@ -141,6 +148,8 @@ def test_an_interruption_of_which_a_package_makes_an_error_is_one(
         assert signal.getsignal(signal.SIGINT) is handler
         with pytest.raises(ValueError, match="of ours"), runtime.stoppable():
             raise ValueError("of ours")
+        with pytest.raises(UserError, match="the reason"), runtime.stoppable():
+            told_why(number)
     finally:
         signal.signal(signal.SIGINT, before)
 
