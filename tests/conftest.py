@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sklearn.datasets
 import torch
+from sklearn.utils import Bunch
 from typer.testing import CliRunner, Result
 
 from attcli import container, progress, runtime
 from attcli.settings import Settings, resolve
+from attcli.stages import rates
 from attcli.stages.run import Run
 
 LONGEST = ("test_ranks.py", "test_dvc.py", "test_engines.py", "test_coded_sets.py", "test_compiled_networks.py")
@@ -45,6 +49,20 @@ SMALL = {
     "evaluate.epochs": 4,
     "evaluate.repeats": 2,
 }
+
+LOAD_DIGITS = sklearn.datasets.load_digits
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digits are read from their text once, and rates are measured briefly, as hundreds of tests need both."""
+    monkeypatch.setattr(sklearn.datasets, "load_digits", _digits)
+    monkeypatch.setattr(rates, "MEASURED_SECONDS", 0.0)
+
+
+@cache
+def _digits() -> Bunch:
+    return LOAD_DIGITS()
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """Processes that meet: none mixes its results with another's, and none dies of sharing what is finished."""
 
-import multiprocessing
+import ctypes
 import os
 import shutil
 import subprocess
@@ -20,10 +20,9 @@ from attcli.stages import pipeline
 from attcli.stages.run import Run
 from attcli.store import synthetic
 from tests.conftest import settings_in
+from tests.processes import CONTEXT
 from tests.stages.observed import contents
 from tests.store.held import hold
-
-CONTEXT = multiprocessing.get_context("spawn")
 
 
 def distil(folder: str, name: str, seed: int) -> None:
@@ -113,17 +112,20 @@ def sweep_results(folder: str) -> None:
         pass
 
 
-def in_namespace(folder: Path, name: str, seed: int, wait: Path) -> "subprocess.Popen[bytes]":
+CLONE_NEWPID = 0x20000000
+
+
+def in_namespace(folder: str, name: str, seed: int, wait: str) -> None:
     """`distil` as the first process of a PID namespace, as in a container; it begins when the file `wait` is there."""
-    code = (
-        "import sys, time; from pathlib import Path; from tests.faults.test_processes import distil\n"
-        "Path(f'{sys.argv[4]}-{sys.argv[2]}').touch()\n"
-        "while not Path(sys.argv[4]).exists(): time.sleep(0.01)\n"
-        "distil(sys.argv[1], sys.argv[2], int(sys.argv[3]))"
-    )
-    words = [sys.executable, "-c", code, str(folder), name, str(seed), str(wait)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    return subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", *words], env=environment)
+    assert ctypes.CDLL(None).unshare(CLONE_NEWPID) == 0
+    first = os.fork()
+    if first:
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]))
+    assert os.getpid() == 1
+    Path(f"{wait}-{name}").touch()
+    while not Path(wait).exists():
+        time.sleep(0.01)
+    distil(folder, name, seed)
 
 
 def test_two_pid_namespaces_write_in_one_volume(tmp_path: Path) -> None:
@@ -132,13 +134,15 @@ def test_two_pid_namespaces_write_in_one_volume(tmp_path: Path) -> None:
         pytest.skip("may not make PID namespaces here")
     alone, wait = tmp_path / "alone", tmp_path / "go"
     distil(str(alone), "one", 1)
-    processes = [in_namespace(tmp_path, name, 1, wait) for name in ("one", "two")]
-    for name, process in zip(("one", "two"), processes, strict=True):
-        while not Path(f"{wait}-{name}").exists():
-            assert process.poll() is None
-            time.sleep(0.01)
+    names = ("one", "two")
+    processes = [CONTEXT.Process(target=in_namespace, args=(str(tmp_path), name, 1, str(wait))) for name in names]
+    for name, process in zip(names, processes, strict=True):
+        process.start()
+        wait_until(Path(f"{wait}-{name}").exists, process)
     wait.touch()
-    assert [process.wait() for process in processes] == [0, 0]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
     expected = results_of(alone / "one")
     assert results_of(tmp_path / "one") == expected
     assert results_of(tmp_path / "two") == expected

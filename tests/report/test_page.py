@@ -100,7 +100,9 @@ def test_sets_of_every_kind_are_reported_without_scores(name: str, others: dict[
         assert "learned as" in read.says
 
 
-@pytest.mark.parametrize(("classes", "per_class", "side"), [(100, 50, 32), (200, 10, 64), (200, 1, 128)])
+@pytest.mark.parametrize(
+    ("classes", "per_class", "side"), [(100, 50, 32), pytest.param(200, 10, 64, marks=pytest.mark.slow), (200, 1, 128)]
+)
 def test_pages_of_large_sets_stay_small_and_say_what_they_leave_out(
     classes: int, per_class: int, side: int, facts: Facts
 ) -> None:

@@ -35,8 +35,18 @@ def run_in(shared: Path, name: str, **changes: object) -> Run:
     return Run(settings_in(shared, runtime__artifacts=str(shared / name), **{**CODED, **changes}))
 
 
-@pytest.mark.parametrize("name", PARAMETERISATIONS)
-@pytest.mark.parametrize("kept_as", STORAGES)
+QUICK = [
+    *((name, "codes") for name in PARAMETERISATIONS),
+    *(("pixels", "float32"), ("frequency", "float16"), ("multiformation", "bfloat16")),
+    *(("frequency", "float64"), ("pixels", "uint8"), ("multiformation", "uint8")),
+]
+PAIRS = [
+    pytest.param(*pair, marks=[] if pair in QUICK else pytest.mark.slow, id="-".join(pair))
+    for pair in itertools.product(PARAMETERISATIONS, STORAGES)
+]
+
+
+@pytest.mark.parametrize(("name", "kept_as"), PAIRS)
 def test_a_set_is_resumed_and_read_as_it_was(shared: Path, name: str, kept_as: str) -> None:
     choice = {"distill__parameterisation": name, "distill__storage": kept_as}
     soft = LEARNED if kept_as in ("uint8", "codes") else {}
@@ -64,8 +74,7 @@ def test_a_set_is_resumed_and_read_as_it_was(shared: Path, name: str, kept_as: s
     assert contents(run) == contents(whole)
 
 
-@pytest.mark.parametrize("name", PARAMETERISATIONS)
-@pytest.mark.parametrize("kept_as", STORAGES)
+@pytest.mark.parametrize(("name", "kept_as"), PAIRS)
 def test_the_file_holds_the_counted_bytes(shared: Path, name: str, kept_as: str) -> None:
     soft = LEARNED if kept_as in ("uint8", "codes") else {}
     run = run_in(shared, f"{name}-{kept_as}", **soft, distill__parameterisation=name, distill__storage=kept_as)

@@ -13,10 +13,9 @@ from attcli import progress, runtime
 from attcli.stages import buffer, distill, evaluate, prepare
 from attcli.stages.run import Run
 from tests.conftest import settings_in
+from tests.processes import CONTEXT
 from tests.stages.observed import contents
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["attcli.stages.evaluate", "torchvision.utils", "sklearn.datasets"])
 CHANGES: dict[str, object] = {
     "distill__iterations": 20,
     "distill__save_every": 3,

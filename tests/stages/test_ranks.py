@@ -92,16 +92,16 @@ def results(folder: Path) -> dict[str, object]:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of one process."""
     folder = tmp_path_factory.mktemp("alone")
-    finished(python(folder, "-m", "attcli", *arguments("evaluate", folder)))
+    pipeline.evaluate(Run(settings_in(folder, **CHANGES)))
     return folder
 
 
-@pytest.mark.parametrize("way", ["workers", "torchrun"])
+@pytest.mark.parametrize("way", ["workers", pytest.param("torchrun", marks=pytest.mark.slow)])
 def test_results_do_not_depend_on_the_number_of_processes(tmp_path: Path, alone: Path, way: str) -> None:
-    if way == "workers":  # as many spans as processes
-        words = ["-m", "attcli", *arguments("evaluate", tmp_path, runtime__workers=2)]
-    else:  # one team of two shares the slices of its span, the other is a process alone
-        words = [*torchrun(3), *arguments("evaluate", tmp_path)]
+    if way == "workers":  # one team of two shares the slices of its span, the other is a process alone
+        words = ["-m", "attcli", *arguments("evaluate", tmp_path, runtime__workers=3)]
+    else:  # as many spans as processes
+        words = [*torchrun(2), *arguments("evaluate", tmp_path)]
     said = finished(python(tmp_path, *words))
     assert said.count("INFO    evaluate: ") == 1, said  # the others say nothing
     assert results(tmp_path) == results(alone)
@@ -123,7 +123,8 @@ REMEMBERING: dict[str, dict[str, object]] = {
 """Objectives that go on with a network, or with a length of the gradient, from one iteration to the next."""
 
 
-@pytest.mark.parametrize("name", ["ld", pytest.param("clip", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REMEMBERING)
 def test_what_an_objective_remembers_does_not_depend_on_the_number_of_processes(tmp_path: Path, name: str) -> None:
     changes = {
         **REMEMBERING[name],
@@ -219,6 +220,7 @@ def test_an_error_is_said_once(tmp_path: Path) -> None:
     assert said.count("attcli: ") == 1, said
 
 
+@pytest.mark.slow
 def test_a_command_that_shares_nothing_runs_once(tmp_path: Path) -> None:
     said = finished(python(tmp_path, *torchrun(2), "recipes", "--dataset", "digits"))
     assert said.count("att/digits/ipc1 ") == 1, said
@@ -249,7 +251,7 @@ def test_processes_that_no_torchrun_started_all_end_well(tmp_path: Path) -> None
 def test_what_one_process_lacks_is_said_by_the_first(tmp_path: Path) -> None:
     """The second one sees another folder, as on a machine that does not share the disk."""
     settings = {"runtime__artifacts": "artifacts", "runtime__work_dir": ".attcli", **LONG}
-    finished(python(tmp_path, "-m", "attcli", *arguments("buffer", tmp_path, **settings)))
+    pipeline.buffer(Run(settings_in(tmp_path, **CHANGES)))
     words = arguments("distill", tmp_path, **settings)
     first, other = started_by_hand([tmp_path, tmp_path / "elsewhere"], *words)
     said = finished(first, code=2)

@@ -1,7 +1,6 @@
 """What is kept, in words, and how it is deleted."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import time
@@ -19,6 +18,7 @@ from attcli.stages.work import NAME
 from attcli.store import experts
 from attcli.store.files import locked
 from tests.conftest import SMALL, Cli, settings_in
+from tests.processes import CONTEXT
 
 MakeRun = Callable[..., Run]
 
@@ -183,7 +183,7 @@ def test_who_waits_for_work_that_is_deleted_begins_anew(tmp_path: Path, monkeypa
     folder, real = tmp_path / f"evaluate-{'0' * 16}", shutil.rmtree
     folder.mkdir()
     (folder / "results.jsonl").touch()
-    waiting = multiprocessing.get_context("spawn").Process(target=prune_while_another_waits, args=(str(folder),))
+    waiting = CONTEXT.Process(target=prune_while_another_waits, args=(str(folder),))
 
     def slow(gone: Path) -> None:
         time.sleep(0.5)

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import multiprocessing
 import os
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from attcli.atomic import atomic, sweep, sweep_killed
 from attcli.errors import UserError
 from attcli.store.files import link, locked, write_text
 from attcli.store.results import Results
+from tests.processes import CONTEXT
 from tests.store.held import hold
 
 
@@ -43,7 +43,7 @@ def test_one_process_at_a_time_but_it_may_enter_twice(tmp_path: Path) -> None:
     with locked(tmp_path), locked(tmp_path):
         pass
     begun, until = tmp_path / "begun", tmp_path / "until"
-    other = multiprocessing.get_context("spawn").Process(target=hold, args=(*map(str, (tmp_path, begun, until)),))
+    other = CONTEXT.Process(target=hold, args=(*map(str, (tmp_path, begun, until)),))
     other.start()
     while not begun.exists():
         time.sleep(0.01)

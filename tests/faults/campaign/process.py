@@ -1,7 +1,6 @@
 """A command of attcli in a process of its own, in which something may go wrong."""
 
 import ctypes
-import multiprocessing
 import os
 import random
 import re
@@ -14,15 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.faulty import Deadly, Disk, room_for, through
+from tests.processes import CONTEXT
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    [
-        *("tests.faults.campaign.process", "attcli.cli.commands", "attcli.stages.pipeline", "attcli.stages.importing"),
-        *("attcli.stages.exporting", "attcli.interchange.safetensors", "attcli.interchange.tensors"),
-        *("torchvision.utils", "sklearn.datasets", "torch.utils.flop_counter", "safetensors.numpy", "PIL.Image"),
-    ]
-)
 SECONDS = 300
 """A command that takes longer hangs."""
 
