@@ -149,7 +149,7 @@ ALIKE = ("resnet18bn", "resnet18imagenet")
 """Networks of no other layers than others have, which take long."""
 
 
-DEEP = ("vgg11", "vgg11bn", "resnet18", "resnet18ap", "resnet6imagenet")
+DEEP = ("vgg11", "vgg11bn", "resnet18", "resnet18ap", "resnet6imagenet", "vit")
 
 
 @pytest.mark.parametrize(

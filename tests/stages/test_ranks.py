@@ -1,6 +1,7 @@
 """Several processes share a command's work, and the results are the bytes that one process makes."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -153,6 +154,15 @@ def pids(folder: Path) -> list[int]:
     return sorted(found)
 
 
+@pytest.fixture
+def ready(tmp_path: Path, alone: Path) -> Path:
+    """A folder whose dataset and experts are finished."""
+    for pattern in ("prepare-*", "buffer-*"):
+        for folder in alone.glob(f".attcli/{pattern}"):
+            shutil.copytree(folder, tmp_path / ".attcli" / folder.name)
+    return tmp_path
+
+
 LONG: dict[str, object] = {"distill__iterations": 100_000, "evaluate__baselines": "random"}
 
 
@@ -180,10 +190,10 @@ def test_a_killed_process_is_restarted_and_nothing_is_lost(tmp_path: Path, alone
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks processes up in /proc")
-def test_where_a_started_process_dies_the_first_says_so_and_saves(tmp_path: Path) -> None:
-    process = python(tmp_path, "-m", "attcli", *arguments("distill", tmp_path, runtime__workers=2, **LONG))
-    begun(tmp_path, process)
-    last = saved(tmp_path)
+def test_where_a_started_process_dies_the_first_says_so_and_saves(ready: Path) -> None:
+    process = python(ready, "-m", "attcli", *arguments("distill", ready, runtime__workers=2, **LONG))
+    begun(ready, process)
+    last = saved(ready)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     (other,) = [int(c) for c in children if b"-m\0attcli\0" in Path(f"/proc/{c}/cmdline").read_bytes()]
     time.sleep(1)  # some iterations more
@@ -191,9 +201,9 @@ def test_where_a_started_process_dies_the_first_says_so_and_saves(tmp_path: Path
     said = finished(process, code=2)
     assert "of this run has ended" in said
     assert "Traceback" not in said
-    assert saved(tmp_path) >= last
-    rows = (tmp_path / "artifacts" / "history.csv").read_text().splitlines()  # published with the last save alone
-    assert int(rows[-1].split(",")[0]) + 1 == saved(tmp_path)
+    assert saved(ready) >= last
+    rows = (ready / "artifacts" / "history.csv").read_text().splitlines()  # published with the last save alone
+    assert int(rows[-1].split(",")[0]) + 1 == saved(ready)
 
 
 def saved(folder: Path) -> int:
@@ -203,20 +213,20 @@ def saved(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)])
-def test_a_signal_of_a_batch_system_saves_and_ends_with_its_code(tmp_path: Path, number: signal.Signals) -> None:
-    process = python(tmp_path, "-m", "attcli", *arguments("distill", tmp_path, runtime__workers=2, **LONG))
-    begun(tmp_path, process)
+def test_a_signal_of_a_batch_system_saves_and_ends_with_its_code(ready: Path, number: signal.Signals) -> None:
+    process = python(ready, "-m", "attcli", *arguments("distill", ready, runtime__workers=2, **LONG))
+    begun(ready, process)
     process.send_signal(number)
     process.send_signal(number)  # which is the same request
     said = finished(process, code=MORE_IS_LEFT)
     assert "stopped by a signal; what is done is saved" in said
-    assert f"holds iteration {saved(tmp_path)}" not in said  # it was stopped, not finished
-    assert list(tmp_path.glob(".attcli/distill-*/latest.h5")) or saved(tmp_path) % 2 == 0
+    assert f"holds iteration {saved(ready)}" not in said  # it was stopped, not finished
+    assert list(ready.glob(".attcli/distill-*/latest.h5")) or saved(ready) % 2 == 0
 
 
-def test_an_error_is_said_once(tmp_path: Path) -> None:
-    words = [*torchrun(2), *arguments("distill", tmp_path, distill__lr_img=1e30, distill__max_bad_updates=1)]
-    said = finished(python(tmp_path, *words), code=1)  # torchrun's own code
+def test_an_error_is_said_once(ready: Path) -> None:
+    words = [*torchrun(2), *arguments("distill", ready, distill__lr_img=1e30, distill__max_bad_updates=1)]
+    said = finished(python(ready, *words), code=1)  # torchrun's own code
     assert said.count("attcli: ") == 1, said
 
 
