@@ -21,7 +21,7 @@ from tests.stages.observed import contents
 STAGES = ("prepare", "buffer", "distill", "evaluate")
 FAULTS = {"ENOSPC": False, "EDQUOT": False, "EIO": False, "EIO once": True}
 """Errors of the system, and whether only one call meets it."""
-PLACES = None if os.environ.get("ATTCLI_TEST_EVERY_WRITE") else 2
+PLACES = None if os.environ.get("ATTCLI_TEST_EVERY_WRITE") else 4
 """Places at which each error is tried in a stage; None: all."""
 
 

@@ -269,7 +269,10 @@ def test_images_met_only_after_the_matched_step_have_no_gradient() -> None:
     assert moved == set(found.plan.indices[0].tolist())
 
 
-def test_gradcheck() -> None:
+@pytest.mark.parametrize(
+    "fast", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["in-one-direction", "in-all"]
+)
+def test_gradcheck(fast: bool) -> None:
     found = case(IMAGES, "scale_color", arch="mlp", steps=2)
 
     class Engine(torch.autograd.Function):
@@ -286,7 +289,7 @@ def test_gradcheck() -> None:
             return outer * by_images, outer * by_lr
 
     inputs = found.images.requires_grad_(), torch.tensor(0.1, requires_grad=True)
-    assert torch.autograd.gradcheck(Engine.apply, inputs, eps=1e-6, atol=1e-6, fast_mode=True)
+    assert torch.autograd.gradcheck(Engine.apply, inputs, eps=1e-6, atol=1e-6, fast_mode=fast)
 
 
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])

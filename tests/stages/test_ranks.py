@@ -93,7 +93,7 @@ def results(folder: Path) -> dict[str, object]:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of one process."""
     folder = tmp_path_factory.mktemp("alone")
-    pipeline.evaluate(Run(settings_in(folder, **CHANGES)))
+    finished(python(folder, "-m", "attcli", *arguments("evaluate", folder)))
     return folder
 
 
