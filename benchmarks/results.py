@@ -38,6 +38,7 @@ LISTED = {
     "-ranks-": "`python -m benchmarks.ranks`, in [several processes](running/several.md)",
     "-patience-": "`python -m benchmarks.patience`, in [Time and memory](performance.md)",
     "-gpu-steps": "`python -m benchmarks.steps`, in [Time and memory](performance.md)",
+    "-steps-cpu": "`python -m benchmarks.steps`, in [Time and memory](performance.md)",
     "-gpu-compiled": "by hand, in [Time and memory](performance.md)",
     "-gpu": "`python -m benchmarks.gpu`, in [Time and memory](performance.md)",
     "-repro-": "in [Time and memory](performance.md)",

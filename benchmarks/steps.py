@@ -2,16 +2,17 @@
 
 A case is NETWORK:BATCH:KIND. Its kind is `g`, the gradient that trains experts and scored networks, or `h`, the
 derivatives of a matching step. On a GPU, compiled steps are compared with CUDA graphs of eager ones, on a CPU with
-eager ones. Milliseconds by the clock, and the seconds that preparing took: compiling, or loading what torch compiled
-before.
+eager ones; and precisions with each other, where several are named. Milliseconds by the clock on a GPU, of CPU time on
+a CPU; and the seconds that preparing took: compiling, or loading what torch compiled before.
 """
 
 import json
 import time
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import typer
@@ -29,12 +30,18 @@ MADE_OF = {"compiled": "Compiled", "graph": "Graphed", "eager": "Student"}
 """What each execution calls."""
 
 
-def row(case: str, device: torch.device, precision: str) -> dict[str, Any]:
-    """The figures of a case. Rounds alternate between the two executions."""
+class Kind(NamedTuple):
+    """A way of computing a step."""
+
+    precision: str
+    asked: str
+
+
+def rows(case: str, device: torch.device, precisions: list[str]) -> list[dict[str, Any]]:
+    """The figures of a case, a row for each precision. Rounds alternate among all that is compared."""
     name, batch, kind = case.split(":")
     network = Architecture(name, 3, CLASSES, SIDE, {})
     work = Work((3, SIDE, SIDE), CLASSES, int(batch), int(batch), derivatives=kind == "h")
-    student = execution.student(network.build, device, precision)
     point = Point.near(network.build, work, int(batch), device)
     arguments = (point.theta, point.x, point.p, point.w)
 
@@ -45,41 +52,54 @@ def row(case: str, device: torch.device, precision: str) -> dict[str, Any]:
             else:
                 functions.gradient(*arguments)
 
-    made: dict[str, StepFunctions] = {}
-    ready: dict[str, float] = {}
-    for asked in ("compiled", "graph" if device.type == "cuda" else "eager"):
+    made: dict[Kind, StepFunctions] = {}
+    ready: dict[Kind, float] = {}
+    for precision, asked in product(precisions, ("compiled", "graph" if device.type == "cuda" else "eager")):
+        execution.set_precision(precision)
+        student = execution.student(network.build, device, precision)
         begun = time.perf_counter()
-        made[asked] = execution.step_functions(student, network.build, work, device, asked, halving=False)
-        ready[asked] = time.perf_counter() - begun
-        if MADE_OF[asked] not in (told := execution.told(made[asked])):
+        functions = execution.step_functions(student, network.build, work, device, asked, halving=False)
+        way = Kind(precision, asked)
+        made[way], ready[way] = functions, time.perf_counter() - begun
+        if MADE_OF[asked] not in (told := execution.told(functions)):
             raise SystemExit(f"{case}: {asked} can't be had here, {told} took its place")
-        repeat(made[asked])
-    rounds: dict[str, list[float]] = {asked: [] for asked in made}
+        repeat(functions)
+    rounds: dict[Kind, list[float]] = {way: [] for way in made}
     for _ in range(ROUNDS):
-        for asked, functions in made.items():
-            rounds[asked].append(1000 * timed(partial(repeat, functions))[1] / CALLS)
+        for way, functions in made.items():
+            execution.set_precision(way.precision)
+            cpu, wall = timed(partial(repeat, functions))
+            rounds[way].append(1000 * (wall if device.type == "cuda" else cpu) / CALLS)
     figures = {
-        asked: {"ready_s": round(ready[asked], 1), "ms": median(taken), "rounds_ms": [round(t, 3) for t in taken]}
-        for asked, taken in rounds.items()
+        way: {"ready_s": round(ready[way], 1), "ms": median(taken), "rounds_ms": [round(t, 3) for t in taken]}
+        for way, taken in rounds.items()
     }
-    return {"case": case, "precision": precision, **figures}
+    return [
+        {
+            "case": case,
+            "precision": precision,
+            **{way.asked: figures[way] for way in made if way.precision == precision},
+        }
+        for precision in precisions
+    ]
 
 
 def main(
     cases: Annotated[str, typer.Argument(help="NETWORK:BATCH:KIND, separated by commas.")] = CASES,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="float32, tf32 or bfloat16.")] = "tf32",
+    precision: Annotated[str, typer.Option(help="float32, tf32 or bfloat16; or several, with commas.")] = "tf32",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here, after every row.")] = None,
 ) -> None:
     """Measure, and write the record."""
     progress.configure("quiet")
     runtime.configure(None, deterministic=True)
-    execution.set_precision(precision)
     on = runtime.device(device)
     report: dict[str, Any] = {"machine": machine(on), "results": []}
     for case in cases.split(","):
-        report["results"].append(row(case, on, precision))
-        typer.echo(json.dumps(report["results"][-1]))
+        measured = rows(case, on, precision.split(","))
+        report["results"] += measured
+        for row in measured:
+            typer.echo(json.dumps(row))
         if json_file:
             json_file.write_text(json.dumps(report, indent=2) + "\n")
 
