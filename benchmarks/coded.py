@@ -31,20 +31,28 @@ SHARED: dict[str, Any] = {
     "buffer.experts": 6,
     "buffer.epochs": 20,
     "buffer.batch": 128,
+    "buffer.precision": "float32",
     "distill.ipc": 1,
     "distill.iterations": 200,
     "distill.syn_steps": 60,
     "distill.expert_epochs": 4,
     "distill.max_start_epoch": 2,
     "distill.batch_syn": 10,
+    "distill.lr_init": 0.01,
+    "distill.lr_lr": 1e-7,
+    "distill.min_lr": 1e-6,
     "distill.ema_decay": 0.99,
     "distill.save_every": 50,
     "distill.scales_every": 20,
     "distill.scales_until": 140,
     "distill.max_loss": None,
+    "distill.precision": "float32",
     "evaluate.archs": "convnet",
     "evaluate.repeats": 3,
+    "evaluate.epochs": 300,
 }
+"""What all variants have in common, whatever the recipes of their methods say (tests/test_coded.py)."""
+
 LABELS = {"distill.labels": "learned", "distill.label_storage": "float16", "distill.lr_labels": 2.0}
 LATE = {"distill.max_start_epoch": 14}
 WHITENED = {"prepare.normalise": "zca"}

@@ -1,0 +1,20 @@
+"""What `python -m benchmarks.coded` compares differs in what a set is made of, and in nothing else."""
+
+import pytest
+
+from attcli.settings import layers, resolve
+from benchmarks.coded import SHARED, VARIANTS
+
+MADE_OF = {"distill.parameterisation", "distill.storage", "distill.label_storage", "distill.code_bits"}
+
+
+def settings_of(variant: str) -> dict[str, object]:
+    return layers.values_of(resolve({**SHARED, **VARIANTS[variant]}, ignore_params=True).settings)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_recipe_adds_nothing_to_a_variant(variant: str) -> None:
+    """A recipe of its method, published or tuned for other work, must not set one row apart from the others."""
+    own, plain = settings_of(variant), settings_of("pixels")
+    differs = {name for name in own if own[name] != plain[name]}
+    assert differs <= MADE_OF | VARIANTS[variant].keys() | VARIANTS["pixels"].keys()
