@@ -1,5 +1,7 @@
 """What `python -m benchmarks.coded` compares differs in what a set is made of, and in nothing else."""
 
+from functools import cache
+
 import pytest
 
 from attcli.settings import layers, resolve
@@ -8,6 +10,7 @@ from benchmarks.coded import SHARED, VARIANTS
 MADE_OF = {"distill.parameterisation", "distill.storage", "distill.label_storage", "distill.code_bits"}
 
 
+@cache
 def settings_of(variant: str) -> dict[str, object]:
     return layers.values_of(resolve({**SHARED, **VARIANTS[variant]}, ignore_params=True).settings)
 
