@@ -113,5 +113,5 @@ def _cpu() -> tuple[dict[str, str], str]:
         return no_tf32, "float64, float32 and bfloat16, which may be slow; tf32 needs a GPU"
     if words & set(FAST_BFLOAT16):
         return no_tf32, "float64, float32 and bfloat16; tf32 needs a GPU"
-    slow = {"bfloat16": "this CPU has no units for it, so it is slower than float32"}
+    slow = {"bfloat16": "this CPU has no units for it, so it is probably slower than float32"}
     return no_tf32 | slow, "float64 and float32; bfloat16 is slow on this CPU, tf32 needs a GPU"
