@@ -30,7 +30,7 @@ MADE_OF = {"compiled": "Compiled", "graph": "Graphed", "eager": "Student"}
 """What each execution calls."""
 
 
-class Kind(NamedTuple):
+class Way(NamedTuple):
     """A way of computing a step."""
 
     precision: str
@@ -52,19 +52,19 @@ def rows(case: str, device: torch.device, precisions: list[str]) -> list[dict[st
             else:
                 functions.gradient(*arguments)
 
-    made: dict[Kind, StepFunctions] = {}
-    ready: dict[Kind, float] = {}
+    made: dict[Way, StepFunctions] = {}
+    ready: dict[Way, float] = {}
     for precision, asked in product(precisions, ("compiled", "graph" if device.type == "cuda" else "eager")):
         execution.set_precision(precision)
         student = execution.student(network.build, device, precision)
         begun = time.perf_counter()
         functions = execution.step_functions(student, network.build, work, device, asked, halving=False)
-        way = Kind(precision, asked)
+        way = Way(precision, asked)
         made[way], ready[way] = functions, time.perf_counter() - begun
         if MADE_OF[asked] not in (told := execution.told(functions)):
             raise SystemExit(f"{case}: {asked} can't be had here, {told} took its place")
         repeat(functions)
-    rounds: dict[Kind, list[float]] = {way: [] for way in made}
+    rounds: dict[Way, list[float]] = {way: [] for way in made}
     for _ in range(ROUNDS):
         for way, functions in made.items():
             execution.set_precision(way.precision)
