@@ -1,7 +1,7 @@
 """The door from Python: distilled sets to train with, and the stages as functions.
 
 All errors that the user can fix are `attcli.UserError`. Nothing is logged, unless `loguru.logger.enable("attcli")` was
-called.
+called after this module was loaded.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ from torch.utils.data import TensorDataset
 from attcli import interchange, runtime
 from attcli.data.inputs import TOGETHER, in_batches, inputs_of
 from attcli.data.normalise import Normaliser
-from attcli.errors import UserError
+from attcli.errors import UserError, brief
 from attcli.interchange import Plain, details, hub, packing
 from attcli.matching.batches import probabilities
 from attcli.matching.parameters import vector
@@ -31,10 +31,14 @@ from attcli.scoring.testing import accuracy
 from attcli.scoring.training import built, train
 from attcli.settings import Settings
 from attcli.settings import resolve as resolve_layers
+from attcli.settings.layers import flat
 from attcli.stages import jobs, pipeline
 from attcli.stages.of_a_set import own_protocol
 from attcli.stages.run import Run
 from attcli.store import artefact, dataset, synthetic
+
+OVERSHOOT = 0.01
+"""How far test images in floats may lie outside of [0, 1], as resampled ones do."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,6 +102,47 @@ class DistilledSet:
         images = data.images["test"]
         return images[torch.arange(len(images))], data.labels["test"]
 
+    def _given(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Test images and classes that were passed. UserError where they are not what `score` takes."""
+        shape = tuple(self.images.shape[1:])
+        if images.ndim != 1 + len(shape) or tuple(images.shape[1:]) != shape or not len(images):
+            raise UserError(
+                f"the test images have the shape {tuple(images.shape)}; pass N > 0 images of the set's shape {shape}"
+            )
+        if labels.shape != (len(images),) or labels.is_floating_point():
+            raise UserError(
+                f"the test classes are {labels.dtype} of the shape {tuple(labels.shape)}; pass an integer for each of "
+                f"the {len(images)} images"
+            )
+        if int(labels.min()) < 0 or int(labels.max()) >= len(self.classes):
+            raise UserError(f"the test classes must be from 0 to {len(self.classes) - 1}, as the set has no others")
+        if images.is_floating_point():
+            low, high = images.min().item(), images.max().item()
+            if not (low >= -OVERSHOOT and high <= 1 + OVERSHOOT):
+                raise UserError(
+                    f"the test images are floats from {low:g} to {high:g}; scale them to [0, 1], or pass integers as "
+                    f"the dataset stores them"
+                )
+        return images, labels
+
+    def _check(self, module: nn.Module) -> None:
+        """UserError for a module that does not answer one of the set's images with a number for each class."""
+        parameter = next(module.parameters(), None)
+        if parameter is None:
+            raise UserError("the module has no parameters; pass a network")
+        shape, classes = tuple(self.images.shape[1:]), len(self.classes)
+        try:
+            with torch.no_grad():
+                answers = deepcopy(module).eval()(self.images[:1].to(parameter.device, parameter.dtype))
+        except (RuntimeError, ValueError, TypeError, LookupError) as error:
+            raise UserError(
+                f"the module cannot answer images of the shape {shape} ({details(error)}); pass one made for them"
+            ) from None
+        if tuple(getattr(answers, "shape", ())) != (1, classes):
+            raise UserError(
+                f"the module does not answer an image with {classes} numbers, one for each class of the set"
+            )
+
     def _variant(self, variant: str) -> Tensor:
         if variant not in self.variants:
             raise UserError(f"there is no variant {variant!r}; choose one of {', '.join(self.variants)}")
@@ -118,10 +163,11 @@ class DistilledSet:
         """Train a network (a module, in place, or the name of one) on the set by its own protocol, and return it.
 
         `lr` defaults to the learned one. A network with batch norm gets its running statistics from the set afterwards.
-        UserError for a module with frozen parameters, as all of them are trained, and for `lr` where the protocol has a
-        rate for each step.
+        UserError for a module with frozen parameters, as all of them are trained, for one that does not answer the
+        set's images with a number for each class, and for `lr` where the protocol has a rate for each step.
         """
         module = self.build(network, seed) if isinstance(network, str) else network
+        self._check(module)
         if frozen := [name for name, parameter in module.named_parameters() if not parameter.requires_grad]:
             raise UserError(
                 f"{frozen[0]} does not require gradients, but all parameters of a module are trained; pass the part "
@@ -153,12 +199,13 @@ class DistilledSet:
 
         test: images (N, C, H, W), as integers as their dataset stores them or in [0, 1], and classes (N,); or the path
         of a dataset.h5, of which the test images are taken.
-        UserError where the set's normaliser is not at hand, or the file's images are of other classes or another shape.
+        UserError where the set's normaliser is not at hand, or the images are of other classes, another shape or range.
         """
         if self.normaliser is None:
             raise UserError("the set's normaliser is missing: put the normaliser.h5 that was made with it beside it")
         module = self.train(network, seed=seed) if isinstance(network, str) else network
-        images, labels = self._tests(Path(test)) if isinstance(test, str | Path) else test
+        self._check(module)
+        images, labels = self._tests(Path(test)) if isinstance(test, str | Path) else self._given(*test)
         scale = 1.0 if images.is_floating_point() else self.about["value_scale"]
         theta = vector(module)
         inputs = inputs_of(images, scale, self.normaliser, theta.device, theta.dtype)
@@ -223,22 +270,32 @@ def _of(distilled: synthetic.SyntheticSet) -> DistilledSet:
 def resolve(settings: Mapping[str, Any] | None = None) -> Settings:
     """All settings: the given ones (by dotted name, as "distill.ipc"), then the recipe's, then the defaults.
 
-    No params.yaml is read. UserError, in one line, for what is wrong.
+    Sections may hold them, too, as in a params.yaml: {"distill": {"ipc": 1}}. No params.yaml is read. UserError, in one
+    line, for what is wrong.
     """
-    return resolve_layers(dict(settings or {}), environ={}, ignore_params=True).settings
+    if not isinstance(settings or {}, Mapping):
+        raise UserError(f"settings are a dict, as {{'distill.ipc': 1}}, not {brief(settings)}")
+    return resolve_layers(flat(settings or {}, None), environ={}, ignore_params=True).settings
+
+
+def _checked(settings: Settings) -> Settings:
+    """The settings, or UserError where they are something else, such as a dict."""
+    if not isinstance(settings, Settings):
+        raise UserError(f"settings are what attcli.resolve returns, not {brief(settings)}; pass attcli.resolve(...)")
+    return settings
 
 
 @contextmanager
 def _run(settings: Settings, force: bool = False) -> Iterator[Run]:
     """A run of these settings, whose work as many processes share as they say."""
-    with jobs.workers(settings.runtime.workers):
+    with jobs.workers(_checked(settings).runtime.workers):
         runtime.configure(settings.runtime.threads, settings.runtime.deterministic)
         yield Run(settings, force=force)
 
 
 def prepare(settings: Settings, *, force: bool = False) -> Path:
     """Make the dataset's file, as `attcli prepare` does; returns its path."""
-    with _run(jobs.alone(settings), force) as run:
+    with _run(jobs.alone(_checked(settings)), force) as run:
         pipeline.prepare(run)
         return run.dataset
 

@@ -24,7 +24,11 @@ def atomic(path: Path) -> Iterator[Path]:
     Whatever goes wrong, nothing damaged has the name `path`. OSError names the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     temporary = Path(name)
     try:
         with suppress(OSError):  # file systems without locks

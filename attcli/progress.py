@@ -15,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from attcli.errors import one_line
 
+logger.disable("attcli")  # a library is silent; `configure` enables the log
+
 console = Console(stderr=True)
 PLAIN_SECONDS, LONGEST_PAUSE = 30.0, 600.0
 """The pause between two lines of the log: it grows with the time that a work has taken, so that a run of days does not

@@ -159,8 +159,69 @@ def test_a_module_with_batch_norm_is_trained_in_place(make_run: MakeRun) -> None
 def test_settings_for_notebooks() -> None:
     settings = attcli.resolve({"prepare.dataset": "digits", "distill.ipc": 1})
     assert settings.network.width == 64  # the recipe's
-    with pytest.raises(attcli.UserError, match="unknown dataset"):
-        attcli.resolve({"prepare.dataset": "digitz"})
+    in_sections = {"prepare": {"dataset": "digits"}, "distill.ipc": 1}
+    assert attcli.resolve(in_sections) == settings
+    for wrong, words in (
+        ({"prepare.dataset": "digitz"}, "unknown dataset"),
+        ({"distill.lr_im": 3}, "unknown setting 'distill.lr_im'; did you mean 'distill.lr_img'"),
+        ({"distill": 3}, "section 'distill' must hold settings"),
+        ({3: 4}, "unknown setting '3'"),
+        (["digits"], "settings are a dict"),
+    ):
+        with pytest.raises(attcli.UserError, match=words):
+            attcli.resolve(wrong)  # type: ignore[arg-type]
+    for function in (attcli.prepare, attcli.buffer, attcli.distill, attcli.evaluate):
+        with pytest.raises(attcli.UserError, match=r"settings are what attcli\.resolve returns"):
+            function({"prepare.dataset": "digits"})  # type: ignore[operator]
+
+
+def test_the_log_can_be_turned_on(tmp_path: Path) -> None:
+    code = """
+import sys
+import attcli
+from loguru import logger
+settings = attcli.resolve({"prepare.dataset": "digits", "runtime.artifacts": "results", "runtime.work_dir": "work"})
+logger.remove()
+logger.add(sys.stdout)
+if sys.argv[1] == "on":
+    logger.enable("attcli")
+attcli.prepare(settings)
+"""
+    for wanted in ("on", "off"):
+        words = [sys.executable, "-c", code, wanted]
+        said = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+        assert ("digits" in said) == (wanted == "on")
+
+
+def test_images_and_networks_that_do_not_fit_a_set(make_run: MakeRun) -> None:
+    run = make_run()
+    pipeline.distill(run)
+    distilled = attcli.load(run.synthetic)
+    module = distilled.build("convnet")
+    whole, answers = torch.zeros(6, 1, 8, 8), torch.zeros(6, dtype=torch.int64)
+    assert distilled.score(module, (whole, answers)) == distilled.score(module, (whole.to(torch.uint8), answers))
+    assert distilled.score(module, (whole + 1.0, answers)) >= 0
+    for images, labels, words in (
+        (whole + 15, answers, "are floats from 15 to 15; scale them"),
+        (torch.full((6, 1, 8, 8), float("nan")), answers, "scale them"),
+        (whole[:5], answers, "pass an integer for each of the 5 images"),
+        (whole, answers.float(), "pass an integer for each"),
+        (whole, answers + 10, "must be from 0 to 9"),
+        (whole, answers - 1, "must be from 0 to 9"),
+        (whole.repeat(1, 3, 1, 1), answers, "the test images have the shape"),
+        (whole[:0], answers[:0], "pass N > 0 images"),
+    ):
+        with pytest.raises(attcli.UserError, match=words):
+            distilled.score(module, (images, labels))
+    for network, words in (
+        (nn.Linear(3, 3), "cannot answer images of the shape"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 5)), "with 10 numbers"),
+        (nn.Flatten(), "has no parameters"),
+    ):
+        with pytest.raises(attcli.UserError, match=words):
+            distilled.train(network)
+        with pytest.raises(attcli.UserError, match=words):
+            distilled.score(network, (whole, answers))
 
 
 def test_sets_of_other_protocols_are_trained_on_as_the_command_does(make_run: MakeRun) -> None:

@@ -42,6 +42,23 @@ def test_an_interrupted_import_ends_the_command(module: str, tmp_path: Path) -> 
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["export", "--to", "png", "--out", ""], "--out has an empty value"),
+        (["distill", "--dataset", "digits", "--artifacts="], "--artifacts has an empty value"),
+        (["evaluate", ""], "an argument is empty"),
+    ],
+)
+def test_an_empty_argument_is_no_folder(words: list[str], what: str, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "attcli", *words], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == f"attcli: {what}; is a variable of the shell not set? Give it a value, or leave it out\n"
+    assert not [*tmp_path.iterdir()]
+
+
 EARLY = [(signal.SIGINT, delay) for delay in (0.01, 0.03, 0.06, 0.1, 0.2, 0.4, 0.8, 1.6)]
 EARLY += [(signal.SIGTERM, delay) for delay in (0.05, 0.4, 1.6)] + [(signal.SIGUSR1, 0.4)]
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from attcli.signals import STOPPING
 
+USER_ERROR = 2
+"""Exit code of a command that cannot do what it was asked for."""
+
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended."""
 
@@ -48,6 +51,9 @@ def main() -> None:
 
 def _command() -> Any:
     """Run the command that was typed; its exit code."""
+    if line := _empty(sys.argv[1:]):
+        print(line, file=sys.stderr)
+        return USER_ERROR
     from attcli.cli.commands import app
 
     try:
@@ -57,6 +63,17 @@ def _command() -> Any:
     except OSError as error:  # help that cannot be printed; the commands report their own
         return _unwritten(error)
     return 0
+
+
+def _empty(arguments: list[str]) -> str | None:
+    """What is said of an empty argument, which would stand for the current folder where a path is meant."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        name, equals, value = argument.partition("=")
+        if not argument or (name.startswith("--") and equals and not value):
+            flag = name or before
+            what = f"{flag} has an empty value" if flag.startswith("-") else "an argument is empty"
+            return f"attcli: {what}; is a variable of the shell not set? Give it a value, or leave it out"
+    return None
 
 
 def _quit(number: int, frame: FrameType | None) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from attcli.cli import INTERRUPTED, MORE_IS_LEFT, discard, raise_interrupts
+from attcli.cli import INTERRUPTED, MORE_IS_LEFT, USER_ERROR, discard, raise_interrupts
 from attcli.errors import OutOfTimeError, SignalledError, UserError, of_the_system
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from attcli.stages.forecast import Target
     from attcli.stages.run import Run
 
-USER_ERROR = 2
 SHARED = ("buffer", "distill", "evaluate")
 """The stages whose work several processes can share."""
 
@@ -205,8 +204,11 @@ def _staged(run: "Run", name: str, act: Callable[[ModuleType, "Run"], Any] | Non
 
 def _target(target: dict[str, Any] | None) -> "Target":
     from attcli.stages.forecast import Target
+    from attcli.store.artefact import refuse_folder
 
-    refuse_missing((target or {}).get("file"))
+    if file := (target or {}).get("file"):
+        refuse_missing(file)
+        refuse_folder(file)
     return Target(**(target or {}))
 
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attcli.cli.command import USER_ERROR, given, reporting, resolve_flags
+from attcli.cli import USER_ERROR
+from attcli.cli.command import given, reporting, resolve_flags
 from attcli.cli.flags import Artifacts, AsJson, DataDir, Device, Params, switch
 from attcli.errors import UserError
 

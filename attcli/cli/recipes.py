@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attcli.cli import completion
-from attcli.cli.command import USER_ERROR, given, refuse_json, reporting, run_stage, seconds, selectors
+from attcli.cli import USER_ERROR, completion
+from attcli.cli.command import given, refuse_json, reporting, run_stage, seconds, selectors
 from attcli.cli.flags import COUNT, AsJson, DataDir, Device, DryRun, Force, Set, TimeLimit, how, switch, what
 from attcli.errors import OutOfTimeError, UserError
 

@@ -10,7 +10,8 @@ from attcli.errors import UserError
 def among_others(command: Callable[[], Any]) -> Any:
     """Join the other processes and run the command, or serve the one that does; the command's exit code."""
     from attcli import ranks
-    from attcli.cli.command import USER_ERROR, complain
+    from attcli.cli import USER_ERROR
+    from attcli.cli.command import complain
     from attcli.stages import jobs
 
     leads = True

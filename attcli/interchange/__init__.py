@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from attcli import registry
-from attcli.errors import UserError
+from attcli.errors import UserError, brief
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -88,10 +88,29 @@ def load(name: str) -> ModuleType:
     return registry.module("format", name)
 
 
+def _refuse_own(path: Path) -> None:
+    """UserError for a file that attcli itself wrote, or for the folder of its results."""
+    from attcli.store import artefact, states, synthetic
+
+    for own in (path, path / "synthetic.h5"):
+        kind = artefact.kind_of(own)
+        if kind in (synthetic.KIND, states.KIND):
+            raise UserError(f"{own} is a set of attcli itself; name that file, as in `attcli evaluate {own}`")
+        if kind is not None:
+            raise UserError(
+                f"{own} is a file of attcli itself, but no set ({brief(kind)}); name another file or folder"
+            )
+
+
+LONGEST_DETAILS = 200
+"""Characters of another program's error that a message repeats."""
+
+
 def recognised(path: Path) -> str:
     """The name of the form that a file or folder has. UserError where it is missing, or has none that can be read."""
     if not path.exists():
         raise UserError(f"{path} is missing; name a file or folder that exists")
+    _refuse_own(path)
     for name in names(reads=True):
         if load(name).recognises(path):
             return name
@@ -120,4 +139,5 @@ def about_to_write(files: list[Path], force: bool) -> None:
 
 def details(error: Any) -> str:
     """What an error of another program says, in one short line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= LONGEST_DETAILS else f"{words[:LONGEST_DETAILS]}…"

@@ -52,6 +52,8 @@ class Method:
 def load(name: str) -> Method:
     """The method of that name, or several joined by `+`. UserError for an unknown one, or two that contradict."""
     parts = [registry.known("method", part, registry.names("method"), hint=_joined(name)) for part in name.split("+")]
+    if twice := next((part for part in parts if parts.count(part) > 1), None):
+        raise UserError(f"the method {name!r} names {twice} twice; leave one out")
     choices: dict[str, object] = {}
     by: dict[str, str] = {}
     base = _one(BASE).axes()

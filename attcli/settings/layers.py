@@ -91,8 +91,11 @@ def values_of(settings: Settings) -> dict[str, Any]:
     return values
 
 
-def flat(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The settings in the sections of a params file, by dotted name. UserError for what is no setting."""
+def flat(content: Mapping[str, Any], path: Path | None) -> dict[str, Any]:
+    """The settings in the sections of a params file, by dotted name. UserError for what is no setting.
+
+    Without a path they were given from Python, where dotted names and sections may stand beside each other.
+    """
     settings = list(names())
     sections = {name.split(".")[0] for name in settings if "." in name}
     values: dict[str, Any] = {}
@@ -105,7 +108,7 @@ def flat(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
             raise messages.no_section(section, path)
     for name in values:
         if name not in settings:
-            raise messages.unknown_in_file(name, path, settings)
+            raise messages.unknown_in_file(name, path, settings) if path else messages.unknown(name, settings)
     return values
 
 
@@ -213,7 +216,7 @@ def resolve(
     The recipe is the one for the method, dataset and ipc that the other layers ask for, or the one named or passed.
     UserError, in one line, for whatever is wrong.
     """
-    path = None if ignore_params else params or (PARAMS if PARAMS.exists() else None)
+    path = None if ignore_params else params or (PARAMS if os.path.lexists(PARAMS) else None)
     from_params = flat(read_yaml(path), path) if path else {}
     if path and params is None:
         _refuse_contradictions(flags or {}, from_params, path)

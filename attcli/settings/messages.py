@@ -39,6 +39,11 @@ EXPECTED = {
 """What pydantic's kinds of errors expect, in plain words; others are told in pydantic's."""
 
 
+def unknown(name: str, settings: Sequence[str]) -> UserError:
+    """What is said of a name from Python that is no setting's."""
+    return UserError(f"unknown setting {brief(name)}; {offer(str(name), settings)}")
+
+
 def unknown_assignment(name: str, text: str, settings: Sequence[str]) -> UserError:
     """What is said of `--set name=value` where there is no such setting."""
     return UserError(f"unknown setting in --set {_cut(text)}: {brief(name)}; {offer(name, settings)}")
@@ -51,8 +56,10 @@ def unknown_in_file(name: str, path: Path, settings: Sequence[str]) -> UserError
     return UserError(f"unknown setting in {place_of(path, name)}: {brief(name)}; {other}{hint}")
 
 
-def no_section(section: str, path: Path) -> UserError:
-    """What is said where a section of a params file holds no settings."""
+def no_section(section: str, path: Path | None) -> UserError:
+    """What is said where a section of a params file, or of settings from Python, holds no settings."""
+    if path is None:
+        return UserError(f"section {section!r} must hold settings, as {{{section!r}: {{name: value}}}}")
     return UserError(
         f"{place_of(path, section)}: section {section!r} must hold settings, as `{section}: {{name: value}}`; "
         f"{foreign(path)}see `attcli config`"

@@ -1,6 +1,7 @@
 """A distillation that starts from a finished set, or from a snapshot: its numbers, labels and learning rate."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from attcli.data.normalise import Normaliser
 from attcli.errors import UserError
 from attcli.settings import Settings
 from attcli.stages import identity, update
+from attcli.storage.affine import Options as Refits
 from attcli.store import artefact, dataset, states, synthetic
 
 
@@ -36,8 +38,7 @@ def begin(path: Path, settings: Settings, data: dataset.Dataset, decoder: Coding
         logger.warning("{} is from another machine; the normaliser fitted here differs from its own by rounding", path)
     asked, soft = settings.distill.labels, distilled.labels.is_floating_point()
     if soft != (asked != "hard"):
-        has, needs = ("learned labels", "learned") if soft else ("class numbers as labels", "hard")
-        raise UserError(f"{path} has {has}, and distill.labels {asked} is asked for; set distill.labels={needs}")
+        raise UserError(_other_labels(path, asked, soft=soft))
     dtype = execution.dtype(settings.distill.precision)
     if kind == states.KIND:
         old = states.of(header, arrays)
@@ -74,11 +75,16 @@ def _check(path: Path, about: dict[str, Any], settings: Settings, data: dataset.
     """UserError where a set is made of other images, or learned and kept otherwise, than the settings ask for."""
     distill = settings.distill
     wanted, kept = coding.choices(distill), {**coding.PLAIN, **(about.get("coding") or {})}
-    for part, choice in {**wanted, **{name: kept[name] for name in kept if name not in wanted}}.items():
-        if kept.get(part) != choice:
+    if "labels" in kept and distill.labels != "learned":
+        raise UserError(_other_labels(path, distill.labels, soft=True))
+    for part, setting in SETTINGS.items():
+        if unlike := _differing(setting, kept.get(part, PLAINLY), wanted.get(part, PLAINLY)):
+            there = ", ".join(f"{name} {has}" for name, (has, _) in unlike.items())
+            others = ", ".join(str(wants) for _, wants in unlike.values())
+            remedy = ", ".join(f"{name}={has}" for name, (has, _) in unlike.items())
             raise UserError(
-                f"{path} is made with {part} {_said(kept.get(part))}, and {_said(wanted.get(part))} is asked for; set "
-                f"distill.{part} and its options as in the set (attcli config --diff shows them)"
+                f"{path} is made with {there}, and {others} is asked for; set {remedy} (`attcli config --diff {path}` "
+                f"shows what else differs)"
             )
     per_class = coding.images_per_class(distill, data.about["channels"], data.about["resolution"])
     for what, own, asked in (
@@ -109,9 +115,30 @@ def _of_same_images(about: dict[str, Any], settings: Settings, data: dataset.Dat
     return published and bool(json.loads(json.dumps(identity.prepare(settings)[1])) == about.get("prepare"))
 
 
-def _said(choice: dict[str, object] | None) -> str:
-    """A choice in words."""
-    if choice is None:
-        return "none"
-    options = ", ".join(f"{name} {value}" for name, value in choice.items() if name != "name")
-    return f"{choice['name']}{f' ({options})' if options else ''}"
+SETTINGS = {
+    "parameterisation": "distill.parameterisation",
+    "storage": "distill.storage",
+    "labels": "distill.label_storage",
+}
+"""The parts of a set's coding, as its file names them, and the setting that chooses each."""
+
+PLAINLY = {"name": coding.AS_THEY_ARE}
+"""How labels are kept that a set's file says nothing of."""
+
+
+def _differing(setting: str, kept: Mapping[str, object], wanted: Mapping[str, object]) -> dict[str, tuple[Any, Any]]:
+    """The settings by which a part of a set is made otherwise than is asked for: as it is there, as it is asked for.
+
+    When scales are fitted anew is no matter of the set, but of each distillation.
+    """
+    if kept["name"] != wanted["name"]:
+        return {setting: (kept["name"], wanted["name"])}
+    options = sorted({*kept, *wanted} - {"name", *Refits.model_fields})
+    pairs = {f"distill.{name}": (kept.get(name), wanted.get(name)) for name in options}
+    return {name: (has, wants) for name, (has, wants) in pairs.items() if has != wants}
+
+
+def _other_labels(path: Path, asked: str, *, soft: bool) -> str:
+    """What is said of a set with other labels than those asked for."""
+    has, needs = ("learned labels", "learned") if soft else ("class numbers as labels", "hard")
+    return f"{path} has {has}, and distill.labels {asked} is asked for; set distill.labels={needs}"

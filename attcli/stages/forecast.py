@@ -165,7 +165,7 @@ def _buffer(run: Run) -> Plan:
     whole = missing == count * epochs
     words = f"would train {what}" if whole else f"would train {missing} of {count * epochs} epochs, for {what}"
     needed = disk * missing / (count * epochs)
-    return Plan(f"{words}: {size_in_words(disk)} of disk", cost.buffer(settings, missing), needed)
+    return Plan(f"{words}: {size_in_words(needed)} of disk", cost.buffer(settings, missing), needed)
 
 
 def _distill(run: Run) -> Plan:

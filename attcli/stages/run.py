@@ -17,6 +17,7 @@ from attcli.errors import DamagedError, OutOfTimeError, UserError, brief
 from attcli.ranks import Ranks
 from attcli.settings import Settings
 from attcli.settings.layers import values_of
+from attcli.stages.identity import LATER
 from attcli.store import artefact, dataset, times
 from attcli.store.files import LOCK, locked
 from attcli.trackers import Log, Place, tracking
@@ -194,7 +195,8 @@ def differences(kept: Mapping[str, Any], asked: Mapping[str, Any], prefix: str =
     """What differs between two settings, each as `name is this there, that asked for`."""
     differing = []
     for name in sorted({*kept, *asked}):
-        a, b = kept.get(name), asked.get(name)
+        older = LATER.get(f"{prefix}{name}")  # what a result that does not say it was made by
+        a, b = kept.get(name, older), asked.get(name, older)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             differing += differences(a, b, f"{prefix}{name}.")
         elif a != b:

@@ -145,6 +145,14 @@ def _row_form(rows: Sequence[NDArray[Any]]) -> tuple[tuple[int, ...], np.dtype[A
     return first.shape, first.dtype
 
 
+def refuse_folder(path: Path) -> None:
+    """UserError for a folder where a file is meant, with the file in it that may be."""
+    if path.is_dir():
+        usual, snapshots = path / "synthetic.h5", sorted(path.glob("iteration-*.h5"))
+        inside = usual if usual.exists() or not snapshots else snapshots[-1]
+        raise UserError(f"{path} is a folder; name the file in it, such as {inside}")
+
+
 def open_file(path: Path, kind: str, maker: str) -> tuple[h5py.File, Header]:
     """Open an artefact of that kind, its seal compared and its header checked; none of its arrays is read.
 
@@ -152,8 +160,7 @@ def open_file(path: Path, kind: str, maker: str) -> tuple[h5py.File, Header]:
     """
     if not path.exists():
         raise UserError(f"{path} is missing; run `{maker}`")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; name the file in it, such as {path / 'synthetic.h5'}")
+    refuse_folder(path)
     try:
         is_sealed = hdf5.sealed(path)
         file = h5py.File(str(path), "r")

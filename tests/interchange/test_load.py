@@ -67,3 +67,14 @@ def test_what_is_no_set_is_told(cli: Cli) -> None:
         attcli.load("hf://name")
     with pytest.raises(attcli.UserError, match=r"is no address on the Hub"):
         attcli.load("hf://../../etc/passwd")
+
+
+def test_what_attcli_wrote_itself_is_told(cli: Cli) -> None:
+    cli.small("distill")
+    for words in (["import", "artifacts"], ["import", str(RESULT)]):
+        said = cli(*words, "--dataset", "digits", "--artifacts", "other", code=2)
+        assert f"{RESULT} is a set of attcli itself; name that file, as in `attcli evaluate {RESULT}`" in said
+    with pytest.raises(attcli.UserError, match="is a set of attcli itself"):
+        attcli.load("artifacts")
+    said = cli("import", "artifacts/dataset.h5", "--dataset", "digits", "--artifacts", "other", code=2)
+    assert "dataset.h5 is a file of attcli itself, but no set ('dataset'); name another" in said

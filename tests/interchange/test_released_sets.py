@@ -1,6 +1,8 @@
 """Sets of the released codes: images_*.pt, labels_*.pt, lr_*.pt."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -153,6 +155,9 @@ def test_what_a_form_has_no_place_for_is_said(cli: Cli) -> None:
     assert "the normaliser (standardise) and the settings" in line
     images = torch.load("exported/released/images_best.pt", weights_only=True)
     assert torch.equal(images, synthetic.read(RESULT).variants["synthetic"])
+    words = [sys.executable, "-m", "attcli", "export", "--to", "released", "--out", "again"]
+    in_a_process = subprocess.run(words, capture_output=True, text=True, check=True).stderr
+    assert line.partition(" has no")[2] in in_a_process  # all but the time of the line
 
 
 @pytest.mark.parametrize(

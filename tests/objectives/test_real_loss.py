@@ -266,7 +266,10 @@ def test_a_set_that_changes_while_it_is_read_is_refused(
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"distill__storage": "uint8"}, "is made with storage float32, and uint8"),
+        (
+            {"distill__storage": "uint8"},
+            "is made with distill.storage float32, and uint8 is asked for; set distill.storage=float32 ",
+        ),
         ({"distill__labels": "learned"}, "has class numbers as labels, and distill.labels learned is asked for"),
         ({"distill__ipc": 2}, "has images per class 1, and 2 is asked for"),
         ({"prepare__validation": 50}, "normalised otherwise"),
@@ -279,6 +282,57 @@ def test_a_set_of_another_kind_is_refused(
     pipeline.distill(first)
     with pytest.raises(UserError, match=problem):
         pipeline.distill(make_run(tmp_path / "second", distill__start_from=first.synthetic, **CHANGES, **changes))
+
+
+KEPT: dict[str, object] = {
+    "distill__parameterisation": "multiformation",
+    "distill__storage": "codes",
+    "distill__labels": "learned",
+    "distill__label_storage": "uint8",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"distill__code_bits": 3},
+            "distill.code_bits 4, and 3 is asked for; set distill.code_bits=4 ",
+        ),
+        (
+            {"distill__label_storage": "float32"},
+            "distill.label_storage uint8, and float32 is asked for; set distill.label_storage=uint8",
+        ),
+        ({"distill__labels": "hard"}, "has learned labels, and distill.labels hard is asked for"),
+    ],
+)
+def test_a_set_that_is_kept_otherwise_is_refused_with_what_differs(
+    make_run: Callable[..., Run], changes: dict[str, object], problem: str, tmp_path: Path
+) -> None:
+    first = make_run(**KEPT)
+    pipeline.distill(first)
+    again = {**KEPT, **changes, "distill__start_from": first.synthetic}
+    with pytest.raises(UserError, match=re.escape(problem)):
+        pipeline.distill(make_run(tmp_path / "second", **again))
+
+
+def test_labels_in_float32_are_told_apart_from_those_in_fewer_bytes(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    first = make_run(distill__labels="learned")
+    pipeline.distill(first)
+    second = {"distill__labels": "learned", "distill__label_storage": "uint8", "distill__start_from": first.synthetic}
+    with pytest.raises(UserError, match=r"distill.label_storage float32, and .* set distill.label_storage=float32"):
+        pipeline.distill(make_run(tmp_path / "second", **second))
+
+
+def test_scales_may_be_fitted_anew_at_other_times(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    first = make_run(**KEPT)
+    pipeline.distill(first)
+    at_other_times = {"distill__scales_every": 2, "distill__scales_until": 4}
+    second = make_run(tmp_path / "second", **KEPT, **at_other_times, distill__start_from=first.synthetic)
+    pipeline.distill(second)
+    assert synthetic.read(second.synthetic).size == synthetic.read(first.synthetic).size
 
 
 def test_a_set_that_does_not_fit_is_told_before_experts_are_trained(

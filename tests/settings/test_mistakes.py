@@ -38,6 +38,7 @@ TYPED: list[tuple[str, str]] = [
     ("distill --method att+", "did you mean 'att'?"),
     ("distill --method att+dattm", "did you mean 'datm'?"),
     ("distill --method ''", "there are: att, cafe, codes"),
+    ("distill --method att+multiformation+multiformation", "names multiformation twice; leave one out"),
     ("distill --method xq", "there are: att, cafe, codes"),
     ("distill --method 'att\n+datm x'", "there are: att"),
     # networks

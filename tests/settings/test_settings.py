@@ -105,6 +105,12 @@ def test_a_params_file_with_the_choices_of_another_method_is_told() -> None:
     assert resolve(environ={}).unlike == {"distill.select": ("last", "nearest")}
 
 
+def test_a_params_file_that_leads_nowhere_is_told() -> None:
+    Path("params.yaml").symlink_to("away.yaml")
+    with pytest.raises(UserError, match=r"params\.yaml"):
+        resolve(environ={})
+
+
 def test_flags_before_environment() -> None:
     assert resolve({"runtime.threads": 1}, environ={"ATTCLI_THREADS": "2"}).settings.runtime.threads == 1
 

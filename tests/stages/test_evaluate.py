@@ -86,6 +86,14 @@ def test_a_set_is_scored_from_its_file_alone(make_run: MakeRun, tmp_path: Path) 
     assert dataset.read(fourth.dataset).about["dataset"] == "digits"
 
 
+def test_images_that_are_asked_for_otherwise_are_refused(make_run: MakeRun) -> None:
+    pipeline.distill(make_run())
+    for changes in ({"prepare__validation": 50}, {"prepare__normalise": "zca"}, {"prepare__limit_per_class": 90}):
+        (name,) = changes
+        with pytest.raises(UserError, match=rf"other settings \(prepare\.{name.removeprefix('prepare__')} is "):
+            pipeline.evaluate(make_run(**changes))
+
+
 @pytest.mark.cpu
 def test_random_images_are_fresh_each_repeat_and_as_many(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(distill__ipc=2)
@@ -187,11 +195,12 @@ def test_another_whitening_is_noticed(make_run: MakeRun) -> None:
     run = make_run(prepare__normalise="zca")
     pipeline.distill(run)
     run.normaliser.unlink()
-    pipeline.prepare(make_run(prepare__normalise="zca", prepare__validation=50, force=True))
+    other = make_run(prepare__normalise="zca", prepare__validation=50)
+    pipeline.prepare(replace(other, force=True))
     with pytest.raises(
         UserError, match=r"is normalised with sha256 .*, the set with .*, whose normaliser\.h5 is not beside"
     ):
-        pipeline.evaluate(make_run(prepare__normalise="zca", prepare__validation=50))
+        pipeline.evaluate(replace(other, origin=dict.fromkeys(names(), "default")))
 
 
 def test_damaged_scores_are_set_aside(make_run: MakeRun) -> None:

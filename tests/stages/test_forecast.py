@@ -191,9 +191,13 @@ def test_what_is_no_set_is_refused_in_one_line_with_and_without_a_plan(cli: Cli)
     cli.small("prepare")
     Path("cut.h5").write_bytes(Path("artifacts/dataset.h5").read_bytes()[:1000])
     Path("notes.txt").write_text("no set")
+    Path("taken").mkdir()
+    for iteration in (2, 4):
+        Path(f"taken/iteration-000000{iteration}.h5").touch()
     for name, message in (
         ("artifacts/dataset.h5", "is a file of kind 'dataset', not 'synthetic'"),
-        ("artifacts", "artifacts is a folder; name the file in it"),
+        ("artifacts", "artifacts is a folder; name the file in it, such as artifacts/synthetic.h5"),
+        ("taken", "taken is a folder; name the file in it, such as taken/iteration-0000004.h5"),
         ("cut.h5", "cut.h5 is damaged or cut short"),
         ("notes.txt", "notes.txt is no file of attcli"),
         ("missing.h5", "missing.h5 is missing; name a file that exists"),

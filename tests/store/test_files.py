@@ -31,6 +31,13 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     assert (tmp_path / "a").read_text() == "old"
 
 
+def test_a_file_that_cannot_be_begun_is_named_itself(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 250)  # a temporary name beside it is longer than names may be
+    with pytest.raises(OSError, match="File name too long") as caught, atomic(path):
+        pass
+    assert caught.value.filename == str(path)
+
+
 def test_a_link_survives_its_source(tmp_path: Path) -> None:
     write_text(tmp_path / "work" / "a", "x")
     link(tmp_path / "work" / "a", tmp_path / "out" / "a")
