@@ -21,6 +21,7 @@ from attcli.data.normalise import Normaliser
 from attcli.errors import UserError, brief
 from attcli.interchange import Plain, details, hub, packing
 from attcli.matching.batches import probabilities
+from attcli.matching.halving import is_out_of_memory
 from attcli.matching.parameters import vector
 from attcli.matching.statistics import calibrate, unfilled
 from attcli.matching.student import Student, batch_norms
@@ -37,7 +38,7 @@ from attcli.stages.of_a_set import own_protocol
 from attcli.stages.run import Run
 from attcli.store import artefact, dataset, synthetic
 
-OVERSHOOT = 0.01
+OVERSHOOT = 0.25
 """How far test images in floats may lie outside of [0, 1], as resampled ones do."""
 
 
@@ -126,19 +127,22 @@ class DistilledSet:
         return images, labels
 
     def _check(self, module: nn.Module) -> None:
-        """UserError for a module that does not answer one of the set's images with a number for each class."""
+        """UserError for a module that does not answer images of the set with a number for each class."""
         parameter = next(module.parameters(), None)
         if parameter is None:
             raise UserError("the module has no parameters; pass a network")
         shape, classes = tuple(self.images.shape[1:]), len(self.classes)
+        two, twin = self.images[[0, 0]].to(parameter.device, parameter.dtype), deepcopy(module).eval()
         try:
             with torch.no_grad():
-                answers = deepcopy(module).eval()(self.images[:1].to(parameter.device, parameter.dtype))
-        except (RuntimeError, ValueError, TypeError, LookupError) as error:
+                answers = twin(two)
+        except (RuntimeError, ValueError, TypeError, LookupError, AssertionError, AttributeError) as error:
+            if is_out_of_memory(error):
+                raise
             raise UserError(
                 f"the module cannot answer images of the shape {shape} ({details(error)}); pass one made for them"
             ) from None
-        if tuple(getattr(answers, "shape", ())) != (1, classes):
+        if tuple(getattr(answers, "shape", ())) != (2, classes):
             raise UserError(
                 f"the module does not answer an image with {classes} numbers, one for each class of the set"
             )

@@ -188,9 +188,17 @@ if sys.argv[1] == "on":
 attcli.prepare(settings)
 """
     for wanted in ("on", "off"):
-        words = [sys.executable, "-c", code, wanted]
-        said = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
-        assert ("digits" in said) == (wanted == "on")
+        words, folder = [sys.executable, "-c", code, wanted], tmp_path / wanted
+        folder.mkdir()
+        said = subprocess.run(words, capture_output=True, text=True, check=True, cwd=folder).stdout
+        assert "prepared digits" in said if wanted == "on" else said == ""
+
+
+class Squeezed(nn.Module):
+    """Drops the axes of length one, also that of a single image."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.squeeze()
 
 
 def test_images_and_networks_that_do_not_fit_a_set(make_run: MakeRun) -> None:
@@ -198,9 +206,13 @@ def test_images_and_networks_that_do_not_fit_a_set(make_run: MakeRun) -> None:
     pipeline.distill(run)
     distilled = attcli.load(run.synthetic)
     module = distilled.build("convnet")
+    data = dataset.read(run.dataset)
+    pixels, classes_of = data.images["test"][torch.arange(len(data.images["test"]))], data.labels["test"]
+    in_floats = pixels.float() * data.about["value_scale"]
+    accuracy = distilled.score(distilled.train(module), (pixels, classes_of))
+    assert distilled.score(module, (in_floats, classes_of)) == accuracy
+    distilled.score(module, (1.2 * in_floats - 0.1, classes_of))  # as resampling may leave them
     whole, answers = torch.zeros(6, 1, 8, 8), torch.zeros(6, dtype=torch.int64)
-    assert distilled.score(module, (whole, answers)) == distilled.score(module, (whole.to(torch.uint8), answers))
-    assert distilled.score(module, (whole + 1.0, answers)) >= 0
     for images, labels, words in (
         (whole + 15, answers, "are floats from 15 to 15; scale them"),
         (torch.full((6, 1, 8, 8), float("nan")), answers, "scale them"),
@@ -222,6 +234,11 @@ def test_images_and_networks_that_do_not_fit_a_set(make_run: MakeRun) -> None:
             distilled.train(network)
         with pytest.raises(attcli.UserError, match=words):
             distilled.score(network, (whole, answers))
+    for network in (  # which do not answer a single image
+        nn.Sequential(nn.Conv2d(1, 10, 8), Squeezed()),
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.Linear(8, 10)),
+    ):
+        distilled.score(network, (whole, answers))
 
 
 def test_sets_of_other_protocols_are_trained_on_as_the_command_does(make_run: MakeRun) -> None:

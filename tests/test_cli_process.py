@@ -45,9 +45,10 @@ def test_an_interrupted_import_ends_the_command(module: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (["export", "--to", "png", "--out", ""], "--out has an empty value"),
+        (["export", "--to", "png", "--out", ""], "the argument after --out is empty"),
         (["distill", "--dataset", "digits", "--artifacts="], "--artifacts has an empty value"),
-        (["evaluate", ""], "an argument is empty"),
+        (["evaluate", ""], "the argument after evaluate is empty"),
+        ([""], "the first argument is empty"),
     ],
 )
 def test_an_empty_argument_is_no_folder(words: list[str], what: str, tmp_path: Path) -> None:

@@ -65,14 +65,21 @@ def _command() -> Any:
     return 0
 
 
+MAY_BE_EMPTY = ("--note", "--message")
+"""Options whose text may be empty."""
+
+
 def _empty(arguments: list[str]) -> str | None:
     """What is said of an empty argument, which would stand for the current folder where a path is meant."""
     for before, argument in zip(["", *arguments], arguments, strict=False):
         name, equals, value = argument.partition("=")
-        if not argument or (name.startswith("--") and equals and not value):
-            flag = name or before
-            what = f"{flag} has an empty value" if flag.startswith("-") else "an argument is empty"
-            return f"attcli: {what}; is a variable of the shell not set? Give it a value, or leave it out"
+        if not argument and before not in MAY_BE_EMPTY:
+            what = f"the argument after {before} is empty" if before else "the first argument is empty"
+        elif name.startswith("--") and equals and not value and name not in MAY_BE_EMPTY:
+            what = f"{name} has an empty value"
+        else:
+            continue
+        return f"attcli: {what}; is a variable of the shell not set? Give it a value, or leave it out"
     return None
 
 

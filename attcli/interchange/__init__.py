@@ -110,10 +110,10 @@ def recognised(path: Path) -> str:
     """The name of the form that a file or folder has. UserError where it is missing, or has none that can be read."""
     if not path.exists():
         raise UserError(f"{path} is missing; name a file or folder that exists")
-    _refuse_own(path)
     for name in names(reads=True):
         if load(name).recognises(path):
             return name
+    _refuse_own(path)
     listing = "; ".join(f"{name}: {load(name).FORMAT.title}" for name in names(reads=True))
     raise UserError(f"{path} is in no form that attcli can read ({listing}); name another file or folder")
 

@@ -33,7 +33,7 @@ def begin(path: Path, settings: Settings, data: dataset.Dataset, decoder: Coding
         return data.normaliser if _of_same_images(about, settings, data) else None
 
     distilled = synthetic.of(path, kind, header, arrays, instead=instead)  # verifies all of it
-    _check(path, distilled.about, settings, data)
+    _check(path, header, settings, data)
     if _is_from_elsewhere(distilled.about, data):
         logger.warning("{} is from another machine; the normaliser fitted here differs from its own by rounding", path)
     asked, soft = settings.distill.labels, distilled.labels.is_floating_point()
@@ -68,17 +68,18 @@ def begin(path: Path, settings: Settings, data: dataset.Dataset, decoder: Coding
 def check(path: Path, settings: Settings, data: dataset.Dataset) -> None:
     """UserError where a distillation with these settings could not start from the set in a file, as its header says."""
     kind = states.KIND if artefact.kind_of(path) == states.KIND else synthetic.KIND
-    _check(path, artefact.header(path, kind, synthetic.MAKER).about, settings, data)
+    _check(path, artefact.header(path, kind, synthetic.MAKER), settings, data)
 
 
-def _check(path: Path, about: dict[str, Any], settings: Settings, data: dataset.Dataset) -> None:
+def _check(path: Path, header: artefact.Header, settings: Settings, data: dataset.Dataset) -> None:
     """UserError where a set is made of other images, or learned and kept otherwise, than the settings ask for."""
-    distill = settings.distill
+    about, distill = header.about, settings.distill
+    labels = (header.settings.get("distill") or {}).get("labels")  # not known of an imported set
+    if labels is not None and (labels == "hard") != (distill.labels == "hard"):
+        raise UserError(_other_labels(path, distill.labels, soft=labels != "hard"))
     wanted, kept = coding.choices(distill), {**coding.PLAIN, **(about.get("coding") or {})}
-    if "labels" in kept and distill.labels != "learned":
-        raise UserError(_other_labels(path, distill.labels, soft=True))
-    for part, setting in SETTINGS.items():
-        if unlike := _differing(setting, kept.get(part, PLAINLY), wanted.get(part, PLAINLY)):
+    for part, setting in SETTINGS.items() if distill.labels == "learned" else OF_IMAGES:
+        if unlike := _differing(setting, kept.get(part) or PLAINLY, wanted.get(part) or PLAINLY):
             there = ", ".join(f"{name} {has}" for name, (has, _) in unlike.items())
             others = ", ".join(str(wants) for _, wants in unlike.values())
             remedy = ", ".join(f"{name}={has}" for name, (has, _) in unlike.items())
@@ -121,6 +122,8 @@ SETTINGS = {
     "labels": "distill.label_storage",
 }
 """The parts of a set's coding, as its file names them, and the setting that chooses each."""
+
+OF_IMAGES = [(part, setting) for part, setting in SETTINGS.items() if part != "labels"]
 
 PLAINLY = {"name": coding.AS_THEY_ARE}
 """How labels are kept that a set's file says nothing of."""

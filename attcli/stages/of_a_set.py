@@ -62,10 +62,6 @@ def refitted(run: Run, path: Path) -> synthetic.Instead:
     return instead
 
 
-OWN = ("dataset", "seed")
-"""What is compared on its own, or is another setting's default, of how the images of a set were prepared."""
-
-
 def check_asked(run: Run, about: Mapping[str, Any], made_by: Mapping[str, Any], path: Path | None) -> None:
     """UserError where what was asked for is not what the set is; a warning where more iterations were.
 
@@ -79,8 +75,9 @@ def check_asked(run: Run, about: Mapping[str, Any], made_by: Mapping[str, Any], 
     later = {name: getattr(settings.distill, name.partition(".")[2]) for name in read}
     asked = {"prepare.dataset": settings.prepare.dataset, **later, **_flat(identity.distillation(settings))}
     images = settings.prepare.model_dump(mode="json")
-    kept = about.get("prepare", {}) if about["dataset"] == settings.prepare.dataset else {}
-    kept = {name: value for name, value in kept.items() if name in images and name not in OWN}
+    images["seed"] = settings.seed_of("prepare")
+    kept = (about.get("prepare") or {}) if about["dataset"] == settings.prepare.dataset else {}
+    kept = {name: value for name, value in kept.items() if name in images and (name, value) != ("seed", None)}
     is_there |= {f"prepare.{name}": value for name, value in kept.items()}
     asked |= {f"prepare.{name}": images[name] for name in kept}
     asked = {name: value for name, value in asked.items() if run.asked(NAMES.get(name, name), files=path is None)}

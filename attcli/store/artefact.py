@@ -148,9 +148,9 @@ def _row_form(rows: Sequence[NDArray[Any]]) -> tuple[tuple[int, ...], np.dtype[A
 def refuse_folder(path: Path) -> None:
     """UserError for a folder where a file is meant, with the file in it that may be."""
     if path.is_dir():
-        usual, snapshots = path / "synthetic.h5", sorted(path.glob("iteration-*.h5"))
-        inside = usual if usual.exists() or not snapshots else snapshots[-1]
-        raise UserError(f"{path} is a folder; name the file in it, such as {inside}")
+        inside = [file for file in (path / "synthetic.h5", *sorted(path.glob("iteration-*.h5"))[-1:]) if file.exists()]
+        example = f", such as {inside[0]}" if inside else ""
+        raise UserError(f"{path} is a folder; name the file in it{example}")
 
 
 def open_file(path: Path, kind: str, maker: str) -> tuple[h5py.File, Header]:

@@ -196,7 +196,7 @@ def test_what_is_no_set_is_refused_in_one_line_with_and_without_a_plan(cli: Cli)
         Path(f"taken/iteration-000000{iteration}.h5").touch()
     for name, message in (
         ("artifacts/dataset.h5", "is a file of kind 'dataset', not 'synthetic'"),
-        ("artifacts", "artifacts is a folder; name the file in it, such as artifacts/synthetic.h5"),
+        ("artifacts", "artifacts is a folder; name the file in it"),
         ("taken", "taken is a folder; name the file in it, such as taken/iteration-0000004.h5"),
         ("cut.h5", "cut.h5 is damaged or cut short"),
         ("notes.txt", "notes.txt is no file of attcli"),
