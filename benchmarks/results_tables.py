@@ -188,23 +188,42 @@ def trials(records: Records) -> str:
 
 
 def coded(records: Records) -> str:
-    """What a set is made of: a row for each variant, the most accurate first, with its size and accuracy."""
+    """What a set is made of: a row for each variant, the most accurate first, with its size and accuracies."""
     rows = [row for name, record in records.items() if name.endswith("-coded") for row in record["rows"].items()]
     rows.sort(key=lambda entry: -entry[1]["scores"]["convnet"]["synthetic"]["mean"])
-    heading = ["made of", "image learning rate", "images per class", "bytes per class", "networks", "synthetic", "ema"]
+    about = ["made of", "image learning rate", "images per class", "bytes per class"]
+    heading = [*about, "ConvNet", "ConvNet, ema", "VGG11", "AlexNet", "real, kept alike", "real, WebP"]
 
     def cells(name: str, row: dict[str, Any]) -> list[str]:
-        scores = [row["scores"]["convnet"][kind] for kind in ("synthetic", "ema")]
         return [
             _made_of(name),
             f"{row['settings']['distill.lr_img']:g}",
             str(row["images_per_class"]),
             f"{row['bytes_per_class']:,.0f}",
-            str(scores[0]["n"]),
-            *(number(score["mean"], score["sd"]) for score in scores),
+            *(_score(_scores(row, arch), kind) for arch, kind in CODED_SCORES),
         ]
 
     return table(heading, (cells(name, row) for name, row in rows))
+
+
+CODED_SCORES = (
+    ("convnet", "synthetic"),
+    ("convnet", "ema"),
+    ("vgg11", "synthetic"),
+    ("alexnet", "synthetic"),
+    ("convnet", "random-kept"),
+    ("convnet", "random-webp"),
+)
+"""Which network scores what in the table of what a set is made of, a column each."""
+
+
+def _scores(row: dict[str, Any], arch: str) -> dict[str, Score]:
+    """The scores of a row by a network, by kind; none where it did not score the set.
+
+    Random real images that are kept as pixels in float32 are whole ones, which are scored as `random`.
+    """
+    scores = {kind: Score(**score) for kind, score in row["scores"].get(arch, {}).items()}
+    return scores if "random-kept" in scores or "random" not in scores else {**scores, "random-kept": scores["random"]}
 
 
 def _made_of(variant: str) -> str:

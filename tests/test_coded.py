@@ -21,3 +21,8 @@ def test_a_recipe_adds_nothing_to_a_variant(variant: str) -> None:
     own, plain = settings_of(variant), settings_of("pixels")
     differs = {name for name in own if own[name] != plain[name]}
     assert differs <= MADE_OF | VARIANTS[variant].keys() | VARIANTS["pixels"].keys()
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if " bits" in name])
+def test_a_row_has_the_bits_of_its_name(variant: str) -> None:
+    assert f"{settings_of(variant)['distill.code_bits']} bits" in variant
