@@ -126,8 +126,8 @@ class DistilledSet:
                 )
         return images, labels
 
-    def _check(self, module: nn.Module) -> None:
-        """UserError for a module that does not answer images of the set with a number for each class."""
+    def _fitting(self, module: nn.Module) -> nn.Module:
+        """The module. UserError where it does not answer images of the set with a number for each class."""
         parameter = next(module.parameters(), None)
         if parameter is None:
             raise UserError("the module has no parameters; pass a network")
@@ -146,6 +146,7 @@ class DistilledSet:
             raise UserError(
                 f"the module does not answer an image with {classes} numbers, one for each class of the set"
             )
+        return module
 
     def _variant(self, variant: str) -> Tensor:
         if variant not in self.variants:
@@ -170,8 +171,7 @@ class DistilledSet:
         UserError for a module with frozen parameters, as all of them are trained, for one that does not answer the
         set's images with a number for each class, and for `lr` where the protocol has a rate for each step.
         """
-        module = self.build(network, seed) if isinstance(network, str) else network
-        self._check(module)
+        module = self.build(network, seed) if isinstance(network, str) else self._fitting(network)
         if frozen := [name for name, parameter in module.named_parameters() if not parameter.requires_grad]:
             raise UserError(
                 f"{frozen[0]} does not require gradients, but all parameters of a module are trained; pass the part "
@@ -207,8 +207,7 @@ class DistilledSet:
         """
         if self.normaliser is None:
             raise UserError("the set's normaliser is missing: put the normaliser.h5 that was made with it beside it")
-        module = self.train(network, seed=seed) if isinstance(network, str) else network
-        self._check(module)
+        module = self.train(network, seed=seed) if isinstance(network, str) else self._fitting(network)
         images, labels = self._tests(Path(test)) if isinstance(test, str | Path) else self._given(*test)
         scale = 1.0 if images.is_floating_point() else self.about["value_scale"]
         theta = vector(module)

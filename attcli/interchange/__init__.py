@@ -102,10 +102,6 @@ def _refuse_own(path: Path) -> None:
             )
 
 
-LONGEST_DETAILS = 200
-"""Characters of another program's error that a message repeats."""
-
-
 def recognised(path: Path) -> str:
     """The name of the form that a file or folder has. UserError where it is missing, or has none that can be read."""
     if not path.exists():
@@ -135,6 +131,10 @@ def about_to_write(files: list[Path], force: bool) -> None:
 
     for file in files:
         sweep_killed(file)
+
+
+LONGEST_DETAILS = 200
+"""Characters of another program's error that a message repeats."""
 
 
 def details(error: Any) -> str:

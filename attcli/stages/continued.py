@@ -17,6 +17,16 @@ from attcli.stages import identity, update
 from attcli.storage.affine import Options as Refits
 from attcli.store import artefact, dataset, states, synthetic
 
+SETTINGS = {
+    "parameterisation": "distill.parameterisation",
+    "storage": "distill.storage",
+    "labels": "distill.label_storage",
+}
+"""The parts of a set's coding, as its file names them, and the setting that chooses each."""
+
+PLAINLY = {"name": coding.AS_THEY_ARE}
+"""How labels are kept that a set's file says nothing of."""
+
 
 def begin(path: Path, settings: Settings, data: dataset.Dataset, decoder: Coding) -> states.State:
     """The state before the first iteration, on the CPU.
@@ -78,7 +88,9 @@ def _check(path: Path, header: artefact.Header, settings: Settings, data: datase
     if labels is not None and (labels == "hard") != (distill.labels == "hard"):
         raise UserError(_other_labels(path, distill.labels, soft=labels != "hard"))
     wanted, kept = coding.choices(distill), {**coding.PLAIN, **(about.get("coding") or {})}
-    for part, setting in SETTINGS.items() if distill.labels == "learned" else OF_IMAGES:
+    if distill.labels != "learned":  # then it is no matter how labels are kept
+        kept["labels"] = None
+    for part, setting in SETTINGS.items():
         if unlike := _differing(setting, kept.get(part) or PLAINLY, wanted.get(part) or PLAINLY):
             there = ", ".join(f"{name} {has}" for name, (has, _) in unlike.items())
             others = ", ".join(str(wants) for _, wants in unlike.values())
@@ -114,19 +126,6 @@ def _of_same_images(about: dict[str, Any], settings: Settings, data: dataset.Dat
     """Whether a set's images were prepared as those of this run, and published: one's own are not known again."""
     published = data.about.get("files") is None
     return published and bool(json.loads(json.dumps(identity.prepare(settings)[1])) == about.get("prepare"))
-
-
-SETTINGS = {
-    "parameterisation": "distill.parameterisation",
-    "storage": "distill.storage",
-    "labels": "distill.label_storage",
-}
-"""The parts of a set's coding, as its file names them, and the setting that chooses each."""
-
-OF_IMAGES = [(part, setting) for part, setting in SETTINGS.items() if part != "labels"]
-
-PLAINLY = {"name": coding.AS_THEY_ARE}
-"""How labels are kept that a set's file says nothing of."""
 
 
 def _differing(setting: str, kept: Mapping[str, object], wanted: Mapping[str, object]) -> dict[str, tuple[Any, Any]]:
