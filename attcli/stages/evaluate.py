@@ -16,7 +16,7 @@ from attcli.scoring.scorer import Scorer, is_entire
 from attcli.scoring.summary import as_json, summary, with_classes
 from attcli.stages import evaluation, jobs
 from attcli.stages.evaluation import Evaluation, snapshot
-from attcli.stages.of_a_set import baselines_for, check_asked, refitted
+from attcli.stages.of_a_set import baselines_for, check_asked, refitted, tell_unfinished
 from attcli.stages.run import Run
 from attcli.store import states, synthetic
 from attcli.store.files import set_aside, write_text
@@ -32,7 +32,9 @@ def run(run: Run, path: Path | None = None) -> dict[str, Any]:
     """
     file = path or run.synthetic
     distilled = synthetic.read(file, None, refitted(run, file))
-    check_asked(run, distilled.about, distilled.settings, path)
+    check_asked(run, distilled.about, distilled.settings, file, named=path is not None)
+    if path is None:
+        tell_unfinished(run, distilled.about, distilled.settings)
     evaluation = Evaluation(run, distilled)
     scorer = evaluation.scorer(distilled, "test")
     kinds = _kinds(scorer, baselines_for(run.settings.evaluate, distilled.about.get("coding") or coding.PLAIN))
@@ -61,12 +63,14 @@ def run_snapshots(run: Run, *, literature: bool = False) -> dict[str, Any]:
     `last`: the last snapshot, tested. `selected`: for each architecture and kind the snapshot that is best on the
     validation images, tested once; left out where there are none. With `literature` also `literature_maximum`: the
     best of the tests of all snapshots, which chooses on the test images, as the literature reports it. `protocol` and
-    `set` say how the snapshots were scored, and what the last one is. UserError where nothing can be scored.
+    `set` say how the snapshots were scored, and what the last one is. UserError where nothing can be scored, or the
+    settings that were asked for are not the snapshots'.
     """
     files = states.snapshots(run.snapshots)
     if not files:
         raise UserError(f"{run.snapshots} holds no snapshots; run `{synthetic.MAKER}`")
     last = snapshot(run, files[-1])
+    check_asked(run, last.about, last.settings, files[-1])
     evaluation = Evaluation(run, last)
     report: dict[str, Any] = {
         "protocol": evaluation.scorer(last, "test").description(VARIANTS),

@@ -209,7 +209,9 @@ def _evaluate(run: Run, target: Target) -> Plan:
     is_there = target.file or path.is_file()
     distilled = synthetic.read(path, None, of_a_set.refitted(run, path)) if is_there else None
     if distilled:
-        of_a_set.check_asked(run, distilled.about, distilled.settings, target.file)
+        of_a_set.check_asked(run, distilled.about, distilled.settings, path, named=target.file is not None)
+        if target.file is None:
+            of_a_set.tell_unfinished(run, distilled.about, distilled.settings)
         run = replace(run, settings=of_a_set.settings_of(run, distilled.about))
     choices = (distilled.about.get("coding") or coding.PLAIN) if distilled else coding.choices(run.settings.distill)
     asked = of_a_set.baselines_for(settings, choices)
@@ -305,6 +307,7 @@ def _snapshots(run: Run, target: Target) -> Plan:
     if not files:
         raise UserError(f"{run.snapshots} holds no snapshots; run `{synthetic.MAKER}`")
     distilled = synthetic.read(files[-1], states.KIND)
+    of_a_set.check_asked(run, distilled.about, distilled.settings, files[-1])
     run = replace(run, settings=of_a_set.settings_of(run, distilled.about))
     settings = run.settings
     validated = len(files) if settings.prepare.validation else 0

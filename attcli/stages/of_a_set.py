@@ -62,11 +62,13 @@ def refitted(run: Run, path: Path) -> synthetic.Instead:
     return instead
 
 
-def check_asked(run: Run, about: Mapping[str, Any], made_by: Mapping[str, Any], path: Path | None) -> None:
-    """UserError where what was asked for is not what the set is; a warning where more iterations were.
+def check_asked(
+    run: Run, about: Mapping[str, Any], made_by: Mapping[str, Any], file: Path, *, named: bool = False
+) -> None:
+    """UserError where what was asked for is not what the set in the file is.
 
-    about and made_by: the header of the set, and the settings that decided it. For a named file only flags count, for
-    the results' own set those of a params file too.
+    about and made_by: the header of the set, and the settings that decided it. named: whether the user named the file;
+    for such a set only flags count, for the results' own sets those of a params file too.
     """
     settings = run.settings
     of_a_set = {name: value for name, value in identity.LATER.items() if name.startswith("distill.")}
@@ -80,21 +82,27 @@ def check_asked(run: Run, about: Mapping[str, Any], made_by: Mapping[str, Any], 
     kept = {name: value for name, value in kept.items() if name in images and (name, value) != ("seed", None)}
     is_there |= {f"prepare.{name}": value for name, value in kept.items()}
     asked |= {f"prepare.{name}": images[name] for name in kept}
-    asked = {name: value for name, value in asked.items() if run.asked(NAMES.get(name, name), files=path is None)}
+    asked = {name: value for name, value in asked.items() if run.asked(NAMES.get(name, name), files=not named)}
     if "imported" in made_by:  # how others distilled it is not known
-        asked = {name: value for name, value in asked.items() if name in {"prepare.dataset", *_flat(made_by)}}
+        known = {"prepare.dataset", *(f"prepare.{name}" for name in kept), *_flat(made_by)}
+        asked = {name: value for name, value in asked.items() if name in known}
     differing = differences({name: is_there.get(name) for name in asked}, asked)
     if differing:
+        made, maker = ("imported", "attcli import") if "imported" in made_by else ("distilled", synthetic.MAKER)
         raise UserError(
-            f"{path or run.synthetic} was distilled with other settings ({'; '.join(differing)}); leave these out to "
-            f"score it as it is, or run `{synthetic.MAKER}` with them"
+            f"{file} was {made} with other settings ({'; '.join(differing)}); leave these out to score it as it is, or "
+            f"run `{maker}` with them"
         )
-    wanted = settings.distill.iterations
-    reached = about["iteration"]
-    is_meant = run.asked("distill.iterations", files=True) or not differences(made_by, identity.distillation(settings))
-    if path is None and is_meant and reached < wanted and "imported" not in about:
+
+
+def tell_unfinished(run: Run, about: Mapping[str, Any], made_by: Mapping[str, Any]) -> None:
+    """A warning where more iterations were asked for than the results' own set has gone through."""
+    wanted = run.settings.distill.iterations
+    same = not differences(made_by, identity.distillation(run.settings))
+    is_meant = same or run.asked("distill.iterations", files=True)
+    if is_meant and about["iteration"] < wanted and "imported" not in about:
         message = "{} is from iteration {} of {}; it is scored as it is, `{}` continues it"
-        logger.warning(message, run.synthetic, reached, wanted, synthetic.MAKER)
+        logger.warning(message, run.synthetic, about["iteration"], wanted, synthetic.MAKER)
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,7 +137,7 @@ def as_distilled(run: Run, file: Path, named: Path | None) -> Run:
     what the set is.
     """
     header = synthetic.header(file)
-    check_asked(run, header.about, header.settings, named)
+    check_asked(run, header.about, header.settings, file, named=named is not None)
     return replace(run, settings=settings_of(run, header.about))
 
 

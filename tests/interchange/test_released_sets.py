@@ -68,7 +68,11 @@ def test_an_imported_set_is_scored(cli: Cli) -> None:
     line = refused(cli, "distill", small=True)
     assert "synthetic.h5 was imported from images_best.pt; --force overwrites it" in line
     line = refused(cli, "evaluate", "--set", "network.width=16", "--no-auto", small=True)
-    assert "network.width is 8 there, 16 asked for" in line
+    assert "synthetic.h5 was imported with other settings (network.width is 8 there, 16 asked for)" in line
+    assert "score it as it is, or run `attcli import` with them" in line
+    for words in ((), (str(RESULT),)):
+        line = refused(cli, "evaluate", *words, "--set", "prepare.normalise=zca", small=True)
+        assert "prepare.normalise is standardise there, zca asked for" in line
     cli.small("distill", "--force")
     assert "imported" not in synthetic.read(RESULT).about
     line = refused(cli, "import", "images_best.pt", small=True)

@@ -1,13 +1,15 @@
 """Scores of snapshots: which are scored, on which images, and which one is selected."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from attcli.errors import UserError
-from attcli.stages import evaluate, pipeline
+from attcli.stages import evaluate, forecast, pipeline
 from attcli.stages.run import Run
 from attcli.store import dataset, states
 from tests.stages.observed import logged
@@ -69,6 +71,16 @@ def test_snapshots_are_not_scored_with_images_that_may_be_in_them(make_run: Make
     pipeline.prepare(later)
     with pytest.raises(UserError, match=r"was distilled from other images than those in .*dataset\.h5"):
         pipeline.evaluate_snapshots(later)
+
+
+@pytest.mark.parametrize("changes", [{"distill__lr_img": 2.0}, {"prepare__validation": 50}])
+def test_snapshots_of_other_settings_than_asked_for_are_refused(make_run: MakeRun, changes: dict[str, Any]) -> None:
+    pipeline.distill(make_run())
+    asked = make_run(**changes)
+    with pytest.raises(UserError, match=r"iteration-0000006\.h5 was distilled with other settings") as raised:
+        pipeline.evaluate_snapshots(asked)
+    with pytest.raises(UserError, match=re.escape(str(raised.value))):
+        forecast.forecast(asked, ("evaluate",), forecast.Target(snapshots=True))
 
 
 def test_snapshots_read_the_dataset_once(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
