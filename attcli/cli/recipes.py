@@ -179,16 +179,25 @@ def validate(
 
 
 def use(
-    name: Name,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A recipe's name, such as att/cifar10/ipc10; `attcli recipes` lists them. Or the file of a distilled "
+            "set, such as artifacts/synthetic.h5, whose own settings are written.",
+            autocompletion=completion.recipes,
+        ),
+    ],
     force: Annotated[
         bool, switch("--force", "Overwrite the params.yaml of this folder. By default it is kept.")
     ] = False,
 ) -> None:
-    """Write a recipe's settings to a complete params.yaml in this folder, which then decides all settings here."""
+    """Write a recipe's settings to a complete params.yaml in this folder, which then decides all settings here.
+
+    From the file of a distilled set, its own settings are written, so that `attcli distill` makes it again.
+    """
     with reporting():
-        from attcli.settings.completeness import params_of
         from attcli.settings.layers import PARAMS
-        from attcli.settings.recipes import get
         from attcli.store.files import write_text
 
         if PARAMS.exists() and not force:
@@ -196,8 +205,22 @@ def use(
                 f"{PARAMS} is there already; work in another folder, or add --force, "
                 "which replaces what you wrote into it"
             )
-        write_text(PARAMS, params_of(get(name).name))
+        write_text(PARAMS, _params_of_set(Path(name)) if name.endswith(".h5") else _params_of_recipe(name))
         typer.echo(f"wrote {PARAMS} from {name}")
+
+
+def _params_of_recipe(name: str) -> str:
+    from attcli.settings.completeness import params_of
+    from attcli.settings.recipes import get
+
+    return params_of(get(name).name)
+
+
+def _params_of_set(path: Path) -> str:
+    from attcli.settings.completeness import complete
+    from attcli.stages.settings_of_results import of_set
+
+    return complete(of_set(path), f"the settings that {path} was made with")
 
 
 def reproduce(

@@ -5,6 +5,7 @@ iterations and repeats is no part of the stage's own, so that asking for more ex
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,25 @@ def judges(settings: Settings) -> dict[str, Any]:
     """The settings of `buffer` by which networks are trained that say how hard images are."""
     own = {name: getattr(settings.buffer, name) for name in ("lr", "batch", "augment", "precision")}
     return {**own, "seed": settings.seed_of("buffer")}
+
+
+def of_inputs(settings: Settings, about: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a set's header says of the images and the experts that it was made of, and what the settings ask of these.
+
+    Both by dotted names, and only what the header says, with what is younger than it. Images of another dataset than
+    the settings' have nothing to compare.
+    """
+    images = {**settings.prepare.model_dump(mode="json"), "seed": settings.seed_of("prepare")}
+    of_images = (about.get("prepare") or {}) if about["dataset"] == settings.prepare.dataset else {}
+    of_images = {name: value for name, value in of_images.items() if name in images and (name, value) != ("seed", None)}
+    kept = {f"prepare.{name}": value for name, value in of_images.items()}
+    asked = {f"prepare.{name}": images[name] for name in of_images}
+    if about.get("buffer"):
+        experts = {f"buffer.{name}": value for name, value in making_of_experts(settings).items()}
+        later = {name: LATER[name] for name in experts if name in LATER}
+        kept |= {**later, **{f"buffer.{name}": value for name, value in about["buffer"].items()}}
+        asked |= experts
+    return kept, asked
 
 
 def buffer(settings: Settings, dataset_sha256: str) -> Identity:

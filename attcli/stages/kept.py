@@ -70,8 +70,10 @@ def iterations(run: Run) -> int:
 
 
 def _experts_digest(run: Run, images: str) -> str | None:
-    """The digest of the epochs of all experts that distilling reads; None where some are still to be trained."""
+    """The digest of the epochs of all experts that distilling reads, if it does; None where some are to be trained."""
     settings, count = run.settings, run.settings.buffer.experts
+    if not settings.reads_experts:
+        return experts.Experts([]).digest(settings.read_epochs)
     fingerprint, _ = identity.buffer(settings, images)
     for folder in (run.experts, run.work("buffer", fingerprint)):
         headers = [header(experts.path(folder, index), experts.KIND) for index in range(count)]

@@ -76,15 +76,12 @@ def check_asked(
     read = of_a_set.keys() - idle(settings)
     later = {name: getattr(settings.distill, name.partition(".")[2]) for name in read}
     asked = {"prepare.dataset": settings.prepare.dataset, **later, **_flat(identity.distillation(settings))}
-    images = settings.prepare.model_dump(mode="json")
-    images["seed"] = settings.seed_of("prepare")
-    kept = (about.get("prepare") or {}) if about["dataset"] == settings.prepare.dataset else {}
-    kept = {name: value for name, value in kept.items() if name in images and (name, value) != ("seed", None)}
-    is_there |= {f"prepare.{name}": value for name, value in kept.items()}
-    asked |= {f"prepare.{name}": images[name] for name in kept}
+    of_inputs, asked_of_inputs = identity.of_inputs(settings, about)
+    is_there |= of_inputs
+    asked |= asked_of_inputs
     asked = {name: value for name, value in asked.items() if run.asked(NAMES.get(name, name), files=not named)}
     if "imported" in made_by:  # how others distilled it is not known
-        known = {"prepare.dataset", *(f"prepare.{name}" for name in kept), *_flat(made_by)}
+        known = {"prepare.dataset", *of_inputs, *_flat(made_by)}
         asked = {name: value for name, value in asked.items() if name in known}
     differing = differences({name: is_there.get(name) for name in asked}, asked)
     if differing:

@@ -77,7 +77,7 @@ def test_a_set_is_scored_from_its_file_alone(make_run: MakeRun, tmp_path: Path) 
     assert pipeline.evaluate(away, tmp_path / "set.h5") == here
     changes = {"prepare__validation": 0, "buffer__batch": 64, "prepare__dataset": "cifar10"}
     third = make_run(tmp_path / "third", **changes)
-    with pytest.raises(UserError, match=r"other settings \(prepare\.dataset is digits there, cifar10 asked for\)"):
+    with pytest.raises(UserError, match=r"other settings \(buffer\.batch is 256 there, 64 asked for; prepare\.d"):
         pipeline.evaluate(third, tmp_path / "set.h5")
     # Nothing asked for: the set's own dataset is prepared.
     fourth = make_run(tmp_path / "fourth", **changes)
@@ -86,12 +86,11 @@ def test_a_set_is_scored_from_its_file_alone(make_run: MakeRun, tmp_path: Path) 
     assert dataset.read(fourth.dataset).about["dataset"] == "digits"
 
 
-def test_images_that_are_asked_for_otherwise_are_refused(make_run: MakeRun) -> None:
+def test_images_and_experts_that_are_asked_for_otherwise_are_refused(make_run: MakeRun) -> None:
     pipeline.distill(make_run())
-    for changes in ({"prepare__validation": 50}, {"prepare__normalise": "zca"}, {"prepare__limit_per_class": 90}):
-        (name,) = changes
-        with pytest.raises(UserError, match=rf"other settings \(prepare\.{name.removeprefix('prepare__')} is "):
-            pipeline.evaluate(make_run(**changes))
+    for name, value in (("prepare__validation", 50), ("prepare__normalise", "zca"), ("buffer__trainer", "ftd")):
+        with pytest.raises(UserError, match=rf"other settings \(.*{name.replace('__', '[.]')} is "):
+            pipeline.evaluate(make_run(**{name: value}))
 
 
 @pytest.mark.cpu

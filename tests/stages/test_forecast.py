@@ -104,6 +104,13 @@ def test_fresh_work_is_planned_anew(cli: Cli) -> None:
             assert ("nothing to do" in line) == is_done
 
 
+def test_what_needs_no_experts_is_planned_by_what_is_done(cli: Cli) -> None:
+    words = ("distill", "--set", "distill.method=dm", "--set", "distill.lr_img=1", "--iterations")
+    cli.small(*words, "4")
+    assert "distill   nothing to do: 4 iterations (dm" in cli.small(*words, "4", "--dry-run")
+    assert "distill   would run 2 of 6 iterations (dm" in cli.small(*words, "6", "--dry-run")
+
+
 def test_batches_of_networks_that_normalise_over_them_are_whole(make_run: MakeRun) -> None:
     plain, normalised = (make_run(network__arch=arch, buffer__batch=200).settings for arch in ("convnet", "convnetbn"))
     assert (cost.buffer(plain, 1).slice, cost.buffer(normalised, 1).slice) == (29, 200)  # in equal slices
