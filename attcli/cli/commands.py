@@ -133,7 +133,7 @@ EXAMPLES = {
         "attcli recipes use att/digits/ipc10",
         "attcli recipes use datm/cifar10/ipc50",
         "attcli recipes use att/digits/ipc1 --force",
-        "attcli recipes use artifacts/synthetic.h5 --force",
+        "attcli recipes use found/synthetic.h5",
     ),
     "records": (
         "attcli records",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attcli.cli import USER_ERROR, completion
-from attcli.cli.command import given, refuse_json, reporting, run_stage, seconds, selectors
+from attcli.cli.command import begin_log, given, refuse_json, refuse_missing, reporting, run_stage, seconds, selectors
 from attcli.cli.flags import COUNT, AsJson, DataDir, Device, DryRun, Force, Set, TimeLimit, how, switch, what
 from attcli.errors import OutOfTimeError, UserError
 
@@ -184,17 +184,22 @@ def use(
         typer.Argument(
             metavar="RECIPE",
             help="A recipe's name, such as att/cifar10/ipc10; `attcli recipes` lists them. Or the file of a distilled "
-            "set, such as artifacts/synthetic.h5, whose own settings are written.",
+            "set, such as found/synthetic.h5: the settings that it was made with are written.",
             autocompletion=completion.recipes,
         ),
     ],
+    data_dir: Annotated[
+        Path | None,
+        how("For a set of images of your own: the folder of these images. Default: data.", metavar="FOLDER"),
+    ] = None,
     force: Annotated[
         bool, switch("--force", "Overwrite the params.yaml of this folder. By default it is kept.")
     ] = False,
 ) -> None:
     """Write a recipe's settings to a complete params.yaml in this folder, which then decides all settings here.
 
-    From the file of a distilled set, its own settings are written, so that `attcli distill` makes it again.
+    From the file of a distilled set, the settings that it was made with are written, so that `attcli distill` makes it
+    again.
     """
     with reporting():
         from attcli.settings.layers import PARAMS
@@ -205,7 +210,9 @@ def use(
                 f"{PARAMS} is there already; work in another folder, or add --force, "
                 "which replaces what you wrote into it"
             )
-        write_text(PARAMS, _params_of_set(Path(name)) if name.endswith(".h5") else _params_of_recipe(name))
+        file = Path(name) if name.endswith(".h5") or Path(name).is_file() else None
+        refuse_missing(file)
+        write_text(PARAMS, _params_of_set(file, data_dir) if file else _params_of_recipe(name))
         typer.echo(f"wrote {PARAMS} from {name}")
 
 
@@ -216,11 +223,14 @@ def _params_of_recipe(name: str) -> str:
     return params_of(get(name).name)
 
 
-def _params_of_set(path: Path) -> str:
+def _params_of_set(path: Path, data_dir: Path | None) -> str:
+    begin_log(None)
     from attcli.settings.completeness import complete
-    from attcli.stages.settings_of_results import of_set
+    from attcli.stages.settings_of_a_set import of_set
 
-    return complete(of_set(path), f"the settings that {path} was made with")
+    return complete(
+        of_set(path, data_dir), f"what {path} was made with; evaluate's networks and seed are not said in it"
+    )
 
 
 def reproduce(

@@ -78,10 +78,10 @@ def prepare(settings: Settings) -> Identity:
         **content(settings, "prepare", "allow_unreadable"),  # it decides whether there is a result, not which one
         "seed": settings.seed_of("prepare") if seeded else None,
     }
-    return artefact.fingerprint("prepare", ALGORITHM["prepare"], decisive, _files(settings)), decisive
+    return artefact.fingerprint("prepare", ALGORITHM["prepare"], decisive, files(settings)), decisive
 
 
-def _files(settings: Settings) -> dict[str, str]:
+def files(settings: Settings) -> dict[str, str]:
     """What went into a prepared dataset: the digest of its image files, where it is made of files.
 
     Where they are no longer there, what was prepared from them says which they were.
@@ -146,20 +146,28 @@ def judges(settings: Settings) -> dict[str, Any]:
 def of_inputs(settings: Settings, about: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a set's header says of the images and the experts that it was made of, and what the settings ask of these.
 
-    Both by dotted names, and only what the header says, with what is younger than it. Images of another dataset than
-    the settings' have nothing to compare.
+    Both by dotted names. Only what the header says is compared, with what every header would say that is younger. Of
+    images of another dataset than the settings', and of experts where one side reads none, there is nothing.
     """
     images = {**settings.prepare.model_dump(mode="json"), "seed": settings.seed_of("prepare")}
     of_images = (about.get("prepare") or {}) if about["dataset"] == settings.prepare.dataset else {}
     of_images = {name: value for name, value in of_images.items() if name in images and (name, value) != ("seed", None)}
     kept = {f"prepare.{name}": value for name, value in of_images.items()}
     asked = {f"prepare.{name}": images[name] for name in of_images}
-    if about.get("buffer"):
-        experts = {f"buffer.{name}": value for name, value in making_of_experts(settings).items()}
-        later = {name: LATER[name] for name in experts if name in LATER}
-        kept |= {**later, **{f"buffer.{name}": value for name, value in about["buffer"].items()}}
-        asked |= experts
+    if about.get("buffer") and settings.reads_experts:
+        usual = {name: getattr(settings.buffer, name) for name in ("curriculum", "waypoints", "imported")}
+        kept |= {f"buffer.{name}": value for name, value in {**USUAL, **about["buffer"]}.items()}
+        asked |= {f"buffer.{name}": value for name, value in {**usual, **experts_asked_for(settings)}.items()}
     return kept, asked
+
+
+USUAL = {"curriculum": "none", "waypoints": None, "imported": None}
+"""Settings of `buffer` that an identity leaves out where they have these values."""
+
+
+def experts_asked_for(settings: Settings) -> dict[str, Any]:
+    """How experts are made, and for how many epochs they are trained: what a set's file says of them."""
+    return {**making_of_experts(settings), "epochs": settings.epochs}
 
 
 def buffer(settings: Settings, dataset_sha256: str) -> Identity:

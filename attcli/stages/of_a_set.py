@@ -12,7 +12,7 @@ from attcli import coding
 from attcli.data.normalise import Normaliser
 from attcli.errors import UserError
 from attcli.scoring.protocol import NAMED, NUMBERS, OF_OPTIMISER, Protocol, protocol_of, same_optimiser
-from attcli.settings import Evaluate, Network, Prepare, Settings
+from attcli.settings import Buffer, Evaluate, Network, Prepare, Settings
 from attcli.settings.choices import idle
 from attcli.stages import identity
 from attcli.stages.run import NAMES, Run, differences
@@ -76,7 +76,7 @@ def check_asked(
     read = of_a_set.keys() - idle(settings)
     later = {name: getattr(settings.distill, name.partition(".")[2]) for name in read}
     asked = {"prepare.dataset": settings.prepare.dataset, **later, **_flat(identity.distillation(settings))}
-    of_inputs, asked_of_inputs = identity.of_inputs(settings, about)
+    of_inputs, asked_of_inputs = _of_inputs(run, about, files=not named)
     is_there |= of_inputs
     asked |= asked_of_inputs
     asked = {name: value for name, value in asked.items() if run.asked(NAMES.get(name, name), files=not named)}
@@ -90,6 +90,21 @@ def check_asked(
             f"{file} was {made} with other settings ({'; '.join(differing)}); leave these out to score it as it is, or "
             f"run `{maker}` with them"
         )
+
+
+def _of_inputs(run: Run, about: Mapping[str, Any], *, files: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the set says of its images and experts, and what the run's settings ask of these.
+
+    Experts are compared only where something of them was asked for: a file that ranks images may be gone. Longer ones
+    begin as the set's do. Of imported ones and trained ones everything differs, which is said by one setting.
+    """
+    of_experts = any(run.asked(f"buffer.{name}", files=files) for name in Buffer.model_fields)
+    kept, asked = identity.of_inputs(run.settings, {**about, "buffer": about.get("buffer") if of_experts else None})
+    asked.pop("buffer.epochs", None)
+    imported = "buffer.imported"
+    if kept.get(imported) != asked.get(imported) and run.asked(imported, files=files):
+        asked = {name: value for name, value in asked.items() if name == imported or not name.startswith("buffer.")}
+    return kept, asked
 
 
 def tell_unfinished(run: Run, about: Mapping[str, Any], made_by: Mapping[str, Any]) -> None:

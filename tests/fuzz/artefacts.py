@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 
 import attcli
 from attcli import interchange
+from attcli.errors import UserError
 from attcli.interchange import packing
 from attcli.stages import diagnose, exporting
+from attcli.stages.settings_of_a_set import of_set
 from attcli.store import artefact, dataset, experts, hdf5, history, normaliser, states, synthetic
 from tests.fuzz.bases import Bases
 from tests.fuzz.values import changed, damaged
@@ -49,6 +52,8 @@ def read(name: str, path: Path, folder: Path) -> None:
     elif name == "normaliser":
         normaliser.read(path, artefact.header(path, normaliser.KIND, "").about["normaliser"]["sha256"])
     else:
+        with suppress(UserError):
+            of_set(path)
         attcli.load(path)
         _export(path, folder)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -91,6 +92,24 @@ def test_images_and_experts_that_are_asked_for_otherwise_are_refused(make_run: M
     for name, value in (("prepare__validation", 50), ("prepare__normalise", "zca"), ("buffer__trainer", "ftd")):
         with pytest.raises(UserError, match=rf"other settings \(.*{name.replace('__', '[.]')} is "):
             pipeline.evaluate(make_run(**{name: value}))
+
+
+def test_experts_are_compared_only_where_they_were_asked_for(cli: Cli) -> None:
+    np.save("hard.npy", np.arange(1247.0))
+    by_file = ("--set", "buffer.curriculum=easy-first", "--set", "buffer.difficulty=hard.npy", "--artifacts", "easy")
+    cli.small("distill", *by_file)
+    Path("hard.npy").unlink()
+    cli.small("distill", "--artifacts", "plain", "--set", "buffer.waypoints=3")
+    files = ("easy/synthetic.h5", "plain/synthetic.h5")
+    for file, setting, there in zip(files, ("curriculum=none", "waypoints=null"), ("easy-first", "3"), strict=True):
+        line = cli("evaluate", file, "--set", f"buffer.{setting}", code=2)
+        name, _, value = setting.partition("=")
+        assert f"buffer.{name} is {there} there, {value} asked for" in line
+    words = ("--dry-run", "--artifacts", "plain", "--set")
+    for same in ("buffer.epochs=9", "buffer.lr=0.05"):  # longer experts begin as those of the set
+        assert "evaluate  would train" in cli("evaluate", "plain/synthetic.h5", *words, same)
+    line = cli("evaluate", "plain/synthetic.h5", *words, "buffer.imported=sha256:0123456789abcdef", code=2)
+    assert "(buffer.imported is null there, sha256:0123456789abcdef asked for)" in line
 
 
 @pytest.mark.cpu

@@ -1,73 +1,99 @@
 """The settings that a set says it was made with, and params files of them that make the same set again."""
 
+import copy
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from attcli.errors import UserError
 from attcli.settings import Settings, resolve
 from attcli.settings.recipes import all_recipes, get
 from attcli.stages import identity
-from attcli.stages.settings_of_results import of_set
-from attcli.store import synthetic
+from attcli.stages.settings_of_a_set import of_set
+from attcli.store import artefact, states, synthetic
 from tests.conftest import Cli
 from tests.test_cli import refused
 
 RESULT = Path("artifacts/synthetic.h5")
+FEW_JUDGES = ("buffer.difficulty_networks=1", "buffer.difficulty_epochs=1")
 
 VARIED = {
-    "plain": (),
-    "seeds": ("seed=3", "buffer.seed=5", "prepare.limit_per_class=50"),
+    "seeds": ("seed=3", "distill.seed=5", "prepare.limit_per_class=50"),
     "trainer": ("buffer.trainer=ftd", "buffer.precision=bfloat16", "distill.select=last"),
-    "labels": ("distill.method=datm", "distill.current_max_start_epoch=1"),
-    "coded": ("distill.method=att+multiformation+codes", "distill.batch_syn=10", "distill.label_storage=uint8"),
-    "without experts": ("distill.method=dm", "distill.lr_img=1", "evaluate.augment=none", "evaluate.momentum=0.5"),
-    "judged": ("distill.init=ranked", "buffer.difficulty_networks=1", "buffer.difficulty_epochs=1"),
-    "easy first": ("buffer.curriculum=easy-first", "buffer.difficulty_networks=1", "buffer.difficulty_epochs=1"),
-    "network": ("network.pooling=max", "network.norm=batch", "distill.patience=4", "prepare.validation=100"),
+    "labels": ("distill.method=datm", "distill.current_max_start_epoch=1", "buffer.epochs=6"),
+    "labels of the same epochs": ("distill.labels=learned",),
+    "correct images": ("distill.init=correct", "distill.ipc=2", "buffer.epochs=5"),
+    "coded": ("distill.method=att+multiformation+codes", "distill.batch_syn=10", "distill.lr_img=5"),
+    "compact": ("buffer.waypoints=3", "buffer.epochs=6"),
+    "regions": ("distill.emphasis=cam", "buffer.epochs=6"),
+    "without experts": ("distill.method=dm", "distill.lr_img=1", "distill.init=ranked", *FEW_JUDGES),
+    "judged": ("distill.init=ranked", *FEW_JUDGES),
+    "easy first": ("buffer.curriculum=easy-first", *FEW_JUDGES),
+    "network": ("network.pooling=max", "network.norm=batch", "distill.patience=4"),
+    "protocol": ("evaluate.epochs=null", "evaluate.augment=crop", "evaluate.momentum=0.5"),
 }
 
 
 @pytest.mark.parametrize("changes", VARIED.values(), ids=VARIED)
-def test_the_settings_of_a_set_find_the_set(cli: Cli, changes: tuple[str, ...]) -> None:
-    words = [word for change in changes for word in ("--set", change)]
-    cli.small("distill", *words, "--iterations", "2")
-    cli("recipes", "use", str(RESULT))
-    assert "distill   nothing to do: 2 iterations" in cli("distill", "--dry-run")
-    assert cli("config", "--diff", str(RESULT)) == f"no setting differs from {RESULT}\n"
-
-
 def test_a_set_is_made_again_from_its_file_alone(
-    cli: Cli, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    changes: tuple[str, ...], cli: Cli, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cli.small("distill", "--set", "seed=7", "--set", "distill.method=att+multiformation+uint8")
+    cli.small("distill", *[word for change in changes for word in ("--set", change)], "--iterations", "2")
     own = RESULT.resolve()
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     cli("recipes", "use", str(own))
     cli("distill")
     assert RESULT.read_bytes() == own.read_bytes()
+    assert cli("config", "--diff", str(own)) == f"no setting differs from {own}\n"
+
+
+def test_a_snapshot_is_made_again(cli: Cli) -> None:
+    cli.small("distill")
+    (first, *_) = states.snapshots(Path("artifacts/snapshots"))
+    Path("snapshot").write_bytes(first.read_bytes())  # a name without .h5
+    cli("recipes", "use", "snapshot")
+    cli("distill", "--artifacts", "again", "--set", "runtime.work_dir=other")
+    again = states.snapshots(Path("again/snapshots"))
+    assert again == [Path("again/snapshots") / first.name]
+    assert again[0].read_bytes() == first.read_bytes()
+
+
+def _altered(settings: Settings) -> dict[str, Any]:
+    """Other values than the recipe's, so that a setting that is lost does not come back by the recipe."""
+    altered: dict[str, Any] = {"seed": 4, "distill.iterations": 77, "evaluate.momentum": 0.5, "evaluate.epochs": None}
+    altered |= {"distill.lr_img": 3.5, "distill.ema_decay": 0.75, "evaluate.augment": "crop"}
+    if settings.reads_experts and settings.buffer.imported is None:
+        altered |= {"buffer.lr": 0.007, "buffer.batch": 77, "buffer.experts": 33, "buffer.seed": 9}
+        altered |= {"buffer.epochs": settings.matched_epochs + 3} if settings.distill.label_epoch is None else {}
+    return altered
 
 
 @pytest.mark.parametrize("name", all_recipes())
 def test_every_recipe_is_said_by_its_sets(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity, "_files", lambda settings: {})  # of images that are not here
-    made_with = resolve(get(name).experiment.settings(), environ={}, ignore_params=True).settings
-    about = {
-        "dataset": made_with.prepare.dataset,
-        "method": made_with.distill.method,
-        "ipc": made_with.distill.ipc,
-        "iteration": made_with.distill.iterations,
-        "seed": 0,
-        "protocol": identity.protocol(made_with),
-        "prepare": identity.prepare(made_with)[1],
-        **({"buffer": identity.making_of_experts(made_with)} if made_with.reads_experts else {}),
-    }
-    said = json.loads(json.dumps({"settings": identity.distillation(made_with), "about": about}))
-    monkeypatch.setattr(synthetic, "header", lambda path: SimpleNamespace(**said))
-    again = of_set(Path("set.h5"))
-    assert _decisive(again) == _decisive(made_with)
+    monkeypatch.setattr(identity, "files", lambda settings: {})  # of images that are not here
+    selectors = get(name).experiment.settings()
+    made_with = resolve(selectors, environ={}, ignore_params=True).settings
+    for changes in ({}, _altered(made_with)):
+        made_with = resolve({**selectors, **changes}, environ={}, ignore_params=True).settings
+        about = {
+            "dataset": made_with.prepare.dataset,
+            "method": made_with.distill.method,
+            "ipc": made_with.distill.ipc,
+            "iteration": made_with.distill.iterations,
+            "seed": made_with.seed_of("distill"),
+            "protocol": identity.protocol(made_with),
+            "prepare": identity.prepare(made_with)[1],
+            **({"buffer": identity.experts_asked_for(made_with)} if made_with.reads_experts else {}),
+        }
+        said = json.loads(json.dumps({"settings": identity.distillation(made_with), "about": about}))
+        monkeypatch.setattr(synthetic, "header", lambda path, said=said: SimpleNamespace(**said))
+        assert _decisive(of_set(Path("set.h5"))) == _decisive(made_with)
 
 
 def _decisive(settings: Settings) -> dict[str, Any]:
@@ -78,21 +104,107 @@ def _decisive(settings: Settings) -> dict[str, Any]:
         "protocol": identity.protocol(settings),
         "iterations": settings.distill.iterations,
         "experts": settings.buffer.experts if settings.reads_experts else None,
+        "epochs": settings.epochs if settings.reads_experts else None,
     }
 
 
-def test_what_a_file_does_not_say(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_seed_of_most_stages_is_the_common_one(cli: Cli) -> None:
+    cli.small("distill", "--set", "seed=3", "--set", "distill.seed=5")
+    settings = of_set(RESULT)
+    assert (settings.seed, settings.distill.seed, settings.buffer.seed) == (3, 5, None)
+    cli.small("distill", "--seed", "7", "--artifacts", "other")
+    settings = of_set(Path("other/synthetic.h5"))
+    assert (settings.seed, settings.distill.seed) == (0, 7)
+
+
+def test_what_a_file_does_not_say(cli: Cli) -> None:
     cli.small("distill")
-    begun = ("--from", str(RESULT), "--artifacts", "begun")
-    cli.small("distill", *begun)
+    cli.small("distill", "--from", str(RESULT), "--artifacts", "begun")
     line = refused(cli, "recipes", "use", "begun/synthetic.h5")
-    assert "begun/synthetic.h5 began as another set, which it does not hold (SHA-256 " in line
+    assert "begun/synthetic.h5 began as another set, which it does not hold (" in line
     cli("export", "--to", "released", "--out", "out")
     cli.small("import", "out/images_best.pt", "--artifacts", "imported")
     line = refused(cli, "recipes", "use", "imported/synthetic.h5")
     assert "was imported, and does not say how it was distilled" in line
-    header = synthetic.header(RESULT)
-    del header.about["buffer"]  # as those that are older than this
-    monkeypatch.setattr(synthetic, "header", lambda path: header)
-    assert "how its experts were trained is not said in it" in refused(cli, "recipes", "use", str(RESULT))
+    np.save("hard.npy", np.arange(1247.0))
+    words = ("--set", "distill.init=ranked", "--set", "buffer.difficulty=hard.npy", "--artifacts", "ranked")
+    cli.small("distill", *words)
+    line = refused(cli, "recipes", "use", "ranked/synthetic.h5")
+    assert "ranks images by a file, which it does not hold ('sha256:" in line
+    assert "none.h5 is missing; name a file that exists" in refused(cli, "recipes", "use", "none.h5")
+    assert "is a file of kind 'dataset'" in refused(cli, "recipes", "use", "artifacts/dataset.h5")
     assert not Path("params.yaml").exists()
+
+
+@pytest.fixture
+def header(cli: Cli) -> artefact.Header:
+    cli.small("distill", "--iterations", "2")
+    return copy.deepcopy(synthetic.header(RESULT))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"about": {"buffer": None}}, "does not say how its experts were trained, as an older attcli wrote it"),
+        ({"about": {"prepare": None}}, "does not say how its images were prepared, as an older"),
+        ({"about": {"iteration": 0}}, "the settings in artifacts/synthetic.h5 can't be used here: distill.iterations"),
+        ({"about": {"ipc": 2}}, "distill.ipc is 1 in it, 2 here"),
+        ({"settings": {"distill": {"foo": 1}}}, "can't be made again by what it says (distill.foo is 1 in it, null"),
+        ({"about": {"buffer": {"lr": -1}}}, "can't be used here: buffer.lr: "),
+        ({"about": {"buffer": {"difficulty": "/etc/hostname"}}}, "ranks images by a file, which it does not hold ("),
+        ({"settings": {"runtime": {"artifacts": "/tmp/x"}}}, "runtime.artifacts is '/tmp/x' in it, null here"),
+        ({"about": {"files": "0" * 16}}, "the images in data are not those that it was made from"),
+        ({"settings": {"distill": 5}}, "the settings in artifacts/synthetic.h5 can't be used here: "),
+    ],
+)
+def test_a_forged_or_older_header_gives_one_line(
+    changes: dict[str, Any], said: str, header: artefact.Header, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part, entries in changes.items():
+        target = getattr(header, part)
+        for name, value in entries.items():
+            target[name] = {**target.get(name, {}), **value} if isinstance(value, dict) else value
+    monkeypatch.setattr(synthetic, "header", lambda path: header)
+    with pytest.raises(UserError) as raised:
+        of_set(RESULT)
+    assert said in str(raised.value)
+
+
+def test_a_forged_header_leads_to_no_other_file(header: artefact.Header, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo("pipe")  # whoever opened it would wait for ever
+    header.about["buffer"] |= {"curriculum": "easy-first", "difficulty": "pipe"}
+    monkeypatch.setattr(synthetic, "header", lambda path: header)
+    with pytest.raises(UserError, match="ranks images by a file"):
+        of_set(RESULT)
+
+
+def test_images_of_ones_own_have_to_be_the_sets(
+    cli: Cli, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        folder = Path("pictures", name)
+        folder.mkdir(parents=True)
+        for number in range(40):
+            Image.fromarray(random.integers(0, 256, (8, 8), "u1")).save(folder / f"{number}.png")
+    own = (
+        "--data-dir",
+        "pictures",
+        "--set",
+        "prepare.dataset=folder",
+        "--set",
+        "prepare.validation=0",
+        "--set",
+        "buffer.batch=32",
+    )
+    cli.small("distill", *own, "--iterations", "2")
+    found, pictures = str(RESULT.resolve()), str(Path("pictures").resolve())
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert "name the folder of the images with --data-dir" in refused(cli, "recipes", "use", found)
+    cli("recipes", "use", found, "--data-dir", pictures)
+    cli("distill", "--data-dir", pictures)
+    assert RESULT.read_bytes() == Path(found).read_bytes()
+    Path(pictures, "cats", "0.png").unlink()
+    monkeypatch.chdir(tmp_path_factory.mktemp("again"))
+    line = refused(cli, "recipes", "use", found, "--data-dir", pictures)
+    assert f"the images in {pictures} are not those that it was made from" in line
