@@ -132,8 +132,7 @@ EXAMPLES = {
     "recipes use": (
         "attcli recipes use att/digits/ipc10",
         "attcli recipes use datm/cifar10/ipc50",
-        "attcli recipes use att/digits/ipc1 --force",
-        "attcli recipes use found/synthetic.h5",
+        "attcli recipes use found/synthetic.h5 --force",
     ),
     "records": (
         "attcli records",
