@@ -18,6 +18,7 @@ from attcli.stages import identity
 from attcli.stages.settings_of_a_set import of_set
 from attcli.store import artefact, states, synthetic
 from tests.conftest import Cli
+from tests.interchange import released
 from tests.test_cli import refused
 
 RESULT = Path("artifacts/synthetic.h5")
@@ -62,6 +63,15 @@ def test_a_snapshot_is_made_again(cli: Cli) -> None:
     again = states.snapshots(Path("again/snapshots"))
     assert again == [Path("again/snapshots") / first.name]
     assert again[0].read_bytes() == first.read_bytes()
+
+
+def test_a_set_from_imported_experts_names_them(cli: Cli) -> None:
+    released.buffers(Path("buffers"), files=1)
+    flags = cli.small("import", "buffers").removeprefix("distil from them with").split()
+    cli.small("distill", *flags)
+    cli("recipes", "use", str(RESULT))
+    assert f"buffer.imported={of_set(RESULT).buffer.imported}" == flags[3]
+    assert "distill   nothing to do: 6 iterations" in cli("distill", "--dry-run")
 
 
 def _altered(settings: Settings) -> dict[str, Any]:
