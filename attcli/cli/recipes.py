@@ -210,22 +210,25 @@ def use(
                 f"{PARAMS} is there already; work in another folder, or add --force, "
                 "which replaces what you wrote into it"
             )
-        file = Path(name) if name.endswith(".h5") or Path(name).is_file() else None
-        refuse_missing(file)
-        write_text(PARAMS, _params_of_set(file, data_dir) if file else _params_of_recipe(name))
+        write_text(PARAMS, _params(name, data_dir))
         typer.echo(f"wrote {PARAMS} from {name}")
 
 
-def _params_of_recipe(name: str) -> str:
-    from attcli.settings.completeness import params_of
-    from attcli.settings.recipes import get
+def _params(name: str, data_dir: Path | None) -> str:
+    """The text of a params.yaml for a recipe, or with what a set was made with."""
+    from attcli.settings.completeness import complete, params_of
+    from attcli.settings.recipes import all_recipes, get
 
-    return params_of(get(name).name)
-
-
-def _params_of_set(path: Path, data_dir: Path | None) -> str:
+    path = Path(name)
+    if name not in all_recipes() and path.is_dir():
+        raise UserError(f"{path} is a folder; name the set's file in it, such as {path / 'synthetic.h5'}")
+    if path.suffix != ".h5" and not path.is_file():
+        recipe = get(name).name
+        if data_dir is not None:
+            raise UserError("--data-dir is for a set's file; leave it out")
+        return params_of(recipe)
+    refuse_missing(path)
     begin_log(None)
-    from attcli.settings.completeness import complete
     from attcli.stages.settings_of_a_set import of_set
 
     return complete(

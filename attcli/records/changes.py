@@ -73,8 +73,6 @@ def stated(results: Results, trained: Trained | None, scored: Scored | None, lea
     """The settings that the files of a run state, by dotted name."""
     protocol = scored.protocol if scored else {}
     sections: dict[str, Any] = {**results.header.settings, "evaluate": _protocol(protocol)}
-    if results.about.get("buffer"):
-        sections["buffer"] = results.about["buffer"]
     prepared = results.about.get("prepare")
     if trained:
         sections = {**trained.settings, **sections}

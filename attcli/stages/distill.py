@@ -65,7 +65,7 @@ def _header(
         "network": identity.network(settings),
         "protocol": identity.protocol(settings),
         "prepare": identity.prepare(settings)[1],
-        **({"buffer": identity.experts_asked_for(settings)} if settings.reads_experts else {}),
+        "made_with": identity.made_with(settings),
         "seed": settings.seed_of("distill"),
     }
     return artefact.Header(synthetic.KIND, fingerprint, decisive, about, runtime.versions())

@@ -146,28 +146,44 @@ def judges(settings: Settings) -> dict[str, Any]:
 def of_inputs(settings: Settings, about: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a set's header says of the images and the experts that it was made of, and what the settings ask of these.
 
-    Both by dotted names. Only what the header says is compared, with what every header would say that is younger. Of
-    images of another dataset than the settings', and of experts where one side reads none, there is nothing.
+    Both by dotted names, as far as the header says it and the settings read it. Of images of another dataset than the
+    settings' there is nothing.
     """
     images = {**settings.prepare.model_dump(mode="json"), "seed": settings.seed_of("prepare")}
     of_images = (about.get("prepare") or {}) if about["dataset"] == settings.prepare.dataset else {}
     of_images = {name: value for name, value in of_images.items() if name in images and (name, value) != ("seed", None)}
     kept = {f"prepare.{name}": value for name, value in of_images.items()}
     asked = {f"prepare.{name}": images[name] for name in of_images}
-    if about.get("buffer") and settings.reads_experts:
-        usual = {name: getattr(settings.buffer, name) for name in ("curriculum", "waypoints", "imported")}
-        kept |= {f"buffer.{name}": value for name, value in {**USUAL, **about["buffer"]}.items()}
-        asked |= {f"buffer.{name}": value for name, value in {**usual, **experts_asked_for(settings)}.items()}
+    if settings.reads_experts and (of_experts := _experts_of(about)):
+        choices = {name: getattr(settings.buffer, name) for name in ("curriculum", "waypoints", "imported")}
+        experts = {**choices, **making_of_experts(settings)}
+        kept |= {f"buffer.{name}": of_experts.get(name, LATER.get(f"buffer.{name}")) for name in experts}
+        asked |= {f"buffer.{name}": value for name, value in experts.items()}
     return kept, asked
 
 
-USUAL = {"curriculum": "none", "waypoints": None, "imported": None}
-"""Settings of `buffer` that an identity leaves out where they have these values."""
+def _experts_of(about: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `buffer` of the settings that a set was made with, as its header says them; or nothing."""
+    said = about.get("made_with") or {}
+    section = said.get("buffer")
+    if not isinstance(section, Mapping):
+        return {}
+    return {**section, "seed": said.get("seed") if section.get("seed") is None else section["seed"]}
 
 
-def experts_asked_for(settings: Settings) -> dict[str, Any]:
-    """How experts are made, and for how many epochs they are trained: what a set's file says of them."""
-    return {**making_of_experts(settings), "epochs": settings.epochs}
+def made_with(settings: Settings) -> dict[str, Any]:
+    """All settings that a set is made with, for its file. Files that they name are named by their content.
+
+    Those that nothing reads are among them, since together they have passed all checks. How many iterations there are
+    to be is not, so that a snapshot is what a shorter distillation makes.
+    """
+    said = settings.model_dump(mode="json", include={"seed", "prepare", "network", "buffer", "distill"})
+    said["distill"].pop("iterations")
+    said["distill"]["start_from"] = start(settings).get("start_from")
+    if settings.buffer.difficulty not in SCORES:
+        ranks = settings.buffer.curriculum != "none" or settings.distill.init == "ranked"
+        said["buffer"]["difficulty"] = scores(settings)["difficulty"] if ranks else SCORES[0]
+    return said
 
 
 def buffer(settings: Settings, dataset_sha256: str) -> Identity:

@@ -95,12 +95,11 @@ def check_asked(
 def _of_inputs(run: Run, about: Mapping[str, Any], *, files: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the set says of its images and experts, and what the run's settings ask of these.
 
-    Experts are compared only where something of them was asked for: a file that ranks images may be gone. Longer ones
-    begin as the set's do. Of imported ones and trained ones everything differs, which is said by one setting.
+    Experts are compared only where something of them was asked for: a file that ranks images may be gone. Of imported
+    ones and trained ones everything differs, which is said by one setting.
     """
     of_experts = any(run.asked(f"buffer.{name}", files=files) for name in Buffer.model_fields)
-    kept, asked = identity.of_inputs(run.settings, {**about, "buffer": about.get("buffer") if of_experts else None})
-    asked.pop("buffer.epochs", None)
+    kept, asked = identity.of_inputs(run.settings, about if of_experts else {**about, "made_with": None})
     imported = "buffer.imported"
     if kept.get(imported) != asked.get(imported) and run.asked(imported, files=files):
         asked = {name: value for name, value in asked.items() if name == imported or not name.startswith("buffer.")}

@@ -120,7 +120,7 @@ class Synthetic(Dataset):
     network: Network
     protocol: Protocol
     prepare: dict[str, Any] | None = None
-    buffer: dict[str, Any] | None = None
+    made_with: dict[str, Any] | None = None
     iteration: Count
     counts: dict[Name, Count]
     dataset_sha256: Digest

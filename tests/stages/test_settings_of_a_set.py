@@ -34,6 +34,18 @@ VARIED = {
     "compact": ("buffer.waypoints=3", "buffer.epochs=6"),
     "regions": ("distill.emphasis=cam", "buffer.epochs=6"),
     "without experts": ("distill.method=dm", "distill.lr_img=1", "distill.init=ranked", *FEW_JUDGES),
+    "experts that judge": (
+        "distill.method=dm",
+        "distill.init=correct",
+        "distill.max_start_epoch=5",
+        "distill.label_epoch=4",
+    ),
+    "experts that label": (
+        *("distill.method=real-loss", "distill.labels=learned", "distill.max_start_epoch=1", "distill.expert_epochs=1"),
+        *("distill.syn_steps=2", "distill.real_batch=20"),
+    ),
+    "few images": ("distill.method=dm", "prepare.limit_per_class=15", "prepare.validation=0", "buffer.batch=32"),
+    "not read": ("distill.method=datm", "distill.window=fixed", "distill.current_max_start_epoch=null"),
     "judged": ("distill.init=ranked", *FEW_JUDGES),
     "easy first": ("buffer.curriculum=easy-first", *FEW_JUDGES),
     "network": ("network.pooling=max", "network.norm=batch", "distill.patience=4"),
@@ -99,7 +111,7 @@ def test_every_recipe_is_said_by_its_sets(name: str, monkeypatch: pytest.MonkeyP
             "seed": made_with.seed_of("distill"),
             "protocol": identity.protocol(made_with),
             "prepare": identity.prepare(made_with)[1],
-            **({"buffer": identity.experts_asked_for(made_with)} if made_with.reads_experts else {}),
+            "made_with": identity.made_with(made_with),
         }
         said = json.loads(json.dumps({"settings": identity.distillation(made_with), "about": about}))
         monkeypatch.setattr(synthetic, "header", lambda path, said=said: SimpleNamespace(**said))
@@ -118,7 +130,7 @@ def _decisive(settings: Settings) -> dict[str, Any]:
     }
 
 
-def test_the_seed_of_most_stages_is_the_common_one(cli: Cli) -> None:
+def test_seeds_are_those_of_the_stages(cli: Cli) -> None:
     cli.small("distill", "--set", "seed=3", "--set", "distill.seed=5")
     settings = of_set(RESULT)
     assert (settings.seed, settings.distill.seed, settings.buffer.seed) == (3, 5, None)
@@ -141,6 +153,10 @@ def test_what_a_file_does_not_say(cli: Cli) -> None:
     cli.small("distill", *words)
     line = refused(cli, "recipes", "use", "ranked/synthetic.h5")
     assert "ranks images by a file, which it does not hold ('sha256:" in line
+    line = refused(cli, "recipes", "use", "att/digits/ipc1", "--data-dir", "pictures")
+    assert "--data-dir is for a set's file; leave it out" in line
+    line = refused(cli, "recipes", "use", "artifacts")
+    assert "artifacts is a folder; name the set's file in it, such as artifacts/synthetic.h5" in line
     assert "none.h5 is missing; name a file that exists" in refused(cli, "recipes", "use", "none.h5")
     assert "is a file of kind 'dataset'" in refused(cli, "recipes", "use", "artifacts/dataset.h5")
     assert not Path("params.yaml").exists()
@@ -155,16 +171,26 @@ def header(cli: Cli) -> artefact.Header:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"about": {"buffer": None}}, "does not say how its experts were trained, as an older attcli wrote it"),
-        ({"about": {"prepare": None}}, "does not say how its images were prepared, as an older"),
+        ({"about": {"made_with": None}}, "does not say all settings that it was made with: an older attcli wrote it"),
+        ({"about": {"made_with": {"seed": None}}}, "can't be used here: seed: "),
+        ({"about": {"made_with": {"prepare": [1]}}}, "does not say all settings that it was made with"),
         ({"about": {"iteration": 0}}, "the settings in artifacts/synthetic.h5 can't be used here: distill.iterations"),
-        ({"about": {"ipc": 2}}, "distill.ipc is 1 in it, 2 here"),
         ({"settings": {"distill": {"foo": 1}}}, "can't be made again by what it says (distill.foo is 1 in it, null"),
-        ({"about": {"buffer": {"lr": -1}}}, "can't be used here: buffer.lr: "),
-        ({"about": {"buffer": {"difficulty": "/etc/hostname"}}}, "ranks images by a file, which it does not hold ("),
+        ({"about": {"made_with": {"buffer": {"lr": -1}}}}, "can't be used here: buffer.lr: "),
+        ({"about": {"made_with": {"buffer": {"foo": 1}}}}, "can't be used here: buffer.foo: "),
+        ({"about": {"made_with": {"buffer": {"seed": [1]}}}}, "can't be used here: buffer.seed: "),
+        ({"about": {"made_with": {"distill": {"lr_img": 7}}}}, "distill.lr_img is 1.0 in it, 7.0 here"),
+        (
+            {"about": {"made_with": {"distill": {"start_from": "/etc/hostname"}}}},
+            "began as another set, which it does ",
+        ),
+        (
+            {"about": {"made_with": {"buffer": {"difficulty": "/etc/hostname"}}}},
+            "ranks images by a file, which it does ",
+        ),
         ({"settings": {"runtime": {"artifacts": "/tmp/x"}}}, "runtime.artifacts is '/tmp/x' in it, null here"),
         ({"about": {"files": "0" * 16}}, "the images in data are not those that it was made from"),
-        ({"settings": {"distill": 5}}, "the settings in artifacts/synthetic.h5 can't be used here: "),
+        ({"settings": {"distill": 5}}, "can't be made again by what it says ("),
     ],
 )
 def test_a_forged_or_older_header_gives_one_line(
@@ -173,16 +199,23 @@ def test_a_forged_or_older_header_gives_one_line(
     for part, entries in changes.items():
         target = getattr(header, part)
         for name, value in entries.items():
-            target[name] = {**target.get(name, {}), **value} if isinstance(value, dict) else value
+            target[name] = _changed(target.get(name, {}), value)
     monkeypatch.setattr(synthetic, "header", lambda path: header)
     with pytest.raises(UserError) as raised:
         of_set(RESULT)
     assert said in str(raised.value)
 
 
+def _changed(kept: Any, value: Any) -> Any:
+    """The value; for a dictionary what was kept, with what is in it changed."""
+    if not isinstance(value, dict) or not isinstance(kept, dict):
+        return value
+    return {**kept, **{name: _changed(kept.get(name), entry) for name, entry in value.items()}}
+
+
 def test_a_forged_header_leads_to_no_other_file(header: artefact.Header, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo("pipe")  # whoever opened it would wait for ever
-    header.about["buffer"] |= {"curriculum": "easy-first", "difficulty": "pipe"}
+    header.about["made_with"]["buffer"] |= {"curriculum": "easy-first", "difficulty": "pipe"}
     monkeypatch.setattr(synthetic, "header", lambda path: header)
     with pytest.raises(UserError, match="ranks images by a file"):
         of_set(RESULT)
@@ -197,7 +230,9 @@ def test_images_of_ones_own_have_to_be_the_sets(
         folder.mkdir(parents=True)
         for number in range(40):
             Image.fromarray(random.integers(0, 256, (8, 8), "u1")).save(folder / f"{number}.png")
+    Path("pictures/cats/1.png").write_bytes(b"none")
     own = (
+        *("--set", "prepare.allow_unreadable=true"),
         "--data-dir",
         "pictures",
         "--set",
