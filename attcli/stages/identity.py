@@ -174,11 +174,12 @@ def _experts_of(about: Mapping[str, Any]) -> dict[str, Any]:
 def made_with(settings: Settings) -> dict[str, Any]:
     """All settings that a set is made with, for its file. Files that they name are named by their content.
 
-    Those that nothing reads are among them, since together they have passed all checks. How many iterations there are
-    to be is not, so that a snapshot is what a shorter distillation makes.
+    Those that nothing reads are among them, since together they have passed all checks. What says how long a
+    distillation goes on and when it saves is not: sets do not depend on it.
     """
     said = settings.model_dump(mode="json", include={"seed", "prepare", "network", "buffer", "distill"})
-    said["distill"].pop("iterations")
+    for name in ("iterations", "save_every", "max_bad_updates"):
+        said["distill"].pop(name)
     said["distill"]["start_from"] = start(settings).get("start_from")
     if settings.buffer.difficulty not in SCORES:
         ranks = settings.buffer.curriculum != "none" or settings.distill.init == "ranked"
