@@ -37,6 +37,7 @@ LISTED = {
     "-own-images": "in [your own images](tutorials/own-images.md)",
     "-ranks-": "`python -m benchmarks.ranks`, in [several processes](running/several.md)",
     "-attempts": "`attcli distill` and `attcli evaluate` with the settings in it, above",
+    "-other-networks": "`attcli evaluate` with the settings in it, above",
     "-patience-": "`python -m benchmarks.patience`, in [Time and memory](performance.md)",
     "-gpu-steps": "`python -m benchmarks.steps`, in [Time and memory](performance.md)",
     "-steps-cpu": "`python -m benchmarks.steps`, in [Time and memory](performance.md)",

@@ -232,7 +232,7 @@ def _params(name: str, data_dir: Path | None) -> str:
     from attcli.stages.settings_of_a_set import of_set
 
     return complete(
-        of_set(path, data_dir), f"what {path} was made with; evaluate's networks and seed are not said in it"
+        of_set(path, data_dir), f"the settings that {path} was made with; its file does not say which networks score it"
     )
 
 
